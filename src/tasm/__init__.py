@@ -1,0 +1,83 @@
+"""Task memories for frozen vision-language models.
+
+```python
+import tasm
+
+model = tasm.load_model("Qwen/Qwen2.5-VL-7B-Instruct")
+memory = tasm.build(model, "birds.jsonl", recipe="tasm", core="20%")
+answer = model.ask(memory, images=["x.png"], question="Which bird is this?")
+```
+
+This file holds the public names and nothing else. They are loaded when first used, so that
+`import tasm` stays quick and does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tasm import errors
+from tasm.errors import TasmError
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tasm.answer import Answer, Model, load_model, wrap
+    from tasm.build import build
+    from tasm.demonstrations import (
+        Demonstration,
+        Picture,
+        Query,
+        make_query,
+        read_demonstrations,
+        read_queries,
+    )
+    from tasm.memory import TaskMemory, load
+
+__all__ = [
+    "Answer",
+    "Demonstration",
+    "Model",
+    "Picture",
+    "Query",
+    "TaskMemory",
+    "TasmError",
+    "__version__",
+    "build",
+    "errors",
+    "load",
+    "load_model",
+    "make_query",
+    "read_demonstrations",
+    "read_queries",
+    "wrap",
+]
+
+# Where each public name lives. `tasm.build` is the room itself: a module that can be called.
+_HOME = {
+    "Answer": "tasm.answer",
+    "Model": "tasm.answer",
+    "load_model": "tasm.answer",
+    "wrap": "tasm.answer",
+    "TaskMemory": "tasm.memory",
+    "load": "tasm.memory",
+    "Demonstration": "tasm.demonstrations",
+    "Picture": "tasm.demonstrations",
+    "Query": "tasm.demonstrations",
+    "make_query": "tasm.demonstrations",
+    "read_demonstrations": "tasm.demonstrations",
+    "read_queries": "tasm.demonstrations",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "build":
+        return import_module("tasm.build")
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'tasm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
