@@ -1,0 +1,91 @@
+"""The image tensors of a processor, sliceable image by image.
+
+Every family packs images in its own way: rows of patches, one entry an image, tiles of all images in one
+row. This module knows the packing (which dimension, how many entries an image) and nothing of models.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PackedTensor:
+    """One tensor of a processor: image `i` owns `entries[i]` entries of dimension `dimension`, in order."""
+
+    values: Tensor
+    dimension: int
+    entries: tuple[int, ...]
+
+    def slice(self, first: int, stop: int) -> "PackedTensor":
+        """Return the part of images `first` to `stop - 1` (a view)."""
+        before = sum(self.entries[:first])
+        count = sum(self.entries[first:stop])
+        values = self.values.narrow(self.dimension, before, count)
+        return PackedTensor(values, self.dimension, self.entries[first:stop])
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """Image tensors by the names of the model's arguments, for `count` images.
+
+    ```python
+    first_two = transcript.images.slice(0, 2)
+    hf(input_ids=…, **first_two.arguments())
+    ```
+    """
+
+    count: int
+    tensors: Mapping[str, PackedTensor]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def slice(self, first: int, stop: int) -> "ImageInputs":
+        """Return images `first` to `stop - 1`; the tensors are views."""
+        return ImageInputs(
+            max(0, stop - first),
+            {name: packed.slice(first, stop) for name, packed in self.tensors.items()},
+        )
+
+    def arguments(self) -> dict[str, Tensor]:
+        """Return the tensors as arguments of the model; empty where there is no image."""
+        if self.count == 0:
+            return {}
+        return {name: packed.values for name, packed in self.tensors.items()}
+
+
+NO_IMAGES = ImageInputs(0, {})
+
+
+def concatenate(parts: Sequence[ImageInputs]) -> ImageInputs:
+    """Join images in order; other dimensions are padded with zeros to the largest, as processors do."""
+    parts = [part for part in parts if part.count]
+    if not parts:
+        return NO_IMAGES
+    if len(parts) == 1:
+        return parts[0]
+    tensors = {}
+    for name, packed in parts[0].tensors.items():
+        pieces = [part.tensors[name] for part in parts]
+        tensors[name] = PackedTensor(
+            _pad_and_join([piece.values for piece in pieces], packed.dimension),
+            packed.dimension,
+            tuple(entry for piece in pieces for entry in piece.entries),
+        )
+    return ImageInputs(sum(part.count for part in parts), tensors)
+
+
+def _pad_and_join(tensors: Sequence[Tensor], dimension: int) -> Tensor:
+    shapes = [tensor.shape for tensor in tensors]
+    largest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    padded = []
+    for tensor in tensors:
+        widths: list[int] = []
+        for axis in reversed(range(tensor.ndim)):
+            missing = 0 if axis == dimension else largest[axis] - tensor.shape[axis]
+            widths += [0, missing]
+        padded.append(torch.nn.functional.pad(tensor, widths) if any(widths) else tensor)
+    return torch.cat(padded, dim=dimension)
