@@ -1,0 +1,29 @@
+"""What the user brings: demonstrations and queries, read, checked and identified.
+
+Knows pictures and text; knows nothing of models, tokens or memories, and does not import torch.
+"""
+
+from tasm.demonstrations.accuracy import is_correct, normalise_answer
+from tasm.demonstrations.conversation import (
+    IMAGE_MARK,
+    Conversation,
+    Demonstration,
+    Message,
+    Query,
+    content_hash,
+    shared_system,
+)
+from tasm.demonstrations.picture import Picture
+
+__all__ = [
+    "IMAGE_MARK",
+    "Conversation",
+    "Demonstration",
+    "Message",
+    "Picture",
+    "Query",
+    "content_hash",
+    "is_correct",
+    "normalise_answer",
+    "shared_system",
+]

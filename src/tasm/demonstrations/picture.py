@@ -1,0 +1,77 @@
+"""A picture that a demonstration or a query shows: where it comes from, its pixels, its identity."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from tasm.demonstrations.pixels import UnreadablePicture, decode
+from tasm.errors import DemonstrationError
+
+
+class Picture:
+    """One picture, decoded when asked for; two pictures are equal when their pixels are.
+
+    ```python
+    picture = Picture(Path("birds/wren.png"))
+    picture.load().size      # (640, 480)
+    picture.sha256           # '5f0c…', of the decoded pixels
+    ```
+
+    `source` is a path, the bytes of a picture file, or a `PIL.Image.Image`. Nothing decoded is
+    held, so a thousand pictures take no more memory than their sources.
+    """
+
+    def __init__(self, source: Path | bytes | Image.Image, *, name: str | None = None) -> None:
+        self.path: Path | None = source if isinstance(source, Path) else None
+        """Where the picture lies; None when it came in memory."""
+        # An image in memory may change after it was handed over, so its pixels are taken now.
+        self._source = self._decode(source) if isinstance(source, Image.Image) else source
+        self.name: str = name or (str(source) if isinstance(source, Path) else "picture in memory")
+        """What messages call the picture."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the size and the decoded RGB pixels, 64 hex digits."""
+        return _digest(self._decode(self._source))
+
+    def load(self) -> Image.Image:
+        """Return the picture as a new `PIL.Image.Image` in mode RGB, upright.
+
+        Raises `DemonstrationError` when it cannot be decoded, or when its file holds other pixels
+        than those that were hashed.
+        """
+        image = self._decode(self._source)
+        known = self.__dict__.get("sha256")
+        if self.path is not None and known is not None and _digest(image) != known:
+            raise DemonstrationError(
+                f"{self.path} changed while it was in use: its pixels are no longer those that "
+                "were read. Start again with the files at rest."
+            )
+        return image
+
+    def _decode(self, source: Path | bytes | Image.Image) -> Image.Image:
+        try:
+            return decode(source)
+        except UnreadablePicture as error:
+            raise DemonstrationError(
+                f"{self.name}: found {error}; expected a picture (PNG, JPEG, WebP, GIF, BMP, TIFF)."
+            ) from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Picture) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __repr__(self) -> str:
+        return f"Picture({self.name!r})"
+
+
+def _digest(image: Image.Image) -> str:
+    digest = hashlib.sha256(b"tasm picture RGB\0")
+    for side in image.size:
+        digest.update(side.to_bytes(8, "little"))
+    digest.update(image.tobytes())
+    return digest.hexdigest()
