@@ -1,0 +1,28 @@
+"""The task memory: core, bank, gate and retrieval, and how it is written and read.
+
+Knows nothing of how a memory's tokens were chosen.
+"""
+
+from tasm.memory.bank import Bank, Retrieved
+from tasm.memory.entry import DemonstrationEntry, PictureEntry
+from tasm.memory.gate import GateReference, GateSettings, core_distribution, gate_divergence
+from tasm.memory.layer import LayerTokens
+from tasm.memory.task_memory import TaskMemory
+from tasm.memory.tokens import TokenTable
+
+load = TaskMemory.load
+
+__all__ = [
+    "Bank",
+    "DemonstrationEntry",
+    "GateReference",
+    "GateSettings",
+    "LayerTokens",
+    "PictureEntry",
+    "Retrieved",
+    "TaskMemory",
+    "TokenTable",
+    "core_distribution",
+    "gate_divergence",
+    "load",
+]
