@@ -1,4 +1,4 @@
-"""A picture that a demonstration or a query shows: where it comes from, its pixels, its identity."""
+"""A picture that a demonstration or a query shows: its place, its pixels, its identity."""
 
 import hashlib
 from functools import cached_property

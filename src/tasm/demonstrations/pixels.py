@@ -18,8 +18,9 @@ MAX_PICTURE_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF")
 """The formats that are tried. Pillow's others include some that start programs."""
 
-SUFFIXES = frozenset(
-    ".png .jpg .jpeg .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif".split()
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
 )
 """File names that end like this are taken for pictures when a folder is read."""
 
@@ -86,6 +87,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
     image.load()
+    # A new object in any case: a picture handed over in memory may be drawn on later.
     upright = ImageOps.exif_transpose(image)
     if upright.mode == "I" or upright.mode.startswith("I;16"):
         return _from_16_bit(upright).convert("RGB")
@@ -95,8 +97,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         on_white = Image.new("RGBA", upright.size, "white")
         on_white.alpha_composite(upright.convert("RGBA"))
         return on_white.convert("RGB")
-    # Never the caller's own object: a picture handed over in memory may be drawn on later.
-    return upright.copy() if upright.mode == "RGB" else upright.convert("RGB")
+    return upright.convert("RGB")
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
