@@ -1,0 +1,299 @@
+"""The cache of a frozen model with a task memory: transformers sees live tokens only.
+
+Knows segments, positions and layers; nothing of how a memory was built. `attach` in attention_hooks
+makes a model able to read it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from tasm.backbone.geometry import (
+    LayerKind,
+    layer_kinds,
+    position_rows,
+    sliding_window,
+    text_config,
+)
+from tasm.backbone.layers import (
+    DynamicMemoryLayer,
+    LinearAttentionLayer,
+    StaticMemoryLayer,
+    unread_memory,
+)
+from tasm.backbone.positions import LiveRows
+from tasm.backbone.recording import AttentionCall
+from tasm.backbone.segment import Extra, Segment
+from tasm.errors import InputError, ModelError
+
+
+class MemoryCache(Cache):
+    """A `past_key_values` whose memory is read by tasm's attention and never by transformers.
+
+    ```python
+    cache = MemoryCache.empty(model.config)
+    model(**first_chunk, past_key_values=cache, logits_to_keep=1)
+    cache.commit()                                                    # live tokens become memory
+    output = model.generate(**query, past_key_values=cache.fork())    # any number of sessions
+    ```
+
+    Attributes: `next_position` (the position of the first live token), `logical_length` (tokens before
+    it), `positions` (position_rows, tokens) of everything committed, `extra`, and `recorder`, which is
+    called with an `AttentionCall` for every layer of every forward pass.
+    """
+
+    def __init__(
+        self,
+        layers: list[Any],
+        rows: LiveRows,
+        *,
+        config: Any,
+        next_position: int = 0,
+        logical_length: int = 0,
+        positions: Tensor | None = None,
+        live_tokens: int | None = None,
+    ) -> None:
+        super().__init__(layers=layers)
+        self.config = config
+        self.next_position = next_position
+        self.logical_length = logical_length
+        self.live_tokens = live_tokens
+        self.position_rows = position_rows(config)
+        self.positions = (
+            torch.empty(self.position_rows, 0, dtype=torch.long) if positions is None else positions
+        )
+        self._rows = rows
+
+    @classmethod
+    def empty(cls, config: Any, *, live_tokens: int | None = None) -> "MemoryCache":
+        """Return a cache without memory, to encode into: `MemoryCache.empty(model.config)`."""
+        return cls.from_segments(
+            config, None, next_position=0, logical_length=0, live_tokens=live_tokens
+        )
+
+    @classmethod
+    def from_segments(
+        cls,
+        config: Any,
+        segments: Sequence[Sequence[Segment] | None] | None,
+        *,
+        next_position: int,
+        logical_length: int,
+        extra: Extra | None = None,
+        states: Sequence[dict[str, Tensor] | None] | None = None,
+        live_tokens: int | None = None,
+    ) -> "MemoryCache":
+        """Return a cache over segments, one sequence (or None) a layer.
+
+        ```python
+        cache = MemoryCache.from_segments(config, [[segment] for segment in layers],
+                                          next_position=210, logical_length=260)
+        ```
+
+        `states` gives the recurrent layers of hybrid models their state (see `states`). `live_tokens`
+        makes the live part a buffer of that many tokens, for torch.compile and CUDA graphs. Raises
+        ModelError for a kind of layer that cannot have a memory, InputError for a wrong number of layers.
+        """
+        kinds = layer_kinds(config)
+        for name, given in (("segments", segments), ("states", states)):
+            if given is not None and len(given) != len(kinds):
+                raise InputError(
+                    f"{name} has {len(given)} entries but the model has {len(kinds)} layers."
+                )
+        rows, window = LiveRows(extra), sliding_window(config)
+        layers: list[Any] = []
+        for number, kind in enumerate(kinds):
+            beside = tuple((segments[number] if segments is not None else None) or ())
+            if kind == "linear":
+                state = (states[number] if states is not None else None) or {}
+                layers.append(_state_layer(config, number, state))
+                continue
+            layer = DynamicMemoryLayer() if live_tokens is None else StaticMemoryLayer(live_tokens)
+            layers.append(layer.remember(beside, rows, window if kind == "sliding" else None))
+        return cls(
+            layers,
+            rows,
+            config=config,
+            next_position=next_position,
+            logical_length=logical_length,
+            live_tokens=live_tokens,
+        )
+
+    # ------------------------------------------------------------------ the memory
+
+    @property
+    def segments(self) -> list[tuple[Segment, ...] | None]:
+        """The segments of each layer; None for a recurrent layer."""
+        return [getattr(layer, "segments", None) for layer in self.layers]
+
+    @property
+    def states(self) -> list[dict[str, Tensor] | None]:
+        """Each recurrent layer's state after the memory: `conv.I`, `recurrent.I`; None for the others."""
+        return [getattr(layer, "initial", None) for layer in self.layers]
+
+    @property
+    def extra(self) -> Extra | None:
+        """What brings further tokens into each attention call."""
+        return self._rows.extra
+
+    @property
+    def recorder(self) -> Callable[[AttentionCall], None] | None:
+        """Called with every layer's `AttentionCall`, or None."""
+        return self._rows.recorder
+
+    @recorder.setter
+    def recorder(self, recorder: Callable[[AttentionCall], None] | None) -> None:
+        self._rows.recorder = recorder
+
+    def commit(self) -> None:
+        """Turn the live tokens into memory: immutable segments, positions recorded.
+
+        Raises InputError for more than one row, for padding, and where the live part is static.
+        """
+        live = int(self.get_seq_length())
+        if live == 0:
+            return
+        positions = self._rows.positions(live)
+        if self.live_tokens is not None:
+            raise InputError(
+                "A cache with a static live part cannot commit. Encode without `live_tokens`."
+            )
+        if positions.shape[1] != 1:
+            raise InputError(
+                f"commit() takes one row of live tokens; this cache has {positions.shape[1]}."
+            )
+        seen, place = self._rows.next_index, self._rows.next_position
+        if seen is None or place is None or int(seen) != self.logical_length + live:
+            raise InputError(
+                "commit() takes live tokens without padding. Encode without an attention mask."
+            )
+        for layer in self.layers:
+            layer.commit(self.logical_length)
+        self.positions = torch.cat([self.positions.to(positions.device), positions[:, 0]], 1)
+        self.next_position, self.logical_length = int(place), self.logical_length + live
+        self._rows.forget()
+
+    def fork(self) -> "MemoryCache":
+        """Return a session of its own over the same memory: segments shared, nothing live."""
+        extra = None if self.extra is None else self.extra.fork()
+        twin = MemoryCache.from_segments(
+            self.config,
+            self.segments,
+            next_position=self.next_position,
+            logical_length=self.logical_length,
+            extra=extra,
+            states=self.states,
+            live_tokens=self.live_tokens,
+        )
+        twin.positions = self.positions
+        return twin
+
+    # ------------------------------------------------------------------ what the decoder hooks call
+
+    def begin_call(
+        self, embeddings: Tensor, position_ids: Tensor | None, attention_mask: Any
+    ) -> Tensor:
+        """Arm the cache for one decoder call and return the positions of its tokens."""
+        rows = self._rows
+        batch, tokens = embeddings.shape[:2]
+        is_first_call = rows.next_position is None
+        if not is_first_call and tokens > 1 and rows.extra is not None and not rows.extra.chunkable:
+            raise InputError(
+                "A query was read in several calls (or by assisted decoding) while the memory retrieves from its "
+                "bank. Read it in one call, or use gate='never'."
+            )
+        start = (self.next_position, self.logical_length)
+        positions = rows.place(
+            batch,
+            tokens,
+            embeddings.device,
+            position_ids,
+            attention_mask,
+            start,
+            self.position_rows,
+        )
+        states = [layer for layer in self.layers if hasattr(layer, "begin")]
+        if states and rows.last is not None:
+            _refuse_padding(attention_mask)
+        if states and is_first_call:
+            for layer in states:
+                layer.begin(batch)
+        rows.armed = True
+        return positions
+
+    def end_call(self) -> None:
+        """Disarm the cache; raises UnreadMemoryError if a layer's memory was not read."""
+        self._rows.armed = False
+        if any(getattr(layer, "pending", False) for layer in self.layers):
+            raise unread_memory()
+
+    # ------------------------------------------------------------------ rows and length, as transformers asks
+
+    def crop(self, tokens: int) -> None:
+        """Drop the last live tokens, as transformers' own caches of the installed version do."""
+        if self.extra is not None and not self.extra.chunkable:
+            raise InputError(
+                "A cache that retrieves from a bank cannot be cropped. Use gate='never'."
+            )
+        before = int(self.get_seq_length())
+        super().crop(tokens)
+        after = int(self.get_seq_length())
+        self._rows.crop(before - after, after)
+
+    def reset(self) -> None:
+        """Forget all live tokens and what was retrieved; the memory stays."""
+        super().reset()
+        self._rows.forget()
+        if self.extra is not None:
+            self.extra.reset()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Reorder rows (beam search)."""
+        super().reorder_cache(beam_idx)
+        self._map_rows(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
+        if self.extra is not None:
+            self.extra.reorder(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row."""
+        super().batch_repeat_interleave(repeats)
+        self._map_rows(lambda tensor: tensor.repeat_interleave(repeats, 0))
+        if self.extra is not None:
+            self.extra.repeat(repeats)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows."""
+        super().batch_select_indices(indices)
+        self._map_rows(lambda tensor: tensor[indices.to(tensor.device)])
+        if self.extra is not None:
+            self.extra.select(indices)
+
+    def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        self._rows.map(change)
+        for layer in self.layers:
+            if hasattr(layer, "map_segments"):
+                layer.map_segments(change)
+
+
+def _state_layer(config: Any, number: int, state: dict[str, Tensor]) -> Any:
+    if LinearAttentionLayer is None:
+        raise ModelError(
+            "Hybrid linear-attention models need a newer transformers (5.23 is tested)."
+        )
+    from tasm.backbone.layers import StateMemoryLayer
+
+    states = getattr(text_config(config), "number_of_conv_states", 1)
+    return StateMemoryLayer(number_of_states=states).remember(state)
+
+
+def _refuse_padding(attention_mask: Any) -> None:
+    if isinstance(attention_mask, Tensor) and not bool(attention_mask.bool().all()):
+        raise InputError(
+            "A padded batch was given to a hybrid model with a memory: its recurrent state would pass over the "
+            "padding. Ask one query at a time, or batch queries of equal length."
+        )
+
+

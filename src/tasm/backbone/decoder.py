@@ -1,0 +1,63 @@
+"""Finding the text decoder and its attention modules inside any supported model.
+
+Knows module paths and attribute names; nothing of caches or memories.
+"""
+
+from typing import Any
+
+from torch import nn
+
+from tasm.errors import ModelError
+
+_PATHS = (
+    "language_model",
+    "text_model",
+    "model.language_model",
+    "model.text_model",
+    "language_model.model",
+    "model",
+)
+
+
+def find_decoder(model: nn.Module) -> Any:
+    """Return the text decoder of a Hugging Face model: the module that owns the decoder `layers`.
+
+    ```python
+    decoder = find_decoder(model)        # model.model.language_model, for most VLMs
+    ```
+
+    Raises ModelError when there is none.
+    """
+    candidates: list[Any] = []
+    if callable(get := getattr(model, "get_decoder", None)):
+        candidates.append(get())
+    for path in _PATHS:
+        found: Any = model
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        candidates.append(found)
+    for candidate in candidates:
+        if isinstance(candidate, nn.Module) and isinstance(
+            getattr(candidate, "layers", None), nn.ModuleList
+        ):
+            return candidate
+    raise ModelError(
+        f"{type(model).__name__} has no text decoder that tasm can find: looked for get_decoder() and "
+        f"{', '.join(_PATHS)} with a `layers` list. Expected a decoder-only model with key-value attention."
+    )
+
+
+def attention_modules(decoder: nn.Module) -> dict[int, nn.Module]:
+    """Return the key-value attention module of each decoder layer that has one, by layer number."""
+    found: dict[int, nn.Module] = {}
+    for number, layer in enumerate(decoder.layers):  # type: ignore[arg-type]
+        for module in layer.modules():
+            if isinstance(getattr(module, "layer_idx", None), int) and hasattr(module, "k_proj"):
+                found[number] = module
+                break
+    if not found:
+        raise ModelError(
+            f"{type(decoder).__name__} has no attention module with `layer_idx` and `k_proj`: tasm needs "
+            "ordinary key and value projections (multi-head latent attention is not supported)."
+        )
+    return found

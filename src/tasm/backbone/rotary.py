@@ -1,0 +1,104 @@
+"""Rotating keys to positions and back, exactly as the model does it.
+
+Uses the model's own rotary module and its family's own `apply` function, so that sections,
+interleaving, partial rotation, scaling and per-layer bases need no table here. Knows no caches.
+"""
+
+import copy
+import inspect
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasm.backbone.decoder import attention_modules, find_decoder
+from tasm.backbone.geometry import layer_kinds, rope_parameters, text_config
+from tasm.errors import ModelError
+
+
+class Rotary:
+    """The rotary embedding of one model, and its exact inverse.
+
+    ```python
+    rotary = Rotary(model)
+    plain = rotary.unrotate(layer, keys, positions)         # float32 keys as k_proj (and a key norm) gave them
+    again = rotary.rotate(layer, plain, positions)
+    ```
+
+    Raises ModelError for a model without rotary positions.
+    """
+
+    def __init__(self, model: Any) -> None:
+        decoder = find_decoder(model)
+        self._modules = attention_modules(decoder)
+        self._config = text_config(model.config)
+        self._kinds = layer_kinds(model.config)
+        # Copies: dynamic scaling writes into its buffers, and the model's own must not change.
+        self._embeddings = {
+            name: copy.deepcopy(module)
+            for name in ("rotary_emb", "rotary_emb_local")
+            if (module := getattr(decoder, name, None)) is not None
+        }
+        if "rotary_emb" not in self._embeddings:
+            raise ModelError(
+                f"{type(decoder).__name__} has no `rotary_emb`: tasm needs rotary positions."
+            )
+
+    def rotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
+        """Rotate plain keys to positions.
+
+        Shapes: keys (kv_heads, tokens, head_dim); positions (rows, tokens), or (rows, kv_heads, tokens)
+        where heads keep different tokens; rows is 3 for multi-dimensional positions, else 1. Computed in
+        float32, returned in the keys' dtype.
+        """
+        return self._apply(layer, keys, positions, False).to(keys.dtype)
+
+    def unrotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
+        """Return the plain float32 keys of rotated ones: the exact inverse of `rotate`, shapes as there."""
+        return self._apply(layer, keys, positions, True)
+
+    def _apply(self, layer: int, keys: Tensor, positions: Tensor, inverse: bool) -> Tensor:
+        cos, sin = self._angles(layer, positions, keys)
+        module = self._modules[layer]
+        heads = keys.float()[:, None] if positions.ndim == 3 else keys.float()[None]
+        if inverse:
+            square = cos.square() + sin.square()
+            turned = _turn(module, heads, cos, -sin, self._sections())
+            # Scaled rotations (yarn) have cos² + sin² = attention_scaling²; dimensions that pass through, 1.
+            if not torch.allclose(square, torch.ones_like(square), atol=1e-4):
+                turned = turned / _turn(
+                    module, torch.ones_like(heads), square, torch.zeros_like(sin), self._sections()
+                )
+        else:
+            turned = _turn(module, heads, cos, sin, self._sections())
+        return turned[:, 0] if positions.ndim == 3 else turned[0]
+
+    def _sections(self) -> Any:
+        return rope_parameters(self._config).get("mrope_section")
+
+    def _angles(self, layer: int, positions: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin as the attention module would get them, float32, heads in the batch's place."""
+        places = positions if positions.ndim == 3 else positions[:, None]
+        places = places[0] if places.shape[0] == 1 else places
+        probe = torch.empty(1, dtype=torch.float32, device=keys.device)
+        embedding = self._embeddings["rotary_emb"].to(keys.device)
+        if self._kinds[layer] == "sliding" and "rotary_emb_local" in self._embeddings:
+            embedding = self._embeddings["rotary_emb_local"].to(keys.device)
+        places = places.to(keys.device)
+        if "layer_type" in inspect.signature(embedding.forward).parameters:
+            cos, sin = embedding(probe, places, self._config.layer_types[layer])
+        else:
+            cos, sin = embedding(probe, places)
+        return cos.float(), sin.float()
+
+
+def _turn(module: nn.Module, keys: Tensor, cos: Tensor, sin: Tensor, sections: Any) -> Tensor:
+    """Call the family's own function; keys (batch, heads, tokens, head_dim), cos and sin (…, batch, tokens, dim)."""
+    family: Any = sys.modules[type(module).__module__]
+    if cos.ndim == 4:  # transformers before 5: three rows of angles, mixed by the apply function
+        return family.apply_multimodal_rotary_pos_emb(keys, keys, cos, sin, sections)[1]
+    apply = family.apply_rotary_pos_emb
+    if list(inspect.signature(apply).parameters)[1] in ("k", "key"):
+        return apply(keys, keys, cos, sin)[1]
+    return apply(keys, cos, sin)

@@ -1,0 +1,147 @@
+"""Segments: the immutable runs of keys and values that attention reads beside the live tokens.
+
+Knows nothing of models, caches or where a segment comes from (a core, a bank, a committed chunk).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+UNUSED = -1e30
+"""A bias that switches a slot off; finite, so that a segment without any used slot gives no NaN."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """An immutable run of keys and values of one layer, already rotated at their positions.
+
+    ```python
+    segment = Segment(keys, values)                          # (1, kv_heads, tokens, head_dim) each
+    counted = Segment(keys, values, bias=counts.log())       # a merged token weighs as many as it holds
+    ```
+
+    Shapes: `keys`, `values` are (1 or batch, kv_heads, tokens, head_dim); batch 1 is shared by all
+    rows and never expanded. `bias` is None or float32 (1 or batch, 1 or kv_heads, tokens), in nats,
+    added to the logits; `UNUSED` switches a slot off. `index` is None or integers
+    (1 or kv_heads, tokens), optionally with a leading batch: the logical sequence index that
+    sliding-window layers compare with the query's; without it a token is in every window.
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor | None = None
+    index: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Slots a head, unused ones included."""
+        return self.keys.shape[2]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether one copy serves every row of a batch."""
+        return self.keys.shape[0] == 1
+
+    def map_rows(self, change: Callable[[Tensor], Tensor]) -> "Segment":
+        """Return the segment with `change` applied to what it holds per row; a shared one as it is."""
+
+        def apply(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor if tensor.shape[0] == 1 else change(tensor)
+
+        if self.is_shared and (self.bias is None or self.bias.shape[0] == 1):
+            return self
+        index = apply(self.index) if self.index is not None and self.index.ndim == 3 else self.index
+        keys, values = apply(self.keys), apply(self.values)
+        return Segment(keys, values, apply(self.bias), index)  # type: ignore[arg-type]
+
+    def last(self, tokens: int) -> "Segment":
+        """Return the last `tokens` slots, copied so that the others can be freed."""
+
+        def cut(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[..., -tokens:].clone()
+
+        if tokens >= self.tokens:
+            return self
+        keys, values = self.keys[:, :, -tokens:].clone(), self.values[:, :, -tokens:].clone()
+        return Segment(keys, values, cut(self.bias), cut(self.index))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Segment":
+        return self  # never written, so a copy of a cache may share it
+
+
+def join(segments: Sequence[Segment]) -> Segment:
+    """Return one segment that holds the tokens of several in order; biases and indices must agree in shape.
+
+    ```python
+    whole = join([first, second])
+    ```
+    """
+    if len(segments) == 1:
+        return segments[0]
+    biases = [s.bias for s in segments if s.bias is not None]
+    indices = [s.index for s in segments if s.index is not None]
+    return Segment(
+        torch.cat([s.keys for s in segments], 2),
+        torch.cat([s.values for s in segments], 2),
+        torch.cat(biases, -1) if biases else None,
+        torch.cat(indices, -1) if indices else None,
+    )
+
+
+def can_join(first: Segment, second: Segment) -> bool:
+    """Whether two segments can become one without inventing a bias or an index."""
+    return (
+        first.keys.shape[:2] == second.keys.shape[:2]
+        and _same_rows(first.bias, second.bias)
+        and _same_rows(first.index, second.index)
+    )
+
+
+def _same_rows(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is None and second is None
+    return first.shape[:-1] == second.shape[:-1]
+
+
+class Extra(Protocol):
+    """What brings further tokens into an attention call: in tasm, a gate over a latent bank.
+
+    It owns its state per row of the batch; the cache tells it when rows move. `chunkable` is False
+    where every call would ask again, so that a query read in several calls, assisted decoding and
+    `crop` have no meaning and are refused.
+    """
+
+    @property
+    def chunkable(self) -> bool:
+        """Whether reading a query in several calls gives the same as reading it in one."""
+        ...
+
+    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
+        """Return what this layer's live tokens attend to in this call, or None.
+
+        `query` is (batch, kv_heads, group, head_dim): the rotated query of each row's last live token.
+        """
+        ...
+
+    def reorder(self, index: Tensor) -> None:
+        """Rows become `state[index]` (beam search)."""
+        ...
+
+    def repeat(self, times: int) -> None:
+        """Every row is repeated `times` times, interleaved."""
+        ...
+
+    def select(self, index: Tensor) -> None:
+        """Only the rows in `index` stay."""
+        ...
+
+    def reset(self) -> None:
+        """Drop what was retrieved."""
+        ...
+
+    def fork(self) -> "Extra":
+        """Return a fresh one over the same bank, without this one's state."""
+        ...
