@@ -14,6 +14,7 @@ from tasm.demonstrations.conversation import (
     shared_system,
 )
 from tasm.demonstrations.picture import Picture
+from tasm.demonstrations.reading import make_query, read_demonstrations, read_queries
 
 __all__ = [
     "IMAGE_MARK",
@@ -24,6 +25,9 @@ __all__ = [
     "Query",
     "content_hash",
     "is_correct",
+    "make_query",
     "normalise_answer",
+    "read_demonstrations",
+    "read_queries",
     "shared_system",
 ]

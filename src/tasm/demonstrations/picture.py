@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tasm.demonstrations.pixels import UnreadablePicture, decode
+from tasm.demonstrations.pixels import FORMATS_SHOWN, UnreadablePicture, decode
 from tasm.errors import DemonstrationError
 
 
@@ -56,7 +56,7 @@ class Picture:
             return decode(source)
         except UnreadablePicture as error:
             raise DemonstrationError(
-                f"{self.name}: found {error}; expected a picture (PNG, JPEG, WebP, GIF, BMP, TIFF)."
+                f"{self.name}: found {error}; expected a picture ({FORMATS_SHOWN})."
             ) from error
 
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,210 @@
+"""Reads demonstrations and queries: all rows checked, every bad one named, identities given.
+
+Knows what makes a set of rows sound; what one row means is the business of `rows`.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tasm.demonstrations.conversation import (
+    DEFAULT_ID_LENGTH,
+    Demonstration,
+    Message,
+    Query,
+    content_hash,
+)
+from tasm.demonstrations.picture import Picture
+from tasm.demonstrations.problems import RowProblem
+from tasm.demonstrations.rows import Row, parse_row
+from tasm.demonstrations.source import Found, open_source
+from tasm.errors import DemonstrationError
+
+_SHOWN = 10
+"""Bad rows that a message names; the others are counted."""
+
+_WAY_OUT = "--skip-bad-rows, in Python skip_bad_rows=True"
+
+Warn = Callable[[str], None]
+
+
+def warn_in_python(message: str) -> None:
+    """Pass a message to Python's `warnings`; the command line has its own way."""
+    warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def read_demonstrations(
+    source: Any,
+    *,
+    question: str | None = None,
+    skip_bad_rows: bool = False,
+    warn: Warn = warn_in_python,
+) -> list[Demonstration]:
+    """Read solved examples from a file, a folder, a list of rows or a `datasets` object.
+
+    ```python
+    read_demonstrations("birds.jsonl")
+    read_demonstrations("birds/", question="Which bird is this?")     # one sub-folder a class
+    read_demonstrations([{"image": "wren.png", "question": "Which bird?", "answer": "wren"}])
+    ```
+
+    `question` stands in for rows that have none. All pictures are decoded once, for their
+    identity. A row with the same content as an earlier one is left out, and `warn` is called with
+    a sentence. With `skip_bad_rows` bad rows are left out in the same way.
+
+    Raises `DemonstrationError` that names every bad row (file, line, field, what was found, what
+    is expected), for two rows with one id, and for a set without any demonstration.
+    """
+    opened = open_source(source, question)
+    read: list[Demonstration] = []
+    bad: list[str] = []
+    for found in opened.rows:
+        try:
+            read.append(_demonstration(found, opened.folder, question))
+        except RowProblem as problem:
+            bad.append(f"{found.origin}, {problem}")
+    _report_bad_rows(bad, len(read) + len(bad), opened.name, skip_bad_rows, warn)
+    if not read:
+        raise DemonstrationError(f"{opened.name}: found no demonstration; expected at least one.")
+    kept = _without_duplicates(read, warn)
+    _check_ids(kept)
+    return kept
+
+
+def read_queries(
+    source: Any,
+    *,
+    question: str | None = None,
+    skip_bad_rows: bool = False,
+    warn: Warn = warn_in_python,
+) -> list[Query]:
+    """Read questions from the same places and in the same form as demonstrations.
+
+    ```python
+    read_queries("test.jsonl")[0].answers      # ('wren', 'house wren'); () where there is none
+    ```
+
+    An `answer` may be missing, a string, or a list of accepted strings; of a chat that ends with
+    the assistant's message, that message is the answer. Two rows with the same content both stay,
+    so that every row gets its answer.
+
+    Raises `DemonstrationError` as `read_demonstrations` does.
+    """
+    opened = open_source(source, question)
+    read: list[Query] = []
+    bad: list[str] = []
+    for found in opened.rows:
+        try:
+            read.append(_query(found, opened.folder, question))
+        except RowProblem as problem:
+            bad.append(f"{found.origin}, {problem}")
+    _report_bad_rows(bad, len(read) + len(bad), opened.name, skip_bad_rows, warn)
+    if not read:
+        raise DemonstrationError(f"{opened.name}: found no query; expected at least one.")
+    numbered = list(_with_repeats_numbered(read))
+    _check_ids(numbered)
+    return numbered
+
+
+def make_query(
+    question: str, images: Sequence[str | Path | bytes | Image.Image | Picture] = ()
+) -> Query:
+    """Return one query; `<image>` in the question says where an image stands, else they come first.
+
+    ```python
+    make_query("Which bird is this?", images=["x.png"])
+    ```
+
+    Raises `DemonstrationError` for a picture that cannot be read and for a question that is empty
+    or has another number of `<image>` marks than there are images.
+    """
+    if isinstance(images, str | Path | bytes | Image.Image | Picture):
+        images = [images]
+    try:
+        return _query(Found("", {"images": list(images), "question": question}), Path(), None)
+    except RowProblem as problem:
+        raise DemonstrationError(f"Query, {problem}.") from None
+
+
+def _demonstration(found: Found, folder: Path, question: str | None) -> Demonstration:
+    if isinstance(found.row, Demonstration):
+        return found.row
+    row = _parse(found, folder, question)
+    if len(row.answers) != 1:
+        raise RowProblem("answer", "several" if row.answers else "no such field", "one string")
+    messages = (*row.messages, Message("assistant", row.answers))
+    whole = content_hash(messages)
+    return Demonstration(row.id or whole[:DEFAULT_ID_LENGTH], messages, whole, found.origin)
+
+
+def _query(found: Found, folder: Path, question: str | None) -> Query:
+    if isinstance(found.row, Query):
+        return found.row
+    row = _parse(found, folder, question)
+    default = content_hash(row.messages)[:DEFAULT_ID_LENGTH]
+    return Query(row.id or default, row.messages, row.answers, found.origin)
+
+
+def _parse(found: Found, folder: Path, question: str | None) -> Row:
+    if isinstance(found.row, RowProblem):
+        raise found.row
+    return parse_row(found.row, folder, question)
+
+
+def _report_bad_rows(bad: list[str], rows: int, name: str, skip_bad_rows: bool, warn: Warn) -> None:
+    if not bad:
+        return
+    shown = bad if skip_bad_rows else bad[:_SHOWN]
+    listed = "".join(f"\n  {line}" for line in shown)
+    if len(shown) < len(bad):
+        listed += f"\n  … and {len(bad) - len(shown)} more"
+    count = f"{len(bad)} of {rows} rows of {name}"
+    if skip_bad_rows:
+        warn(f"{count} left out:{listed}")
+        return
+    if len(bad) == 1:
+        raise DemonstrationError(f"{bad[0]}. Correct this row, or leave it out: {_WAY_OUT}.")
+    raise DemonstrationError(
+        f"{count} cannot be used. Correct them, or leave them out: {_WAY_OUT}.{listed}"
+    )
+
+
+def _without_duplicates(read: list[Demonstration], warn: Warn) -> list[Demonstration]:
+    first: dict[str, Demonstration] = {}
+    repeats: list[str] = []
+    for one in read:
+        earlier = first.setdefault(one.content_hash, one)
+        if earlier is not one:
+            repeats.append(f"{one.origin or one.id} is the same as {earlier.origin or earlier.id}")
+    if repeats:
+        shown = "".join(f"\n  {line}" for line in repeats[:_SHOWN])
+        more = len(repeats) - _SHOWN
+        shown += f"\n  … and {more} more" if more > 0 else ""
+        warn(f"{len(repeats)} of {len(read)} demonstrations left out as duplicates:{shown}")
+    return list(first.values())
+
+
+def _with_repeats_numbered(read: list[Query]) -> Iterator[Query]:
+    """Give queries that ask the same the ids `ID`, `ID-2`, `ID-3` …"""
+    times: Counter[str] = Counter()
+    for query in read:
+        own = content_hash(query.messages)[:DEFAULT_ID_LENGTH]
+        times[own] += 1
+        repeated = query.id == own and times[own] > 1
+        yield replace(query, id=f"{own}-{times[own]}") if repeated else query
+
+
+def _check_ids(read: Iterable[Demonstration | Query]) -> None:
+    first: dict[str, Demonstration | Query] = {}
+    for one in read:
+        earlier = first.setdefault(one.id, one)
+        if earlier is not one:
+            raise DemonstrationError(
+                f"{one.origin}, field 'id': found {one.id!r}, which {earlier.origin} has as well; "
+                "expected an id of its own, or none: then the content gives it."
+            )
