@@ -1,0 +1,227 @@
+"""Loads a folder's processor: image processor, tokenizer, chat template, with or without torchvision.
+
+transformers builds a family's processor only where all its parts can be built, the video processor
+included, and that one needs torchvision. Without torchvision the family's own class is assembled from the
+other parts by a subclass that asks for no video processor. Nothing of transformers is altered.
+"""
+
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasm.backbone.pixtral import PixtralRows
+from tasm.errors import ModelError
+
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+# Classes that cannot do without the video processor, and the class that lays images out just so: SmolVLM
+# wants the package num2words for its videos, LLaVA-NeXT-Video takes the video processor first.
+LAID_OUT_LIKE = {
+    "SmolVLMProcessor": "Idefics3Processor",
+    "LlavaNextVideoProcessor": "LlavaNextProcessor",
+}
+
+
+def load_processor(folder: Path, model_type: str, *, has_images: bool) -> Any:
+    """Return the processor of `folder` (a tokenizer, where the model takes no images).
+
+    ```python
+    processor = load_processor(Path("models/qwen2-vl"), "qwen2_vl", has_images=True)
+    ```
+
+    Raises `ModelError` where the tokenizer, the image processor or the chat template is missing.
+    """
+    if not has_images:
+        tokenizer = _tokenizer(folder)
+        return _with_template(tokenizer, folder, tokenizer)
+    if not _image_settings(folder):
+        raise ModelError(
+            f"{folder} has no image processor: looked for preprocessor_config.json, and for "
+            f"'image_processor' in processor_config.json. Copy them from the model's page."
+        )
+    tokenizer = _tokenizer(folder)
+    processor = _whole(folder)
+    if processor is None:
+        processor = _assembled(folder, model_type, tokenizer)
+    return _with_template(processor, folder, tokenizer)
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """Return the tokenizer inside a processor, or the processor where it is a tokenizer itself."""
+    return getattr(processor, "tokenizer", processor)
+
+
+def _whole(folder: Path) -> Any:
+    """The family's own processor with all its parts, or None where a part cannot be built."""
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, **LOCAL)
+    except Exception:  # every family fails in its own way without torchvision; assembled next
+        return None
+    has_parts = hasattr(processor, "image_processor") and hasattr(processor, "tokenizer")
+    return processor if has_parts else None
+
+
+def _assembled(folder: Path, model_type: str, tokenizer: Any) -> Any:
+    image_processor = _image_processor(folder)
+    settings = _json(folder / "processor_config.json")
+    class_name = _class_name(folder, settings, model_type)
+    if class_name == "PixtralProcessor":
+        return PixtralRows.from_settings(image_processor, tokenizer, settings)
+    base = _processor_class(LAID_OUT_LIKE.get(class_name, class_name))
+    if base is None:
+        raise ModelError(
+            f"The processor {class_name!r} of {folder} (model type {model_type!r}) cannot be built "
+            f"here: transformers has no such class, or it needs another package. "
+            f"`pip install torchvision` brings what most processors need."
+        )
+    names = _parameters(base)
+    scalars = {
+        name: value
+        for name, value in settings.items()
+        if name in names and isinstance(value, str | int | float | bool)
+    }
+    scalars.pop("chat_template", None)
+    try:
+        return _without_video(base)(
+            image_processor=image_processor, tokenizer=tokenizer, **scalars
+        )
+    except Exception as error:
+        raise ModelError(
+            f"The processor {class_name!r} of {folder} cannot be assembled: {error}"
+        ) from error
+
+
+def _without_video(base: type) -> type:
+    """A subclass of a processor class that has an image processor and a tokenizer and nothing else."""
+    wanted = ["image_processor", "tokenizer"]
+    members: dict[str, Any] = {"get_attributes": classmethod(lambda cls: list(wanted))}
+    if hasattr(base, "attributes"):
+        # transformers 4: the parts are a list on the class, each with the name of its class.
+        members |= {
+            "attributes": wanted,
+            "image_processor_class": "AutoImageProcessor",
+            "tokenizer_class": "AutoTokenizer",
+        }
+    return type(base.__name__, (base,), members)
+
+
+def _parameters(base: type) -> set[str]:
+    import inspect
+
+    return set(inspect.signature(base.__init__).parameters)  # type: ignore[misc]
+
+
+def _processor_class(name: str) -> type | None:
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    for module, class_names in PROCESSOR_MAPPING_NAMES.items():
+        if name not in (class_names if isinstance(class_names, tuple) else (class_names,)):
+            continue
+        try:
+            path = f"transformers.models.{module.replace('-', '_')}.processing_{module.replace('-', '_')}"
+            return getattr(importlib.import_module(path), name, None)
+        except ImportError:
+            continue
+    found = getattr(transformers, name, None)
+    return None if getattr(found, "is_dummy", False) else found
+
+
+def _class_name(folder: Path, settings: dict[str, Any], model_type: str) -> str:
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    for document in (
+        settings,
+        _json(folder / "preprocessor_config.json"),
+        _json(folder / "tokenizer_config.json"),
+    ):
+        if isinstance(document.get("processor_class"), str):
+            return str(document["processor_class"])
+    name = PROCESSOR_MAPPING_NAMES.get(model_type)
+    name = name[0] if isinstance(name, tuple) else name
+    if name is None:
+        raise ModelError(
+            f"{folder} does not say which processor it wants: looked for 'processor_class' in "
+            f"processor_config.json, preprocessor_config.json and tokenizer_config.json, and for a "
+            f"processor of the model type {model_type!r} in transformers."
+        )
+    return name
+
+
+def _image_processor(folder: Path) -> Any:
+    from transformers import AutoImageProcessor
+
+    for choice in ({"backend": "pil"}, {"use_fast": False}):
+        try:
+            processor = AutoImageProcessor.from_pretrained(folder, **choice, **LOCAL)
+        except Exception as error:
+            problem = error
+            continue
+        return processor
+    raise ModelError(
+        f"The image processor of {folder} cannot be loaded: {_first_line(problem)}. "
+        f"`pip install torchvision` brings what some image processors need."
+    ) from problem
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    if not any((folder / name).is_file() for name in names):
+        raise ModelError(f"{folder} has no tokenizer: looked for {', '.join(names)}.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except Exception as error:
+        raise ModelError(f"The tokenizer of {folder} cannot be loaded: {_first_line(error)}") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"The tokenizer of {folder} is a {type(tokenizer).__name__}, which does not tell where its "
+            f"tokens lie in the text; expected one with a tokenizer.json."
+        )
+    return tokenizer
+
+
+def _with_template(processor: Any, folder: Path, tokenizer: Any) -> Any:
+    if not getattr(processor, "chat_template", None):
+        template = _template(folder) or getattr(tokenizer, "chat_template", None)
+        if not template:
+            raise ModelError(
+                f"{folder} has no chat template: looked for chat_template.jinja, chat_template.json and "
+                f"'chat_template' in tokenizer_config.json. A base model without one cannot hold a "
+                f"conversation; use the instruction-tuned model, or add chat_template.jinja."
+            )
+        processor.chat_template = template
+    return processor
+
+
+def _template(folder: Path) -> str | None:
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    found = _json(folder / "chat_template.json").get("chat_template")
+    return found if isinstance(found, str) else None
+
+
+def _image_settings(folder: Path) -> bool:
+    return (folder / "preprocessor_config.json").is_file() or "image_processor" in _json(
+        folder / "processor_config.json"
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is not valid JSON: {error}") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _first_line(error: BaseException) -> str:
+    lines: Sequence[str] = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
