@@ -14,8 +14,7 @@ from urllib.parse import unquote, urlsplit
 from PIL import Image
 
 from tasm.demonstrations.picture import Picture
-from tasm.demonstrations.pixels import FORMATS_SHOWN
-from tasm.demonstrations.problems import RowProblem, check_text, describe
+from tasm.demonstrations.problems import RowProblem, check_text, describe, shorten
 from tasm.errors import DemonstrationError
 
 _EXPECTED = "a path to a picture"
@@ -56,7 +55,7 @@ def _from_text(text: str, field: str, folder: Path) -> Picture:
     if "://" in text:
         raise RowProblem(
             field,
-            f"the address {describe(text)}",
+            f"the address {shorten(text)!r}",
             f"{_EXPECTED}; nothing is fetched from a network: download it and give its path",
         )
     return _decodable(folder / text, field)
@@ -75,15 +74,14 @@ def _decodable(source: Path | bytes | Image.Image, field: str, name: str | None 
         _ = picture.sha256  # decodes, and keeps the identity
     except DemonstrationError as error:
         shown = name or (str(source) if isinstance(source, Path) else "a picture in memory")
-        found = f"{shown}: {error.__cause__}"
-        raise RowProblem(field, found, f"a picture ({FORMATS_SHOWN})") from None
+        raise RowProblem(field, f"{shown}: {error.__cause__}", "a picture") from None
     return picture
 
 
 def _data(address: str, field: str) -> bytes:
     head, comma, data = address.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise RowProblem(field, f"the address {describe(address)}", "data:image/…;base64,…")
+        raise RowProblem(field, f"the address {shorten(address)!r}", "data:image/…;base64,…")
     return _from_base64(data, field)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tasm.demonstrations.pixels import FORMATS_SHOWN, UnreadablePicture, decode
+from tasm.demonstrations.pixels import UnreadablePicture, decode
 from tasm.errors import DemonstrationError
 
 
@@ -55,9 +55,7 @@ class Picture:
         try:
             return decode(source)
         except UnreadablePicture as error:
-            raise DemonstrationError(
-                f"{self.name}: found {error}; expected a picture ({FORMATS_SHOWN})."
-            ) from error
+            raise DemonstrationError(f"{self.name}: found {error}; expected a picture.") from error
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Picture) and self.sha256 == other.sha256

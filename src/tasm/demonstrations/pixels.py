@@ -15,10 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PICTURE_PIXELS = 64_000_000
 """The largest picture that is decoded: a small file can hold a picture that fills the memory."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """The formats that are tried. Pillow's others include some that start programs."""
-
-FORMATS_SHOWN = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF"
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
@@ -49,7 +47,9 @@ def decode(source: Path | bytes | Image.Image) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged metadata; its own limit is checked below
-            with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            Image.init()
+            known = [name for name in FORMATS if name in Image.OPEN]  # AVIF came late
+            with Image.open(io.BytesIO(data), formats=known) as opened:
                 return _to_rgb(opened)
     except UnreadablePicture:
         raise

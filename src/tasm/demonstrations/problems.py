@@ -30,13 +30,18 @@ class RowProblem(Exception):
 def describe(value: Any) -> str:
     """Return a short name of a value: `"a number (3)"`, `"the string 'wren'"`."""
     if isinstance(value, str):
-        return f"the string {value if len(value) <= 40 else value[:39] + '…'!r}"
+        return f"the string {shorten(value)!r}"
     kind = _KINDS.get(type(value).__name__, f"a {type(value).__name__}")
     if isinstance(value, Mapping):
         return f"an object with the fields {_listed(value)}" if value else "an empty object"
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return kind if value else "an empty list"
     return f"{kind} ({value})" if isinstance(value, bool | int | float) else kind
+
+
+def shorten(text: str) -> str:
+    """Return at most 40 characters of `text`."""
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _listed(names: Mapping[Any, Any]) -> str:

@@ -144,7 +144,7 @@ def _nearest(given: Mapping[str, Any], wanted: str) -> str:
     others = [str(name) for name in given if name not in FIELDS]
     for name in others:
         if did_you_mean(name, [wanted]) and not name.startswith(f"{wanted}_"):
-            return f" but '{name}'"
+            return f", but '{name}'"
     return ""
 
 
