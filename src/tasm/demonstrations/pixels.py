@@ -55,7 +55,7 @@ def decode(source: Path | bytes | Image.Image) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise UnreadablePicture(
-            f"a file that is no picture (it begins with {data[:12]!r})"
+            f"no picture that can be read: {', '.join(FORMATS)} (it begins with {data[:12]!r})"
         ) from None
     except Image.DecompressionBombError:
         raise UnreadablePicture(_too_large("far more")) from None
