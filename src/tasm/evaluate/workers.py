@@ -1,0 +1,95 @@
+"""Work spread over processes, one thread each; results come back as they are made.
+
+Knows nothing of what is measured: it hands a loaded model and a unit to a function that yields
+results. Processes are spawned, so that none inherits another's threads or device state.
+"""
+
+import multiprocessing
+import queue
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tasm.errors import WorkError
+
+Measure = Callable[[Any, Any], Iterator[Any]]
+
+_SECONDS_BETWEEN_CHECKS = 1.0
+_RESULT, _DONE, _FAILED = "result", "done", "failed"
+
+
+def in_this_process(backbone: Any, units: Sequence[Any], measure: Measure) -> Iterator[Any]:
+    """Yield what `measure(backbone, unit)` yields, unit after unit."""
+    for unit in units:
+        yield from measure(backbone, unit)
+
+
+def over_processes(
+    workers: int, plan: Any, units: Sequence[Any], measure: Measure
+) -> Iterator[Any]:
+    """Yield the same from `workers` processes, in the order in which results come.
+
+    `plan` names the model (`model`, `dtype`, `device`); `measure` must be a module's function.
+
+    Raises:
+        WorkError: if a process fails or is killed; what was yielded before remains valid.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting: Any = context.Queue()
+    results: Any = context.Queue()
+    for unit in units:
+        waiting.put(unit)
+    for _ in range(workers):
+        waiting.put(None)
+    processes = [
+        context.Process(target=_work, args=(plan, measure, waiting, results), daemon=True)
+        for _ in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        working = workers
+        while working:
+            kind, content = _next(results, processes)
+            if kind == _RESULT:
+                yield content
+            elif kind == _DONE:
+                working -= 1
+            else:
+                raise WorkError(f"A measuring process failed: {content}")
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _next(results: Any, processes: Sequence[Any]) -> tuple[str, Any]:
+    while True:
+        try:
+            return results.get(timeout=_SECONDS_BETWEEN_CHECKS)
+        except queue.Empty:
+            for process in processes:
+                if process.exitcode:
+                    raise WorkError(
+                        f"A measuring process ended with code {process.exitcode}. Out of memory? "
+                        "Fewer processes (--workers 1) need less; finished rows are kept."
+                    ) from None
+
+
+def _work(plan: Any, measure: Measure, waiting: Any, results: Any) -> None:
+    """Run in each process: load the model once, then take unit after unit."""
+    try:
+        import torch
+
+        from tasm.backbone.loading import load_backbone
+
+        torch.set_num_threads(1)
+        backbone = load_backbone(plan.model, dtype=plan.dtype, device=plan.device)
+        while (unit := waiting.get()) is not None:
+            for result in measure(backbone, unit):
+                results.put((_RESULT, result))
+        results.put((_DONE, None))
+    except KeyboardInterrupt:
+        results.put((_DONE, None))
+    except BaseException:
+        results.put((_FAILED, traceback.format_exc()))
