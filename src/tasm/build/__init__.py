@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tasm.build.api import build as build
 
-_HOME = {"plan": "tasm.build.plan"}
-
 
 class _CallableRoom(ModuleType):
     """`tasm.build(...)` builds a memory, and `tasm.build` is also this room."""

@@ -17,6 +17,9 @@ from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from tasm.backbone.rotary import Rotary
     from tasm.build.records import Record
     from tasm.build.replay import Replay
 
@@ -34,6 +37,9 @@ class Evidence:
     | `valid` | (kv_heads, entries) bool | false where a ragged head has only padding |
     | `tokens` | | table of the transcript read so far, on the keys' device |
     | `records` | | what the recorder gathered, by record |
+    | `rotary` | | rotates keys as the model does |
+    | `module` | | the model's decoder layer |
+    | `scaling` | | factor of the attention logits |
     | `first_new` | | first transcript token of the newest chunk (0 in joint mode) |
     | `total` | | tokens of the whole transcript, also those not read yet |
 
@@ -49,8 +55,8 @@ class Evidence:
     valid: Tensor
     tokens: TokenTable
     records: Mapping["Record", Any]
-    unrotate: Callable[[int, Tensor, Tensor], Tensor]
-    rotate: Callable[[int, Tensor, Tensor], Tensor]
+    rotary: "Rotary"
+    module: "nn.Module | None" = None
     first_new: int = 0
     total: int = 0
     scaling: float = 1.0
@@ -72,11 +78,11 @@ class Evidence:
 
         Computed anew at each call, so that not all layers hold them at once: keep it in a variable.
         """
-        return self.unrotate(self.layer, self.keys.float(), self.positions)
+        return self.rotary.unrotate(self.layer, self.keys.float(), self.positions)
 
     def rotated(self, plain_keys: Tensor) -> Tensor:
         """Rotate (kv_heads, entries, head_dim) keys, each at the position of its own entry."""
-        return self.rotate(self.layer, plain_keys, self.positions)
+        return self.rotary.rotate(self.layer, plain_keys, self.positions)
 
     @property
     def positions(self) -> Tensor:

@@ -1,0 +1,268 @@
+"""What is gathered while the demonstrations are read: attention received, queries, key centroids.
+
+A record is a frozen dataclass that a scorer names; its state per layer grows chunk by chunk. It sees one
+layer's attention call, never a whole attention matrix. Adding a record: one class with `observe` (and
+`keep`, if it has a column for every entry).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.transcript import Role
+from tasm.build.evidence import take
+from tasm.build.rows import Rows
+
+if TYPE_CHECKING:
+    from tasm.backbone.recording import AttentionCall
+    from tasm.backbone.rotary import Rotary
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One layer of one forward pass: the attention call, the rows it computes and their positions.
+
+    `positions` is (rows of M-RoPE, n); `hidden` (n, hidden_size), the layer's input, is there for
+    records that set `needs_hidden`.
+    """
+
+    call: "AttentionCall"
+    rows: Rows
+    positions: Tensor
+    rotary: "Rotary"
+    hidden: Tensor | None = None
+
+    @property
+    def new(self) -> int:
+        """How many tokens the call reads."""
+        return len(self.rows)
+
+    def plain_keys(self) -> Tensor:
+        """Return the new tokens' keys before rotation, (kv_heads, n, head_dim) float32."""
+        keys = self.call.key[0, :, -self.new :].float()
+        return self.rotary.unrotate(self.call.layer, keys, self.positions)
+
+    def plain_queries(self, rows: Tensor) -> Tensor:
+        """Return the queries of `rows` before rotation, (query_heads, rows, head_dim) float32."""
+        queries = self.call.query[0][:, rows].float()
+        return self.rotary.unrotate(self.call.layer, queries, self.positions[:, rows])
+
+
+class Record:
+    """Base of all records: state is made by the first `observe` and changed by later ones.
+
+    `starts_anew` records forget their state at every stage of a stream; `needs_hidden` ones get
+    `reading.hidden`.
+    """
+
+    starts_anew: bool = False
+    needs_hidden: bool = False
+
+    def observe(self, held: Any, reading: Reading) -> Any:
+        """Return the state after one more forward pass; `held` is None at the first."""
+        raise NotImplementedError
+
+    def keep(self, held: Any, order: Tensor) -> Any:
+        """Return the state when only entries `order` (kv_heads, n) stay."""
+        return held
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """Attention that every entry received: `mass` (kv_heads, entries) float32, and `seen_by` (1 or
+    kv_heads, entries) float32, how many of the chosen rows could see it."""
+
+    mass: Tensor
+    seen_by: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(kv_heads, entries) mass per row that could see the entry."""
+        return self.mass / self.seen_by.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class AttentionReceived(Record):
+    """Attention weights of the chosen rows on every entry: their sum over rows, or their maximum.
+
+    Softmax over everything the rows can see; averaged over the query heads of a KV head (for the
+    maximum: the largest of them). State: `Received`.
+
+    ```python
+    AttentionReceived("answers")          # EMLoC, TASM: what answers look at
+    AttentionReceived("last:32")          # SnapKV's observation window
+    AttentionReceived("all")              # H2O's accumulated scores
+    ```
+    """
+
+    rows: str = "answers"
+    statistic: Literal["sum", "max"] = "sum"
+
+    @property
+    def starts_anew(self) -> bool:  # type: ignore[override]
+        """An observation window belongs to its stage only."""
+        return self.rows.startswith("last")
+
+    def observe(self, held: Received | None, reading: Reading) -> Received:
+        """Add this pass's attention; new tokens get new columns."""
+        call, rows = reading.call, reading.rows.select(self.rows)
+        before = sum(segment.tokens for segment in call.segments)
+        columns, new = before + reading.new, reading.new
+        kv_heads, device = call.key.shape[1], call.key.device
+        mass = torch.zeros(kv_heads, columns, device=device)
+        seen_by = torch.zeros(1, columns, device=device)
+        if len(rows):
+            parts = [self._over_rows(weights[0]) for weights in call.weights(rows)]
+            mass = torch.cat(parts, -1)
+            seen_by[:, :before] = len(rows)
+            seen_by[:, before:] = _visible(call.mask, rows, new)
+        if held is None:
+            return Received(mass, seen_by)
+        old = held.mass.shape[1]
+        if self.statistic == "max":
+            mass[:, :old] = torch.maximum(mass[:, :old], held.mass)
+        else:
+            mass[:, :old] += held.mass
+        seen = seen_by.expand(held.seen_by.shape[0], -1).clone()
+        seen[:, :old] += held.seen_by
+        return Received(mass, seen)
+
+    def _over_rows(self, weights: Tensor) -> Tensor:
+        """(kv_heads, group, rows, tokens) to (kv_heads, tokens)."""
+        if self.statistic == "max":
+            return weights.amax((1, 2))
+        return weights.sum(2).mean(1)
+
+    def keep(self, held: Received, order: Tensor) -> Received:
+        """Columns follow their entries."""
+        seen = held.seen_by.expand(order.shape[0], -1)
+        return Received(take(held.mass, order), take(seen, order))
+
+
+def _visible(mask: Tensor | None, rows: Tensor, new: int) -> Tensor:
+    """How many of `rows` see each of the pass's own tokens, (new,) float32."""
+    if mask is not None:
+        return (mask[0, 0, rows, -new:] > -1e4).sum(0).float()
+    own = torch.arange(new, device=rows.device)
+    return (rows[:, None] >= own).sum(0).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Queries before rotation: `count`, `total` (query_heads, head_dim), `products` (query_heads,
+    head_dim, head_dim) sum of outer products."""
+
+    count: int
+    total: Tensor
+    products: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(query_heads, head_dim)."""
+        return self.total / max(1, self.count)
+
+    @property
+    def covariance(self) -> Tensor:
+        """(query_heads, head_dim, head_dim)."""
+        return self.products / max(1, self.count) - self.mean[:, :, None] * self.mean[:, None, :]
+
+
+@dataclass(frozen=True)
+class QueryMoments(Record):
+    """Mean and covariance of the chosen rows' queries before rotation. State: `Moments`."""
+
+    rows: str = "all"
+
+    def observe(self, held: Moments | None, reading: Reading) -> Moments:
+        """Add this pass's queries."""
+        rows = reading.rows.select(self.rows)
+        queries = reading.plain_queries(rows)
+        total, products = queries.sum(1), queries.transpose(1, 2) @ queries
+        if held is None:
+            return Moments(len(rows), total, products)
+        return Moments(held.count + len(rows), held.total + total, held.products + products)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Queries of chosen rows: `queries` (query_heads, rows, head_dim) float32 before rotation, `index`
+    (rows,) their transcript tokens."""
+
+    queries: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Queries(Record):
+    """The chosen rows' queries themselves, before rotation. State: `Kept`."""
+
+    rows: str = "answer-starts"
+
+    def observe(self, held: Kept | None, reading: Reading) -> Kept:
+        """Append this pass's queries."""
+        rows = reading.rows.select(self.rows)
+        queries, index = reading.plain_queries(rows), rows + reading.rows.first
+        if held is None:
+            return Kept(queries, index)
+        return Kept(torch.cat([held.queries, queries], 1), torch.cat([held.index, index]))
+
+
+@dataclass(frozen=True, eq=False)
+class Centroids:
+    """Sums over question and over answer tokens, with their numbers; (kv_heads, head_dim) for keys,
+    (hidden_size,) for hidden states."""
+
+    question: Tensor
+    answer: Tensor
+    questions: int
+    answers: int
+
+    @property
+    def means(self) -> tuple[Tensor, Tensor]:
+        """The question centroid and the answer centroid, equations (5) and (6)."""
+        return self.question / max(1, self.questions), self.answer / max(1, self.answers)
+
+
+@dataclass(frozen=True)
+class TaskCentroids(Record):
+    """Centroids of question and answer tokens: of plain keys, or of the layer's input hidden states.
+
+    `question_tokens` says what a question is: its "text", or "text+image". State: `Centroids`.
+    Source: TASM (arXiv 2606.11853) equations (5), (6).
+    """
+
+    of: Literal["keys", "hidden"] = "keys"
+    question_tokens: Literal["text", "text+image"] = "text+image"
+
+    @property
+    def needs_hidden(self) -> bool:  # type: ignore[override]
+        """Only the hidden form reads hidden states."""
+        return self.of == "hidden"
+
+    def observe(self, held: Centroids | None, reading: Reading) -> Centroids:
+        """Add this pass's tokens."""
+        roles = reading.rows.roles
+        question = roles == int(Role.QUESTION)
+        if self.question_tokens == "text+image":
+            question |= roles == int(Role.IMAGE)
+        answer = roles == int(Role.ANSWER)
+        if self.of == "hidden":
+            if reading.hidden is None:
+                raise RuntimeError("hidden states were not recorded for this layer")
+            vectors = reading.hidden.float()
+        else:
+            vectors = reading.plain_keys()
+        weights = torch.stack([question, answer]).to(vectors.dtype)
+        sums = weights @ vectors  # (2, hidden_size) or (kv_heads, 2, head_dim)
+        asked, answered = sums.select(-2, 0), sums.select(-2, 1)
+        numbers = int(question.sum()), int(answer.sum())
+        if held is None:
+            return Centroids(asked, answered, *numbers)
+        return Centroids(
+            held.question + asked,
+            held.answer + answered,
+            held.questions + numbers[0],
+            held.answers + numbers[1],
+        )
