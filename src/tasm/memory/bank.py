@@ -4,14 +4,15 @@ The scan is exact and runs in chunks, so that its memory stays bounded whatever 
 Knows neither gates nor files: a layer is anything that hands out blocks of keys and chosen rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.segment import UNUSED, Segment
+from tasm.memory.granularity import Granularity
 from tasm.memory.layer import LayerTokens
 
 _SCAN_ELEMENTS = 1 << 23  # keys converted to float32 at a time: 32 MiB
@@ -35,8 +36,15 @@ class BankLayer(Protocol):
         """Keys, values (batch, kv_heads, k, head_dim) and index (batch, kv_heads, k) of `rows`
         (batch, kv_heads, k), row numbers within each head."""
 
+    def indices(self) -> Tensor:
+        """(kv_heads, tokens) places in the transcript; anything past a head's count."""
+
     def held(self) -> LayerTokens:
         """The whole layer in memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors, where they lie."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,18 @@ class HeldLayer:
         tokens = self.tokens
         return tokens.keys[heads, rows], tokens.values[heads, rows], tokens.index[heads, rows]
 
+    def indices(self) -> Tensor:
+        """Places in the transcript."""
+        return self.tokens.index
+
     def held(self) -> LayerTokens:
         """The tokens themselves."""
         return self.tokens
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.tokens.nbytes
 
 
 @dataclass(frozen=True)
@@ -112,10 +129,13 @@ class Bank:
             HeldLayer(layer) if isinstance(layer, LayerTokens) else layer for layer in layers
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Bank":
+        return self  # never written, so a copy of a cache may share it
+
     @property
     def nbytes(self) -> int:
         """Bytes of every tensor of the bank, wherever they lie (on disk: as they are stored)."""
-        return sum(_layer_bytes(layer) for layer in self.layers if layer is not None)
+        return sum(layer.nbytes for layer in self.layers if layer is not None)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Bank":
         """The same bank held in memory on `device`; a bank on disk is read and checked whole."""
@@ -123,13 +143,16 @@ class Bank:
             [None if layer is None else layer.held().to(device, dtype) for layer in self.layers]
         )
 
-    def search(self, layer: int, query: Tensor, k: int) -> Retrieved:
+    def search(
+        self, layer: int, query: Tensor, k: int, granularity: Granularity | None = None
+    ) -> Retrieved:
         """The `k` tokens with the largest q·k per row and KV head: an exact scan, equation (16).
 
         Args:
             layer: a layer that has a bank.
             query: (batch, kv_heads, head_dim), rotated, on the layer's device.
             k: how many; at most as many as the fullest head holds.
+            granularity: what a token brings with it; None for nothing.
 
         Raises:
             DamageError: a block of the bank on disk is not what was written.
@@ -137,40 +160,57 @@ class Bank:
         tokens = self.layers[layer]
         if tokens is None:
             raise IndexError(f"layer {layer} has no bank")
-        rows, missing = top_rows(tokens, query.to(tokens.device, torch.float32), k)
+        rows, missing = best_rows(tokens, query.to(tokens.device, torch.float32), k, granularity)
         return Retrieved(*tokens.take(rows), missing=missing)
 
 
-def top_rows(layer: BankLayer, query: Tensor, k: int) -> tuple[Tensor, Tensor | None]:
-    """Row numbers (batch, kv_heads, k) of the best keys, best first, and which of them are missing
-    ((kv_heads, k), None where every head holds at least k)."""
-    batch, kv_heads, head_dim = query.shape
+def best_rows(
+    layer: BankLayer, query: Tensor, k: int, granularity: Granularity | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Row numbers (batch, kv_heads, k) of what to retrieve, best first, and which of them are missing
+    ((kv_heads, k); None where every head holds at least k)."""
     counts = layer.counts
-    longest = max(counts)
-    k = min(k, longest)
-    chunk = max(k, _SCAN_ELEMENTS // (kv_heads * head_dim))
-    query = query.transpose(0, 1)
-    best_scores = query.new_empty(batch, kv_heads, 0)
-    best_rows = torch.empty(batch, kv_heads, 0, dtype=torch.int64, device=query.device)
+    k = min(k, max(counts))
+    if granularity is None:
+        rows = _top_rows(layer, query, k)
+    else:
+        scores = torch.cat([scores for _, scores in _scan(layer, query)], -1)
+        rows = granularity.choose(scores, layer.indices(), k)
+    if min(counts) >= k:
+        return rows, None
+    lengths = torch.tensor(counts, device=rows.device)[:, None]
+    missing = torch.arange(k, device=rows.device) >= lengths
+    return rows.masked_fill(missing, 0), missing
+
+
+def _scan(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers (tokens,) and q·k (batch, kv_heads, tokens) chunk after chunk; -inf past a head's
+    end."""
+    counts, longest = layer.counts, max(layer.counts)
+    _, kv_heads, head_dim = query.shape
+    chunk = max(1, _SCAN_ELEMENTS // (kv_heads * head_dim))
+    by_head = query.transpose(0, 1)
     for start in range(0, longest, chunk):
         stop = min(start + chunk, longest)
         keys = layer.block(start, stop).float()
-        scores = torch.matmul(query, keys.transpose(1, 2)).transpose(0, 1)
+        scores = torch.matmul(by_head, keys.transpose(1, 2)).transpose(0, 1)
         rows = torch.arange(start, stop, device=query.device)
         if min(counts) < stop:
             lengths = torch.tensor(counts, device=query.device)[:, None]
             scores = scores.masked_fill(rows >= lengths, float("-inf"))
-        scores = torch.cat([best_scores, scores], -1)
-        best_rows = torch.cat([best_rows, rows.expand(batch, kv_heads, -1)], -1)
+        yield rows, scores
+
+
+def _top_rows(layer: BankLayer, query: Tensor, k: int) -> Tensor:
+    """The k best rows of a scan that keeps k candidates at a time."""
+    best_scores: Tensor | None = None
+    best: Tensor | None = None
+    for rows, scores in _scan(layer, query):
+        rows = rows.expand(scores.shape)
+        if best_scores is not None and best is not None:
+            scores, rows = torch.cat([best_scores, scores], -1), torch.cat([best, rows], -1)
         best_scores, chosen = scores.topk(min(k, scores.shape[-1]), dim=-1)
-        best_rows = best_rows.gather(-1, chosen)
-    if min(counts) >= k:
-        return best_rows, None
-    missing = torch.arange(k, device=query.device) >= torch.tensor(counts, device=query.device)[:, None]
-    return best_rows.masked_fill(missing, 0), missing
-
-
-def _layer_bytes(layer: BankLayer) -> int:
-    if isinstance(layer, HeldLayer):
-        return layer.tokens.nbytes
-    return int(layer.nbytes)  # type: ignore[attr-defined]
+        best = rows.gather(-1, chosen)
+    if best is None:
+        raise IndexError("a bank layer without tokens was searched")
+    return best

@@ -4,7 +4,11 @@ Names, hashes and texts only, so that a person can see what is inside and the or
 found and checked. Recorded paths are hints: nothing here opens them.
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -43,3 +47,59 @@ class DemonstrationEntry:
     origin: str | None = None
     question: str | None = None
     answer: str | None = None
+
+    def to_json(self, folder: Path) -> dict[str, Any]:
+        """JSON values, paths relative to the memory's `folder`."""
+        return {
+            "id": self.id,
+            "spans": [list(span) for span in self.spans],
+            "content_hash": self.content_hash,
+            "origin": relative_hint(self.origin, folder),
+            "question": self.question,
+            "answer": self.answer,
+            "pictures": [
+                {
+                    "sha256": picture.sha256,
+                    "path": relative_hint(picture.path, folder),
+                    "thumbnail": picture.thumbnail,
+                }
+                for picture in self.pictures
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], folder: Path) -> "DemonstrationEntry":
+        """Read what `to_json` wrote; raises KeyError, TypeError or ValueError on anything else."""
+        return cls(
+            id=str(document["id"]),
+            spans=tuple((int(start), int(end)) for start, end in document["spans"]),
+            content_hash=str(document["content_hash"]),
+            pictures=tuple(
+                PictureEntry(
+                    sha256=str(picture["sha256"]),
+                    path=absolute_hint(picture.get("path"), folder),
+                    thumbnail=picture.get("thumbnail"),
+                )
+                for picture in document["pictures"]
+            ),
+            origin=absolute_hint(document.get("origin"), folder),
+            question=document.get("question"),
+            answer=document.get("answer"),
+        )
+
+
+def relative_hint(path: str | None, folder: Path) -> str | None:
+    """A path as it is recorded: relative to the memory's folder, with forward slashes."""
+    if path is None:
+        return None
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive on Windows
+        return Path(path).as_posix()
+
+
+def absolute_hint(path: str | None, folder: Path) -> str | None:
+    """A recorded path seen from here; computed, not looked up."""
+    if path is None:
+        return None
+    return os.path.normpath(os.path.join(os.path.abspath(folder), path))

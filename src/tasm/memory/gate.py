@@ -4,14 +4,17 @@ TASM (arXiv 2606.11853) equation (15). Knows distributions, not where they come 
 bank nor the cache.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from tasm.backbone.segment import UNUSED
+from tasm.errors import InputError, did_you_mean
+
 GateKind = Literal["js", "always", "never"]
+_KINDS: tuple[str, ...] = get_args(GateKind)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class GateSettings:
         top_k: tokens retrieved per layer and KV head.
         largest_share: `top_k` is capped at this share of the demonstrations' tokens; 1.0 for the
             literal `top_k`.
-        granularity: what a retrieved token brings with it: "token" (nothing).
+        granularity: what a retrieved token brings with it: "token" (nothing), "neighbourhood" or
+            "image".
     """
 
     kind: GateKind = "js"
@@ -34,6 +38,28 @@ class GateSettings:
     top_k: int = 96
     largest_share: float = 0.1
     granularity: str = "token"
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise InputError(
+                f"The gate {self.kind!r} is unknown; expected one of {', '.join(_KINDS)}."
+                + did_you_mean(str(self.kind), _KINDS)
+            )
+        epsilon = self.epsilon
+        if epsilon != "calibrated" and not (isinstance(epsilon, int | float) and epsilon >= 0):
+            raise InputError(
+                f"The gate's threshold is {epsilon!r}; expected nats (0 or more) or 'calibrated'."
+            )
+        if self.top_k < 0 or not 0 <= self.largest_share <= 1:
+            raise InputError(
+                f"The gate retrieves top_k={self.top_k} tokens, at most {self.largest_share} of the "
+                "demonstrations'; expected 0 or more, and a share between 0 and 1."
+            )
+
+    def tokens_to_retrieve(self, demonstration_tokens: int) -> int:
+        """`top_k`, capped at the largest share of that many tokens, but one at least."""
+        cap = max(1, int(self.largest_share * demonstration_tokens))
+        return min(self.top_k, cap) if self.largest_share > 0 else 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,13 @@ class GateReference:
     thresholds: tuple[float | None, ...]
     step_thresholds: tuple[float | None, ...] | None = None
 
+    def threshold(self, layer: int, is_first: bool) -> float | None:
+        """The calibrated threshold of a layer in nats, or None where there is none."""
+        chosen = self.thresholds
+        if not is_first and self.step_thresholds is not None:
+            chosen = self.step_thresholds
+        return chosen[layer]
+
     @property
     def nbytes(self) -> int:
         """Bytes held."""
@@ -62,7 +95,7 @@ def core_distribution(
     query: Tensor, keys: Tensor, scaling: float, bias: Tensor | None = None
 ) -> Tensor:
     """How `query` looks at the core, per KV head: the mean of its query heads' softmaxes over the
-    core alone, in float32.
+    core alone, computed in float32.
 
     Args:
         query: (batch, kv_heads, group, head_dim), rotated.
@@ -71,26 +104,34 @@ def core_distribution(
         bias: (kv_heads, tokens) added to the logits, or None.
 
     Returns:
-        (batch, kv_heads, tokens); zeros where the bias hides a slot.
+        (batch, kv_heads, tokens) float32; zeros where the bias hides a slot, so a head that keeps
+        nothing sums to zero and any other to one.
     """
-    logits = torch.matmul(query, keys.to(query.dtype).transpose(-1, -2)).float() * scaling
-    if bias is not None:
-        logits = logits + bias[:, None, :].float()
-    return logits.softmax(-1).mean(2)
+    batch, _, group, _ = query.shape
+    # The batch folded into the rows: the core is read once and not expanded.
+    rows = query.float().transpose(0, 1).flatten(1, 2)
+    logits = torch.matmul(rows, keys.float().transpose(1, 2)) * scaling
+    if bias is None:
+        shares = logits.softmax(-1)
+    else:
+        bias = bias.float()[:, None]
+        shares = (logits + bias).softmax(-1).masked_fill(bias <= UNUSED / 2, 0.0)
+    return shares.unflatten(1, (batch, group)).mean(2).transpose(0, 1)
 
 
 def js_divergence(first: Tensor, second: Tensor) -> Tensor:
-    """Jensen-Shannon divergence in nats over the last dimension, equation (15).
+    """Jensen-Shannon divergence in nats over the last dimension, equation (15); in [0, ln 2].
 
-    Zero probabilities count as zero; an empty distribution diverges from nothing. In [0, ln 2].
+    Zero probabilities count as zero; an empty distribution diverges from nothing.
 
     ```python
     js_divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))      # 0.6931
     ```
     """
     first, second = first.float(), second.float()
-    mean = (first + second) / 2
-    terms = torch.xlogy(first, first) + torch.xlogy(second, second) - 2 * torch.xlogy(mean, mean)
+    mean = ((first + second) / 2).clamp(min=torch.finfo(torch.float32).tiny)
+    # Ratios before logarithms: differences of near-equal entropies would lose what is small here.
+    terms = torch.xlogy(first, first / mean) + torch.xlogy(second, second / mean)
     return (terms.sum(-1) / 2).clamp(min=0.0)
 
 
@@ -105,10 +146,3 @@ def gate_divergence(first: Tensor, second: Tensor) -> Tensor:
         (batch,) in nats.
     """
     return js_divergence(first, second).mean(-1)
-
-
-def thresholds(
-    settings: GateSettings, calibrated: Sequence[float | None], layer: int
-) -> float | None:
-    """The threshold of `layer` in nats; None where none was calibrated."""
-    return calibrated[layer] if settings.epsilon == "calibrated" else settings.epsilon

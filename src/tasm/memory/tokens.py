@@ -51,6 +51,12 @@ class TokenTable:
             place=place.to("cpu", torch.int16),
         )
 
+    @classmethod
+    def empty(cls) -> "TokenTable":
+        """A table without tokens."""
+        none = torch.empty(0)
+        return cls.make(none[None], none, none, none.view(0, 4))
+
     def __len__(self) -> int:
         return int(self.roles.shape[0])
 
@@ -58,8 +64,7 @@ class TokenTable:
     def nbytes(self) -> int:
         """Bytes held."""
         return sum(
-            tensor.nbytes
-            for tensor in (self.positions, self.roles, self.demonstration, self.place)
+            tensor.nbytes for tensor in (self.positions, self.roles, self.demonstration, self.place)
         )
 
     @property

@@ -1,0 +1,360 @@
+"""Between a task memory and its folder: what becomes which field, which tensor, which file.
+
+Knows memories and manifests; how files are written safely is `store.py`'s business.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from tasm.backbone.geometry import Geometry
+from tasm.backbone.identity import Identity
+from tasm.backbone.transcript import Layout
+from tasm.errors import DamageError, FormatError
+from tasm.memory import store
+from tasm.memory.bank import Bank
+from tasm.memory.blocks import MappedFile
+from tasm.memory.contents import CoreContents, Counts
+from tasm.memory.entry import DemonstrationEntry, absolute_hint, relative_hint
+from tasm.memory.gate import GateReference, GateSettings
+from tasm.memory.manifest import FORMAT_VERSION, Manifest, PictureRecord
+from tasm.memory.mapped import MappedLayer, layer_tensors, read_layer
+from tasm.memory.task_memory import TaskMemory
+from tasm.memory.tokens import TokenTable
+
+Value = TypeVar("Value")
+_TABLE = ("positions", "roles", "demonstration", "place")
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def save(
+    memory: TaskMemory, folder: Path, *, overwrite: bool, pictures: Mapping[str, bytes] | None
+) -> int:
+    """Write a memory to a folder; see `TaskMemory.save`."""
+    thumbnails = dict(memory.thumbnails() if pictures is None else pictures)
+
+    def fill(here: Path) -> Manifest:
+        records = store.write_pictures(here, thumbnails)
+        core = store.write_tensor_file(here, "core", core_tensors(memory.contents))
+        bank = None
+        if memory.bank is not None:
+            bank = store.write_tensor_file(here, "bank", bank_tensors(memory.bank))
+        return replace(_describe(memory, folder, records), core=core, bank=bank, pictures=records)
+
+    return store.write_folder(folder, fill, overwrite=overwrite)
+
+
+def core_tensors(contents: CoreContents) -> dict[str, Tensor]:
+    """The tensors of the core file, by name."""
+    tensors: dict[str, Tensor] = {
+        f"tokens.{part}": getattr(contents.tokens, part) for part in _TABLE
+    }
+    for layer, kept in enumerate(contents.layers):
+        if kept is not None:
+            tensors |= layer_tensors(layer, kept)
+        distribution, state = contents.distributions[layer], contents.states[layer]
+        if distribution is not None:
+            tensors[f"gate.{layer}"] = distribution
+        for name, part in (state or {}).items():
+            tensors[f"states.{layer}.{name}"] = part
+    return tensors
+
+
+def bank_tensors(bank: Bank) -> dict[str, Tensor]:
+    """The tensors of the bank file, by name."""
+    tensors: dict[str, Tensor] = {}
+    for layer, kept in enumerate(bank.layers):
+        if kept is not None:
+            tensors |= layer_tensors(layer, kept.held())
+    return tensors
+
+
+def _describe(memory: TaskMemory, folder: Path, pictures: list[PictureRecord]) -> Manifest:
+    """The manifest but for its files."""
+    reference = memory.reference
+    gate = asdict(memory.gate)
+    gate["thresholds"] = None if reference is None else list(reference.thresholds)
+    later = None if reference is None else reference.step_thresholds
+    gate["step_thresholds"] = None if later is None else list(later)
+    is_folder = os.path.isdir(memory.model_name)
+    model = {
+        "name": None if is_folder else memory.model_name,
+        "path": relative_hint(memory.model_name, folder) if is_folder else None,
+        "identity": memory.identity.to_json(),
+    }
+    names = {Path(picture.name).stem: picture.name for picture in pictures}
+    bank_counts = memory.bank_counts
+    return Manifest(
+        versions={name: _version(name) for name in ("tasm", "torch", "transformers")},
+        model=model,
+        geometry=asdict(memory.geometry),
+        dtype=memory.dtype,
+        recipe=memory.recipe,
+        layout=memory.layout.to_json(),
+        next_position=memory.next_position,
+        logical_length=memory.logical_length,
+        core_tokens=_short(memory.core_counts),
+        bank_tokens=None if bank_counts is None else _short(bank_counts),
+        gate=gate,
+        demonstrations=[
+            _with_thumbnails(entry, names).to_json(folder) for entry in memory.demonstrations
+        ],
+        bytes={"full": memory.full_bytes, "core": memory.core_bytes, "bank": memory.bank_bytes},
+        report=memory.report,
+        core=_NO_FILE,
+    )
+
+
+_NO_FILE: Any = None  # filled in once the file is written
+
+
+def _with_thumbnails(entry: DemonstrationEntry, names: Mapping[str, str]) -> DemonstrationEntry:
+    pictures = tuple(
+        replace(picture, thumbnail=names.get(picture.sha256)) for picture in entry.pictures
+    )
+    return replace(entry, pictures=pictures)
+
+
+def _short(counts: Counts) -> list[Any]:
+    """Null, one number where all heads agree, or a list."""
+    return [
+        None if heads is None else heads[0] if len(set(heads)) == 1 else list(heads)
+        for heads in counts
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def load(folder: Path) -> TaskMemory:
+    """Open a memory; see `TaskMemory.load`."""
+    manifest = store.read_manifest(folder)
+    try:
+        return StoredMemory(folder, manifest)
+    except DamageError:
+        # A writer may have replaced the manifest and deleted the old files in between.
+        newer = store.read_manifest(folder)
+        if newer == manifest:
+            raise
+        return StoredMemory(folder, newer)
+
+
+class StoredMemory(TaskMemory):
+    """A memory on disk: mapped when opened, checked when read."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        where = str(folder / store.MANIFEST)
+        settings = dict(manifest.gate)
+        self._thresholds = settings.pop("thresholds", None)
+        self._step_thresholds = settings.pop("step_thresholds", None)
+        self._manifest = manifest
+        geometry = _parse(where, "geometry", lambda: _geometry(manifest.geometry))
+        model = manifest.model
+        name = absolute_hint(model.get("path"), folder) or model.get("name") or ""
+        super().__init__(
+            core=(),
+            tokens=TokenTable.empty(),
+            next_position=manifest.next_position,
+            logical_length=manifest.logical_length,
+            full_bytes=_parse(where, "bytes", lambda: int(manifest.bytes["full"])),
+            geometry=geometry,
+            identity=_parse(where, "model", lambda: Identity.from_json(model["identity"])),
+            layout=Layout.from_json(manifest.layout),
+            recipe=manifest.recipe,
+            model_name=name,
+            gate=_parse(where, "gate", lambda: _gate(settings)),
+            demonstrations=_parse(
+                where,
+                "demonstrations",
+                lambda: [
+                    DemonstrationEntry.from_json(entry, folder) for entry in manifest.demonstrations
+                ],
+            ),
+            report=manifest.report,
+        )
+        self.place = folder
+        self._core_file = MappedFile(folder / manifest.core.name, manifest.core)
+        self._bank_file = None
+        if manifest.bank is not None:
+            self._bank_file = MappedFile(folder / manifest.bank.name, manifest.bank)
+            self._bank = MappedBank(self._bank_file, self.bank_counts or (), geometry)
+
+    @property
+    def contents(self) -> CoreContents:
+        """The core file's tensors, the whole file checked once."""
+        return self._checked_contents
+
+    @cached_property
+    def _checked_contents(self) -> CoreContents:
+        file = self._core_file
+        file.check(0, file.record.bytes)
+        names = set(file.names)
+        counts = self.core_counts
+        layers = []
+        for layer, heads in enumerate(counts):
+            kept = None if heads is None else read_layer(file, layer)
+            if kept is not None:
+                _check_geometry(file, layer, kept.counts, kept.keys, heads, self.geometry)
+            layers.append(kept)
+        contents = CoreContents(
+            layers=tuple(layers),
+            tokens=TokenTable(**{part: file.read(f"tokens.{part}") for part in _TABLE}),
+            distributions=tuple(
+                file.read(f"gate.{layer}") if f"gate.{layer}" in names else None
+                for layer in range(len(counts))
+            ),
+            states=tuple(_read_state(file, layer) for layer in range(len(counts))),
+        )
+        return contents
+
+    @property
+    def reference(self) -> GateReference | None:
+        """What the gate learned while the memory was built."""
+        if self._thresholds is None:
+            return None
+        later = self._step_thresholds
+        return GateReference(
+            self.contents.distributions,
+            tuple(self._thresholds),
+            None if later is None else tuple(later),
+        )
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of keys and values, as the manifest says."""
+        return self._manifest.dtype
+
+    @property
+    def core_counts(self) -> Counts:
+        """Core tokens of every layer and KV head, as the manifest says."""
+        return _long(self._manifest.core_tokens, self.geometry)
+
+    @property
+    def bank_counts(self) -> Counts | None:
+        """Bank tokens of every layer and KV head, as the manifest says."""
+        entries = self._manifest.bank_tokens
+        return None if entries is None else _long(entries, self.geometry)
+
+    @property
+    def core_bytes(self) -> int:
+        """Bytes held for the core, as the manifest says."""
+        return int(self._manifest.bytes.get("core", 0))
+
+    @property
+    def bank_bytes(self) -> int:
+        """Bytes of the bank, as the manifest says."""
+        return int(self._manifest.bytes.get("bank", 0))
+
+    def check_all(self) -> None:
+        """Check every block of every file; see `TaskMemory.check_all`."""
+        self._core_file.check_all()
+        if self._bank_file is not None:
+            self._bank_file.check_all()
+        self.thumbnails()
+
+    def thumbnails(self) -> dict[str, bytes]:
+        """The thumbnails by the SHA-256 of their pictures, checked."""
+        folder = self.place
+        if folder is None:
+            return {}
+        return {
+            Path(record.name).stem: store.read_picture(folder, record)
+            for record in self._manifest.pictures
+        }
+
+    def public(self) -> dict[str, Any]:
+        """See `TaskMemory.public`."""
+        document = super().public()
+        files = store.folder_bytes(self.place) if self.place is not None else 0
+        versions = self._manifest.versions
+        return (
+            {"format_version": FORMAT_VERSION, "versions": versions}
+            | document
+            | {"file_bytes": files}
+        )
+
+
+class MappedBank(Bank):
+    """A bank on disk; its file's header is read when a layer is first asked for."""
+
+    def __init__(self, file: MappedFile, counts: Counts, geometry: Geometry) -> None:
+        self._file = file
+        self._counts = counts
+        self._geometry = geometry
+
+    @cached_property
+    def layers(self) -> tuple[MappedLayer | None, ...]:  # type: ignore[override]
+        """One entry a model layer, None where nothing is banked."""
+        layers: list[MappedLayer | None] = []
+        for number, heads in enumerate(self._counts):
+            layer = None if heads is None else MappedLayer.open(self._file, number)
+            if layer is not None:
+                keys = layer.keys.unchecked
+                _check_geometry(self._file, number, layer.counts, keys, heads, self._geometry)
+            layers.append(layer)
+        return tuple(layers)
+
+
+def _check_geometry(
+    file: MappedFile,
+    layer: int,
+    counts: tuple[int, ...],
+    keys: Tensor,
+    expected: tuple[int, ...] | None,
+    geometry: Geometry,
+) -> None:
+    if counts != expected or keys.shape[-1] != geometry.head_dim:
+        raise file.damage(
+            f"layer {layer} holds {counts} tokens of size {keys.shape[-1]}, the manifest says "
+            f"{expected} of size {geometry.head_dim}"
+        )
+
+
+def _read_state(file: MappedFile, layer: int) -> dict[str, Tensor] | None:
+    prefix = f"states.{layer}."
+    names = [name for name in file.names if name.startswith(prefix)]
+    return {name.removeprefix(prefix): file.read(name) for name in names} or None
+
+
+def _long(entries: list[Any], geometry: Geometry) -> Counts:
+    return tuple(
+        None
+        if entry is None
+        else tuple(entry)
+        if isinstance(entry, list)
+        else (entry,) * geometry.kv_heads
+        for entry in entries
+    )
+
+
+def _geometry(document: Mapping[str, Any]) -> Geometry:
+    return Geometry(**{**document, "layer_kinds": tuple(document["layer_kinds"])})
+
+
+def _gate(document: Mapping[str, Any]) -> GateSettings:
+    layers = document.get("layers")
+    return GateSettings(**{**document, "layers": None if layers is None else tuple(layers)})
+
+
+def _parse(where: str, field: str, read: Callable[[], Value]) -> Value:
+    try:
+        return read()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(
+            f"{where}: {field!r} is not what this tasm writes ({error}). Was it written by a newer one?"
+        ) from error

@@ -1,0 +1,77 @@
+"""What a cache's retrieval did: how often it fired, how far queries strayed, what came back.
+
+Kept per row on the device, read when asked for: recording never waits for an accelerator.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class RetrievalStatistics:
+    """Counts of one cache, one number per row of its batch.
+
+    ```python
+    cache.extra.statistics.triggered()          # [0.25]: a quarter of the (layer, step) pairs
+    ```
+    """
+
+    def __init__(self, layers: int) -> None:
+        self._fired: list[list[Tensor]] = [[] for _ in range(layers)]
+        self._divergence: list[Tensor | None] = [None] * layers
+        self._retrieved: list[Tensor | None] = [None] * layers
+
+    def record(
+        self,
+        layer: int,
+        fired: Tensor,
+        divergence: Tensor | None,
+        tokens: float,
+        *,
+        is_first: bool,
+    ) -> None:
+        """Note one layer's step; `fired` (batch,) bool, `divergence` (batch,) nats, `tokens` what a
+        search of this layer brings per KV head. Steps of a compiled call are left out of
+        `triggered`: a growing list would be compiled anew at each step."""
+        if not torch.compiler.is_compiling():
+            self._fired[layer].append(fired)
+        if is_first:
+            self._divergence[layer] = divergence
+            self._retrieved[layer] = fired.float() * tokens
+
+    def triggered(self, steps: Sequence[int] | None = None) -> list[float]:
+        """Per row, the share of (layer, step) pairs that retrieved; of the first `steps[row]` calls
+        only, so that what a finished row of a batch went on with can be left out."""
+        recorded = [torch.stack(layer) for layer in self._fired if layer]
+        if not recorded:
+            return []
+        shares = []
+        for row in range(recorded[0].shape[1]):
+            last = None if steps is None else steps[row]
+            pairs = torch.cat([layer[:last, row].cpu() for layer in recorded])
+            shares.append(float(pairs.float().mean()) if pairs.numel() else 0.0)
+        return shares
+
+    def divergence(self) -> list[float | None]:
+        """Per row, nats at the first step: mean over heads and gated layers; None where there was
+        no reference to compare with."""
+        return _row_means(self._divergence)
+
+    def retrieved_tokens(self) -> list[float | None]:
+        """Per row, tokens retrieved at the first step: mean over heads and gated layers."""
+        return _row_means(self._retrieved)
+
+    def map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Rows moved: apply the same to what is kept of each."""
+        self._fired = [[change(step) for step in layer] for layer in self._fired]
+        for state in (self._divergence, self._retrieved):
+            state[:] = [None if tensor is None else change(tensor) for tensor in state]
+
+
+def _row_means(layers: Sequence[Tensor | None]) -> list[float | None]:
+    present = [layer.float().cpu() for layer in layers if layer is not None]
+    if not present:
+        return []
+    means: list[float | None] = torch.stack(present).mean(0).tolist()
+    return means
