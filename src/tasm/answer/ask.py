@@ -1,0 +1,181 @@
+"""Queries against a memory, one or many: left-padded batches over one shared memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasm.answer.explanation import Explanation
+from tasm.answer.generation import Generated, decode, generate
+from tasm.answer.result import Answer, DemonstrationWeight
+from tasm.backbone.transcript import Role
+from tasm.demonstrations import Query
+from tasm.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tasm.backbone.model import Backbone
+    from tasm.memory import TaskMemory
+
+SPARE_TOKENS = 8
+
+
+def ask_all(
+    backbone: "Backbone",
+    memory: "TaskMemory",
+    queries: Sequence[Query],
+    *,
+    batch_size: int = 8,
+    gate: Literal["js", "always", "never"] | None = None,
+    epsilon: float | Literal["calibrated"] | None = None,
+    max_new_tokens: int | None = None,
+    explain: bool = False,
+    on_text: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Answer]:
+    """Answer queries from a memory, greedily, `batch_size` at a time.
+
+    The rows of a batch read one memory and retrieve each for itself. `gate` and `epsilon` (nats)
+    override the memory's own; `max_new_tokens` defaults to `default_new_tokens(memory)`; `on_text`
+    receives a single query's answer piece by piece; `progress` is called with what is done.
+
+    ```python
+    answers = ask_all(model.backbone, memory, read_queries("queries.jsonl"), batch_size=16)
+    ```
+
+    Raises `MismatchError` where the memory was made for another model and `InputError` where query
+    and answer pass the positions that the model was trained for.
+    """
+    if on_text is not None and len(queries) != 1:
+        raise InputError(f"Only one query's answer can be streamed; {len(queries)} were given.")
+    answers: list[Answer] = []
+    for batch in ask_batches(
+        backbone,
+        memory,
+        queries,
+        batch_size=batch_size,
+        gate=gate,
+        epsilon=epsilon,
+        max_new_tokens=max_new_tokens,
+        explain=explain,
+        on_text=on_text,
+    ):
+        answers.extend(batch.answers)
+        if progress is not None:
+            progress("Asking", len(answers), len(queries))
+    return answers
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The answers of one batch; `first_logits` (rows, vocabulary) are those of the first token."""
+
+    answers: list[Answer]
+    first_logits: "Tensor"
+
+
+def ask_batches(
+    backbone: "Backbone",
+    memory: "TaskMemory",
+    queries: Sequence[Query],
+    *,
+    batch_size: int = 8,
+    gate: Literal["js", "always", "never"] | None = None,
+    epsilon: float | Literal["calibrated"] | None = None,
+    max_new_tokens: int | None = None,
+    explain: bool = False,
+    on_text: Callable[[str], None] | None = None,
+) -> Iterator[Batch]:
+    """Yield the answers batch by batch, with the logits of their first tokens; as `ask_all`.
+
+    ```python
+    for batch in ask_batches(model.backbone, memory, queries):
+        print([answer.text for answer in batch.answers])
+    ```
+    """
+    check_memory(backbone, memory)
+    ids = [entry.id for entry in memory.demonstrations]
+    for start in range(0, len(queries), batch_size):
+        rows = queries[start : start + batch_size]
+        inputs = backbone.query_inputs(rows, layout=memory.layout)
+        new_tokens = _new_tokens(backbone, memory, inputs, max_new_tokens)
+        cache = memory.cache(gate=gate, epsilon=epsilon)
+        explanation = None
+        if explain:
+            explanation = Explanation(memory.tokens.demonstration, len(rows))
+            cache.recorder = explanation
+        generated = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
+        weights = explanation.weights(ids) if explanation is not None else [()] * len(rows)
+        yield Batch(_answers(backbone, inputs, generated, cache, weights), generated.first_logits)
+
+
+def check_memory(backbone: "Backbone", memory: "TaskMemory") -> None:
+    """Raise `MismatchError` where the memory was made for another model, processor or template."""
+    memory.check(backbone.identity)
+
+
+def default_new_tokens(memory: "TaskMemory") -> int:
+    """Return the longest answer that is waited for: twice the demonstrations' longest, plus 8.
+
+    ```python
+    default_new_tokens(memory)      # 12 where the longest demonstration answer has two tokens
+    ```
+    """
+    tokens = memory.tokens
+    owners = tokens.demonstration[(tokens.roles == int(Role.ANSWER)) & (tokens.demonstration >= 0)]
+    longest = int(owners.long().bincount().max()) if len(owners) else 0
+    return 2 * longest + SPARE_TOKENS
+
+
+def _new_tokens(
+    backbone: "Backbone", memory: "TaskMemory", inputs: "dict[str, Tensor]", wanted: int | None
+) -> int:
+    """How many tokens may be generated without passing the model's positions."""
+    largest = backbone.geometry.max_positions
+    new_tokens = default_new_tokens(memory) if wanted is None else wanted
+    if largest is None:
+        return new_tokens
+    query = int(inputs["attention_mask"].sum(1).max())
+    room = largest - memory.next_position - query
+    if room < (1 if wanted is None else wanted):
+        raise InputError(
+            f"The memory ends at position {memory.next_position:,}, the query has {query:,} tokens "
+            f"and the answer may have {new_tokens:,}: together more than the {largest:,} positions "
+            "the model was trained for. Ask for fewer new tokens, use smaller images, or build "
+            "from fewer demonstrations."
+        )
+    return min(new_tokens, room)
+
+
+def _answers(
+    backbone: "Backbone",
+    inputs: "dict[str, Tensor]",
+    generated: Generated,
+    cache: Any,
+    weights: Sequence[tuple[DemonstrationWeight, ...]],
+) -> list[Answer]:
+    queries = inputs["attention_mask"].sum(1).tolist()
+    # A finished row goes on with its batch; only its own steps count, the end token's included.
+    steps = [len(token_ids) + 1 for token_ids in generated.token_ids]
+    rows = len(steps)
+    triggered: list[float] = [0.0] * rows
+    divergence: list[float | None] = [None] * rows
+    retrieved: list[float | None] = [None] * rows
+    if cache.extra is not None:
+        statistics = cache.extra.statistics
+        triggered = statistics.triggered(steps) or triggered
+        divergence = statistics.divergence() or divergence
+        retrieved = statistics.retrieved_tokens() or retrieved
+    return [
+        Answer(
+            text=decode(backbone, token_ids),
+            token_ids=token_ids,
+            tokens={"query": int(queries[row]), "answer": len(token_ids)},
+            seconds={"prefill": generated.prefill_seconds, "decode": generated.decode_seconds},
+            triggered=triggered[row],
+            divergence=divergence[row],
+            retrieved_tokens=retrieved[row] or 0.0,
+            demonstrations=weights[row],
+        )
+        for row, token_ids in enumerate(generated.token_ids)
+    ]

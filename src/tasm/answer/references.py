@@ -1,0 +1,129 @@
+"""What a memory is measured against: the full context, and no demonstrations at all."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasm.answer.ask import ask_all
+from tasm.answer.generation import decode, generate
+from tasm.answer.result import Answer
+from tasm.demonstrations import Demonstration, Query
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
+    from tasm.backbone.transcript import Layout
+    from tasm.memory import TaskMemory
+
+NEW_TOKENS = 64
+
+
+def full_context(
+    backbone: "Backbone",
+    demonstrations: Sequence[Demonstration],
+    *,
+    system: str | None = None,
+    max_pixels: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> "TaskMemory":
+    """Return all demonstrations as a context that many queries can be asked after one prefill.
+
+    It is the memory of the recipe `full`, which drops nothing: the tests hold its logits to those
+    of an ordinary prompt within rounding, on every family.
+
+    ```python
+    context = full_context(model.backbone, demonstrations)
+    answers = ask_all(model.backbone, context, queries)
+    ```
+    """
+    from tasm.build.api import build
+
+    return build(
+        backbone,
+        demonstrations,
+        recipe="full",
+        mode="joint",
+        system=system,
+        max_pixels=max_pixels,
+        progress=progress,
+    )
+
+
+def full_context_answers(
+    backbone: "Backbone",
+    demonstrations: Sequence[Demonstration],
+    queries: Sequence[Query],
+    *,
+    layout: "Layout | None" = None,
+    **settings: Any,
+) -> list[Answer]:
+    """Answer queries from all demonstrations; `settings` are those of `ask_all`.
+
+    ```python
+    answers = full_context_answers(model.backbone, demonstrations, queries)
+    ```
+    """
+    context = full_context(
+        backbone,
+        demonstrations,
+        system=None if layout is None else layout.system,
+        max_pixels=None if layout is None else layout.max_pixels,
+    )
+    return ask_all(backbone, context, queries, **settings)
+
+
+def zero_shot_answers(
+    backbone: "Backbone",
+    queries: Sequence[Query],
+    *,
+    layout: "Layout | None" = None,
+    max_new_tokens: int = NEW_TOKENS,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Answer]:
+    """Answer queries without any demonstration: ordinary prompts, the ordinary cache.
+
+    ```python
+    answers = zero_shot_answers(model.backbone, queries, max_new_tokens=16)
+    ```
+    """
+    return ordinary_answers(
+        backbone, [], queries, layout=layout, max_new_tokens=max_new_tokens, progress=progress
+    )
+
+
+def ordinary_answers(
+    backbone: "Backbone",
+    demonstrations: Sequence[Demonstration],
+    queries: Sequence[Query],
+    *,
+    layout: "Layout | None" = None,
+    max_new_tokens: int = NEW_TOKENS,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Answer]:
+    """Answer each query by one prompt of all demonstrations and the query, read anew every time.
+
+    No memory is involved: transformers' own cache, and no segment beside it.
+
+    ```python
+    answers = ordinary_answers(model.backbone, demonstrations, queries, max_new_tokens=16)
+    ```
+    """
+    from tasm.backbone.transcript import Layout
+
+    answers = []
+    for number, query in enumerate(queries):
+        inputs = backbone.full_inputs(demonstrations, query, layout=layout or Layout())
+        generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
+        token_ids = generated.token_ids[0]
+        answers.append(
+            Answer(
+                text=decode(backbone, token_ids),
+                token_ids=token_ids,
+                tokens={"query": int(inputs["input_ids"].shape[1]), "answer": len(token_ids)},
+                seconds={
+                    "prefill": generated.prefill_seconds,
+                    "decode": generated.decode_seconds,
+                },
+            )
+        )
+        if progress is not None:
+            progress("Asking by ordinary prompts", number + 1, len(queries))
+    return answers

@@ -1,0 +1,72 @@
+"""The `tasm` command: which commands there are. Knows nothing of what they do."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import tasm
+from tasm.cli.ask import ask
+from tasm.cli.bench import bench
+from tasm.cli.build import build
+from tasm.cli.demo import demo
+from tasm.cli.doctor import doctor
+from tasm.cli.models import models
+from tasm.cli.rebuild import rebuild
+from tasm.cli.recipes import recipes
+from tasm.cli.show import show
+from tasm.cli.suite import suite
+from tasm.cli.verify import verify
+
+app = typer.Typer(
+    name="tasm",
+    help="Task memories: many image+text demonstrations in, a small memory for a frozen "
+    "vision-language model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tasm {tasm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _tasm(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+for _function in (
+    build,
+    ask,
+    show,
+    verify,
+    rebuild,
+    suite,
+    demo,
+    recipes,
+    models,
+    doctor,
+):
+    app.command()(_function)
+app.add_typer(bench)
+
+
+def main() -> None:
+    """Run the command line; leaves the process with the command's exit code."""
+    try:
+        app(prog_name="tasm")
+    except KeyboardInterrupt:
+        sys.exit(130)

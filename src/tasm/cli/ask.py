@@ -1,0 +1,228 @@
+"""`tasm ask`: one question, or a file of queries, answered from a memory."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tasm.cli.files import check_out, write_text
+from tasm.cli.frame import Result, command, to_json, warn
+from tasm.cli.opening import open_memory, open_model
+from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite
+from tasm.cli.progress import Progress
+from tasm.errors import InputError
+
+GateKind = Literal["js", "always", "never"]
+
+
+@command
+def ask(
+    memory: MemoryPath,
+    question: Annotated[
+        str | None,
+        typer.Option(
+            "--question",
+            metavar="TEXT",
+            help="The question; <image> says where an image stands.",
+            show_default=False,
+        ),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--image", metavar="FILE", help="An image; give it again for more.", show_default=False
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries",
+            metavar="FILE",
+            help="Many queries instead, in a demonstrations' format.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="With --queries: write the answers here, as JSONL.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option("--batch-size", metavar="N", min=1, help="With --queries: asked together."),
+    ] = 8,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which demonstrations the answer drew on.")
+    ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Print the answer as it is made.")
+    ] = False,
+    gate: Annotated[
+        GateKind | None,
+        typer.Option(
+            "--gate",
+            help="When to retrieve from the bank. Default: the memory's own.",
+            show_default=False,
+        ),
+    ] = None,
+    epsilon: Annotated[
+        str | None,
+        typer.Option(
+            "--epsilon",
+            metavar="FLOAT|calibrated",
+            help="The gate's threshold in nats. Default: the memory's own.",
+            show_default=False,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-new-tokens",
+            metavar="N",
+            min=1,
+            help="The longest answer. Default: twice the demonstrations' longest, and 8.",
+            show_default=False,
+        ),
+    ] = None,
+    model: ModelPlace = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> Result:
+    """Answer questions from a task memory, greedily.
+
+    \b
+    Examples:
+      tasm ask birds.tasm --image new.png --question "Which bird is this?"
+      tasm ask birds.tasm --image new.png --question "Which bird is this?" --explain --json
+      tasm ask birds.tasm --queries queries.jsonl --out answers.jsonl
+    """
+    settings: dict[str, Any] = {
+        "gate": gate,
+        "epsilon": _epsilon(epsilon),
+        "explain": explain,
+        "max_new_tokens": max_new_tokens,
+    }
+    if (question is None) == (queries is None):
+        raise InputError("Give either --question (with --image) or --queries FILE.")
+    if queries is not None:
+        if image or stream:
+            raise InputError("--image and --stream belong to --question, not to --queries.")
+        return _ask_file(memory, model, queries, out, overwrite, batch_size, settings)
+    if out is not None:
+        raise InputError("--out belongs to --queries; a single answer is printed.")
+    assert question is not None
+    return _ask_one(memory, model, question, image or [], stream, json, settings)
+
+
+def _ask_one(
+    memory_path: Path,
+    model: str | None,
+    question: str,
+    images: list[Path],
+    stream: bool,
+    as_json: bool,
+    settings: dict[str, Any],
+) -> Result:
+    from tasm.demonstrations import make_query
+
+    query = make_query(question, images=images)
+    started = time.perf_counter()
+    memory = open_memory(memory_path)
+    loaded = open_model(memory, model)
+    load_seconds = time.perf_counter() - started
+    if stream:
+        settings["on_text"] = _write_piece  # with --json it goes to standard error
+    answer = loaded.ask_all(memory, [query], **settings)[0]
+    document = answer.to_json()
+    document["seconds"] = {"load": load_seconds, **document["seconds"]}
+    if stream:
+        _write_piece("\n")
+    text = _for_people(document, with_answer=not stream)
+    return Result(document, text or None)
+
+
+def _ask_file(
+    memory_path: Path,
+    model: str | None,
+    queries_path: Path,
+    out: Path | None,
+    overwrite: bool,
+    batch_size: int,
+    settings: dict[str, Any],
+) -> Result:
+    from tasm.demonstrations import is_correct, read_queries
+
+    if out is not None:
+        check_out(out, overwrite)
+    queries = read_queries(queries_path, warn=warn)
+    started = time.perf_counter()
+    memory = open_memory(memory_path)
+    loaded = open_model(memory, model)
+    load_seconds = time.perf_counter() - started
+    with Progress() as progress:
+        answers = loaded.ask_all(
+            memory, queries, batch_size=batch_size, progress=progress, **settings
+        )
+    rows = []
+    for query, answer in zip(queries, answers, strict=True):
+        row = answer.to_json()
+        row["seconds"] = {"load": load_seconds, **row["seconds"]}
+        correct = is_correct(answer.text, query.answers) if query.answers else None
+        rows.append({"id": query.id, **row, "correct": correct})
+    known = [row["correct"] for row in rows if row["correct"] is not None]
+    accuracy = sum(known) / len(known) if known else None
+    if out is not None:
+        write_text(out, "".join(to_json(row) + "\n" for row in rows))
+    document = {"answers": rows, "accuracy": accuracy}
+    return Result(document, lambda: _listing(document, out))
+
+
+def _epsilon(text: str | None) -> Any:
+    if text is None or text == "calibrated":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise InputError(
+            f"--epsilon {text}: expected a number of nats, zero or more, or 'calibrated'."
+        )
+    return value
+
+
+def _write_piece(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _for_people(document: dict[str, Any], with_answer: bool) -> str:
+    lines = [document["answer"]] if with_answer else []
+    if document["demonstrations"]:
+        lines.append("")
+        lines.append("Demonstrations that the answer drew on:")
+        ranked = sorted(document["demonstrations"], key=lambda one: -one["weight"])
+        lines.extend(f"  {100 * one['weight']:5.1f} %  {one['id']}" for one in ranked[:10])
+    return "\n".join(lines)
+
+
+def _listing(document: dict[str, Any], out: Path | None) -> str:
+    lines = []
+    if out is None:
+        marks = {True: "right  ", False: "wrong  ", None: ""}
+        lines = [
+            f"{row['id']}  {marks[row['correct']]}{row['answer']}" for row in document["answers"]
+        ]
+    else:
+        lines.append(f"{len(document['answers'])} answers written to {out}")
+    if document["accuracy"] is not None:
+        lines.append(
+            f"Accuracy: {document['accuracy']:.3f} over {len(document['answers'])} queries"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,168 @@
+"""`tasm build`: demonstrations in, a task memory on disk."""
+
+import time
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tasm.cli.building import build_and_save, built_for_people, plan_for_people
+from tasm.cli.files import check_out
+from tasm.cli.frame import Result, command, warn
+from tasm.cli.options import (
+    DemonstrationsPath,
+    Device,
+    Dtype,
+    Json,
+    ModelName,
+    NewMemory,
+    Overwrite,
+)
+
+Mode = Literal["joint", "streaming"]
+Store = Literal["float32", "float16", "bfloat16"]
+
+
+@command
+def build(
+    demonstrations: DemonstrationsPath,
+    model: ModelName,
+    out: NewMemory,
+    recipe: Annotated[
+        str, typer.Option("--recipe", metavar="NAME", help="The method; `tasm recipes` lists them.")
+    ] = "tasm",
+    core: Annotated[
+        str,
+        typer.Option(
+            "--core",
+            metavar="SIZE",
+            help="What is always attended: 20%, 512 (tokens per layer and KV head) or 64MB.",
+        ),
+    ] = "20%",
+    bank: Annotated[
+        str | None,
+        typer.Option(
+            "--bank",
+            metavar="SIZE",
+            help="What can be retrieved: 40%, 1024, 64MB or 0. Default: the recipe's own.",
+            show_default=False,
+        ),
+    ] = None,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            "--mode",
+            help="joint: every demonstration sees all before it. streaming: chunk after chunk "
+            "against the compressed prefix, in bounded memory.",
+        ),
+    ] = "joint",
+    chunk_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--chunk-tokens",
+            metavar="N",
+            min=1,
+            help="Tokens encoded at a time; chunks end between demonstrations.",
+            show_default=False,
+        ),
+    ] = None,
+    question: Annotated[
+        str | None,
+        typer.Option(
+            "--question",
+            metavar="TEXT",
+            help="The question of every demonstration that has none (class folders).",
+            show_default=False,
+        ),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option("--system", metavar="TEXT", help="A system prompt.", show_default=False),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            metavar="N",
+            min=1,
+            help="The largest image area; larger images are scaled down.",
+            show_default=False,
+        ),
+    ] = None,
+    store: Annotated[
+        Store | None,
+        typer.Option(
+            "--store",
+            help="The type keys and values are kept in. Default: the one the model ran in.",
+            show_default=False,
+        ),
+    ] = None,
+    no_demonstrations: Annotated[
+        bool,
+        typer.Option(
+            "--no-demonstrations",
+            help="Leave texts and pictures out of the memory. Its keys and values still encode "
+            "them.",
+        ),
+    ] = False,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Build without the rows that cannot be read.")
+    ] = False,
+    overwrite: Overwrite = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Print tokens, bytes and time that it would take; build nothing."
+        ),
+    ] = False,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="For recipes that draw at random.")] = 0,
+    json: Json = False,
+) -> Result:
+    """Build a task memory from demonstrations.
+
+    \b
+    Examples:
+      tasm build birds.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct --out birds.tasm
+      tasm build photos/ --question "Which bird is this?" --model reference --out birds.tasm
+      tasm build birds.jsonl --model reference --core 512 --out birds.tasm --plan
+    """
+    from tasm.answer import load_model
+    from tasm.build.recipes import find_recipe
+    from tasm.demonstrations import read_demonstrations
+
+    if not plan:
+        check_out(out, overwrite)
+    find_recipe(recipe)
+    rows = read_demonstrations(
+        demonstrations, question=question, skip_bad_rows=skip_bad_rows, warn=warn
+    )
+    started = time.perf_counter()
+    backbone = load_model(model, dtype=dtype, device=device).backbone
+    load_seconds = time.perf_counter() - started
+    settings: dict[str, Any] = {
+        "recipe": recipe,
+        "core": core,
+        "bank": bank,
+        "mode": mode,
+        "chunk_tokens": chunk_tokens,
+        "system": system,
+        "max_pixels": max_pixels,
+        "store": store,
+        "seed": seed,
+    }
+    if plan:
+        from tasm.build.plan import plan as plan_build
+
+        document = plan_build(backbone, rows, **settings)
+        return Result(document, lambda: plan_for_people(document))
+    document = build_and_save(
+        backbone,
+        rows,
+        settings,
+        out,
+        overwrite=overwrite,
+        keep_demonstrations=not no_demonstrations,
+        load_seconds=load_seconds,
+    )
+    return Result(document, lambda: built_for_people(document))

@@ -1,0 +1,106 @@
+"""What `build` and `rebuild` share: building, saving, and the figures of both."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasm.cli.progress import Progress
+from tasm.evaluate.thumbnails import thumbnails
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
+    from tasm.demonstrations import Demonstration
+    from tasm.memory import TaskMemory
+
+
+def build_and_save(
+    backbone: "Backbone",
+    demonstrations: "Sequence[Demonstration]",
+    settings: Mapping[str, Any],
+    out: Path,
+    *,
+    overwrite: bool,
+    keep_demonstrations: bool,
+    load_seconds: float,
+) -> dict[str, Any]:
+    """Build a memory, save it to `out` and return the document of `tasm build --json`."""
+    import tasm.build
+
+    started = time.perf_counter()
+    with Progress() as progress:
+        memory = tasm.build(backbone, demonstrations, progress=progress, **settings)
+    built = time.perf_counter()
+    if not keep_demonstrations:
+        memory = without_demonstrations(memory)
+    pictures = thumbnails(demonstrations) if keep_demonstrations else {}
+    file_bytes = memory.save(out, overwrite=overwrite, pictures=pictures)
+    saved = time.perf_counter()
+    report = memory.report
+    seconds = report["seconds"]
+    return {
+        "memory": str(out),
+        "model": backbone.name,
+        "recipe": memory.recipe["name"],
+        "mode": settings["mode"],
+        "demonstrations": len(demonstrations),
+        "tokens": report["tokens"],
+        "core_tokens": report["core_tokens"],
+        "bank_tokens": report["bank_tokens"],
+        "full_bytes": memory.full_bytes,
+        "core_bytes": memory.core_bytes,
+        "bank_bytes": memory.bank_bytes,
+        "file_bytes": file_bytes,
+        "peak_memory_bytes": report["peak_memory_bytes"],
+        "seconds": {
+            "load": load_seconds,
+            "encode": seconds["encode"],
+            "score": seconds["score"],
+            "reduce": seconds["reduce"],
+            "save": saved - built,
+            "total": load_seconds + saved - started,
+        },
+    }
+
+
+def without_demonstrations(memory: "TaskMemory") -> "TaskMemory":
+    """Return the memory without the demonstrations' texts, pictures and places.
+
+    Ids, spans and content hashes stay; keys and values still encode what was shown.
+    """
+    entries = [
+        replace(entry, pictures=(), origin=None, question=None, answer=None)
+        for entry in memory.demonstrations
+    ]
+    return memory.replaced(demonstrations=entries)
+
+
+def built_for_people(document: Mapping[str, Any]) -> str:
+    """Return what `tasm build` prints without `--json`."""
+    from tasm.cli.text import bytes_text, seconds_text, share_text
+
+    core, bank, full = (document[name] for name in ("core_bytes", "bank_bytes", "full_bytes"))
+    bank_line = f" and {bytes_text(bank)} in the bank" if bank else ""
+    return (
+        f"{document['memory']}: {document['demonstrations']} demonstrations, "
+        f"{document['tokens']:,.0f} tokens, in {seconds_text(document['seconds']['total'])}.\n"
+        f"Core {bytes_text(core)}, {share_text(core, full)} of the full context's "
+        f"{bytes_text(full)}{bank_line}."
+    )
+
+
+def plan_for_people(document: Mapping[str, Any]) -> Any:
+    """Return what `tasm build --plan` prints without `--json`."""
+    from tasm.cli.text import bytes_text, number_text, plain, table
+
+    listing = table("Planned", "", right=("",))
+    for name, value in document.items():
+        if name.endswith("_bytes"):
+            shown = bytes_text(value)
+        elif isinstance(value, float):
+            shown = number_text(value, 1)
+        else:
+            shown = plain(value)
+        listing.add_row(name.replace("_", " "), shown)
+    return listing

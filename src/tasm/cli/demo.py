@@ -1,0 +1,65 @@
+"""`tasm demo`: the whole story in a minute, with the bundled model."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasm.cli.files import check_out
+from tasm.cli.frame import Result, command
+from tasm.cli.options import Json, Overwrite
+from tasm.cli.progress import Progress
+
+
+@command
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")] = Path(
+        "out/demo"
+    ),
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> Result:
+    """Build a memory with the bundled model, ask it, and compare it with the full context.
+
+    Writes the demonstrations, the memory and report.html with heat maps and plots.
+
+    \b
+    Example:
+      tasm demo --out out/demo
+    """
+    from tasm.demo import run_demo
+
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    check_out(out, overwrite)
+    with Progress() as progress:
+        document = run_demo(out, progress=progress)
+    return Result(document, lambda: _for_people(document))
+
+
+def _for_people(document: dict[str, Any]) -> Any:
+    from rich.console import Group
+
+    from tasm.cli.text import bytes_text, number_text, plain, table
+
+    answers = table("Query", "Expected", "Zero-shot", "Memory", "Full context")
+    for row in document["answers"]:
+        answers.add_row(
+            *(plain(row[name]) for name in ("id", "expected", "zero_shot", "memory", "full"))
+        )
+    figures = ("Accuracy", "Bytes", "ms to first token", "ms an answer")
+    summary = table("Way to ask", *figures, right=figures)
+    for row in document["ways"]:
+        summary.add_row(
+            row["name"],
+            number_text(row["accuracy"]),
+            bytes_text(row["bytes"]),
+            number_text(row["first_token_ms"], 1),
+            number_text(row["answer_ms"], 1),
+        )
+    agreement = document["verification"]["agreement"]
+    return Group(
+        answers,
+        summary,
+        f"Agreement with the full context over all {document['verification']['queries']} "
+        f"queries: {number_text(agreement)}. Report: {plain(document['report'])}",
+    )

@@ -1,0 +1,189 @@
+"""What every command shares: one result on standard output, one sentence for a failure.
+
+A command is a function that returns a `Result`. The frame prints its JSON document or its text and
+leaves with its exit code. Errors become a sentence on standard error and an exit code:
+0 done, 1 the work failed or a check did not hold, 2 bad usage or bad input, 130 interrupted.
+It knows nothing about any command.
+"""
+
+import contextlib
+import errno
+import functools
+import math
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import typer
+
+from tasm.errors import TasmError
+
+INTERRUPTED = 130
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+DEBUG_VARIABLE = "TASM_DEBUG"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found: the JSON document, the same for people, and the exit code.
+
+    `text` is a string, something rich can print, or a function that returns either; it is asked
+    for only when there is no `--json`. `complaint` is the sentence of a check that did not hold.
+    """
+
+    document: Any
+    text: Any = None
+    exit_code: int = 0
+    complaint: str | None = None
+
+
+def command(function: Callable[..., Result]) -> Callable[..., None]:
+    """Wrap a command: print what it returns, say what it raises, leave with the right code."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, **options: Any) -> None:
+        as_json = bool(options.get("json"))
+        output = sys.stdout
+        try:
+            with _quiet_libraries(), _standard_output_for(as_json):
+                result = function(*arguments, **options)
+            _print(result, as_json, output)
+        except typer.Exit:
+            raise
+        except BaseException as error:  # the one place where errors become exit codes
+            raise typer.Exit(_report(error)) from None
+        if result.complaint:
+            say(result.complaint)
+        if result.exit_code:
+            raise typer.Exit(result.exit_code)
+
+    # functools.wraps copies the annotations; typer must not look for the function's return type.
+    run.__annotations__ = {**function.__annotations__, "return": None}
+    return run
+
+
+def say(sentence: str) -> None:
+    """Write a line to standard error, where logs, notices and errors go."""
+    with contextlib.suppress(BrokenPipeError):
+        print(sentence, file=sys.stderr, flush=True)
+
+
+def warn(sentence: str) -> None:
+    """Write a warning to standard error."""
+    say(f"Warning: {sentence}")
+
+
+def to_json(document: Any) -> str:
+    """Return the document as JSON; what is not a finite number becomes null.
+
+    ```python
+    >>> to_json({"accuracy": float("nan")})
+    '{"accuracy": null}'
+    ```
+    """
+    import json
+
+    return json.dumps(_finite(document), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _print(result: Result, as_json: bool, output: TextIO) -> None:
+    if as_json:
+        output.write(to_json(result.document) + "\n")
+        output.flush()
+        return
+    text = result.text() if callable(result.text) else result.text
+    if text is None:
+        return
+    if isinstance(text, str):
+        output.write(text + "\n")
+    else:
+        from tasm.cli.text import console
+
+        console(output).print(text)
+    output.flush()
+
+
+def _report(error: BaseException) -> int:
+    """Say the error's sentence and return the exit code that belongs to it."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has left. Python flushes again at exit, into nothing.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error, file=sys.stderr)
+    sentence, exit_code = _sentence(error)
+    say(sentence)
+    return exit_code
+
+
+def _sentence(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted.", INTERRUPTED
+    if isinstance(error, TasmError):
+        return f"Error: {error}", error.exit_code
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return f"Error: The disk is full{_at(error)}. Make room, or give another --out.", 1
+    if isinstance(error, OSError) and error.filename is not None:
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError))
+        return f"Error: {error.filename}: {error.strerror}.", 2 if missing else 1
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return (
+            "Error: There is not enough memory for this. Fewer demonstrations, smaller images "
+            "(--max-pixels) or --mode streaming need less; --plan tells how much a build takes."
+        ), 1
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    return (
+        f"Error: Something went wrong inside tasm: {type(error).__name__}: {first_line}\n"
+        f"Set {DEBUG_VARIABLE}=1 and run the command again to see where."
+    ), 1
+
+
+def _at(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
+
+
+@contextlib.contextmanager
+def _standard_output_for(as_json: bool) -> Any:
+    """Keep standard output for the one JSON document, whatever a library prints."""
+    if not as_json:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Any:
+    """Keep the libraries' advice to programmers from people who use a command."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    if os.environ.get(DEBUG_VARIABLE):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.showwarning = _show_ours
+        warnings.filterwarnings("default", module=r"tasm(\.|$)")
+        yield
+
+
+def _show_ours(message: Warning | str, *_: Any, **__: Any) -> None:
+    warn(str(message))

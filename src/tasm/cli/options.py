@@ -1,0 +1,50 @@
+"""Options and arguments that several commands share, so that they read the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document; everything else goes to stderr.")
+]
+MemoryPath = Annotated[
+    Path, typer.Argument(metavar="MEMORY", help="The folder of a task memory.", show_default=False)
+]
+DemonstrationsPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DEMOS",
+        help="JSONL, JSON, CSV or Parquet file, or an ImageFolder.",
+        show_default=False,
+    ),
+]
+NewMemory = Annotated[
+    Path, typer.Option("--out", metavar="MEMORY", help="Where the memory goes.", show_default=False)
+]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A model folder or hub name, or 'reference' for the bundled model.",
+        show_default=False,
+    ),
+]
+ModelPlace = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Where the memory's model is now. Default: where it was when the memory was built.",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", help="auto, float32, float16 or bfloat16. auto means float32 on a CPU."
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]

@@ -1,0 +1,110 @@
+"""`tasm show`: what is inside a memory, as a table, JSON or a page with heat maps."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasm.cli.files import check_out, write_text
+from tasm.cli.frame import Result, command, say
+from tasm.cli.opening import open_memory
+from tasm.cli.options import Json, MemoryPath, Overwrite
+
+if TYPE_CHECKING:
+    from tasm.memory import TaskMemory
+
+SHOWN_DEMONSTRATIONS = 20
+
+
+@command
+def show(
+    memory: MemoryPath,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with heat maps over the demonstrations' pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> Result:
+    """Show what is inside a memory: demonstrations, sizes per layer, recipe and model.
+
+    \b
+    Examples:
+      tasm show birds.tasm
+      tasm show birds.tasm --html birds.html
+    """
+    if html is not None:
+        check_out(html, overwrite)
+    opened = open_memory(memory)
+    if html is not None:
+        from tasm.evaluate.memory_page import memory_page
+
+        write_text(html, memory_page(opened, memory.resolve().name))
+        say(f"Page written to {html}")
+    return Result(opened.public(), lambda: _for_people(opened, memory))
+
+
+def _for_people(memory: "TaskMemory", place: Path) -> Any:
+    from rich.console import Group
+
+    from tasm.cli.text import bytes_text, plain, share_text, table
+
+    summary = table("", "", title=plain(place.resolve().name))
+    summary.show_header = False
+    recipe = memory.recipe
+    core_share = share_text(memory.core_bytes, memory.full_bytes)
+    for name, value in (
+        ("Model", memory.model_name or "wrapped in Python"),
+        ("Identity", memory.identity.digest),
+        ("Recipe", f"{recipe.get('name', '?')}, {recipe.get('mode', 'joint')}"),
+        ("Demonstrations", f"{len(memory.demonstrations):,}, {memory.logical_length:,} tokens"),
+        ("Core", f"{bytes_text(memory.core_bytes)}, {core_share} of the full context"),
+        ("Bank", bytes_text(memory.bank_bytes)),
+        ("Full context", bytes_text(memory.full_bytes)),
+    ):
+        summary.add_row(name, plain(value))
+    return Group(summary, _layers(memory), _demonstrations(memory))
+
+
+def _layers(memory: "TaskMemory") -> Any:
+    from tasm.cli.text import bytes_text, table
+
+    listing = table(
+        "Layer", "Core tokens a head", "Bank tokens a head", "Core", right=("Layer", "Core")
+    )
+    for number, core in enumerate(memory.core):
+        banked = None if memory.bank is None else memory.bank.layers[number]
+        listing.add_row(
+            str(number),
+            _counts(None if core is None else core.counts),
+            _counts(None if banked is None else banked.counts),
+            bytes_text(0 if core is None else core.nbytes),
+        )
+    return listing
+
+
+def _counts(counts: tuple[int, ...] | None) -> str:
+    if counts is None:
+        return "–"
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _demonstrations(memory: "TaskMemory") -> Any:
+    from tasm.cli.text import plain, table
+
+    if not memory.demonstrations:
+        return "No demonstrations are recorded."
+    listing = table("Demonstration", "Pictures", "Question", "Answer", right=("Pictures",))
+    for entry in memory.demonstrations[:SHOWN_DEMONSTRATIONS]:
+        texts = ("–" if text is None else plain(text) for text in (entry.question, entry.answer))
+        listing.add_row(plain(entry.id), str(len(entry.pictures)), *texts)
+    more = len(memory.demonstrations) - SHOWN_DEMONSTRATIONS
+    if more > 0:
+        listing.caption = f"and {more} more; --json lists all"
+    return listing

@@ -1,0 +1,106 @@
+"""Finds the demonstrations that a memory was built from, each used only if its hash agrees.
+
+Recorded paths are hints. What is found is compared, pixels and text, with the content hash that
+the memory recorded; anything else counts as gone.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasm.demonstrations import (
+    IMAGE_MARK,
+    Demonstration,
+    Message,
+    Picture,
+    content_hash,
+    read_demonstrations,
+)
+from tasm.errors import DemonstrationError, InputError
+
+if TYPE_CHECKING:
+    from tasm.memory import DemonstrationEntry, TaskMemory
+
+
+def recorded_demonstrations(memory: "TaskMemory") -> list[Demonstration] | None:
+    """Return a memory's demonstrations from their original files, or None where one is gone.
+
+    ```python
+    demonstrations = recorded_demonstrations(tasm.load("birds.tasm"))
+    ```
+    """
+    if not memory.demonstrations:
+        return None
+    from_files: dict[Path, dict[str, Demonstration]] = {}
+    found = []
+    for entry in memory.demonstrations:
+        one = _from_entry(memory, entry) or _from_file(entry, from_files)
+        if one is None:
+            return None
+        found.append(one)
+    return found
+
+
+def given_demonstrations(
+    memory: "TaskMemory", given: Sequence[Demonstration], name: str
+) -> list[Demonstration]:
+    """Return a memory's demonstrations out of `given`, in the memory's order.
+
+    Raises `InputError` where `given` (called `name`) lacks one of them.
+    """
+    by_content = {one.content_hash: one for one in given}
+    missing = [entry.id for entry in memory.demonstrations if entry.content_hash not in by_content]
+    if missing:
+        raise InputError(
+            f"{name} holds {len(given)} demonstrations, but not all that the memory was built "
+            f"from: {len(missing)} of {len(memory.demonstrations)} are missing or differ in text "
+            f"or pixels, the first is {missing[0]!r}. Give the demonstrations as they were built "
+            "from."
+        )
+    return [by_content[entry.content_hash] for entry in memory.demonstrations]
+
+
+def _from_entry(memory: "TaskMemory", entry: "DemonstrationEntry") -> Demonstration | None:
+    """One question, one answer: all there is to it stands in the memory but the pictures."""
+    if entry.question is None or entry.answer is None:
+        return None
+    if any(picture.path is None for picture in entry.pictures):
+        return None
+    pictures = [Picture(Path(str(picture.path))) for picture in entry.pictures]
+    content = tuple(_with_pictures(entry.question, pictures))
+    turn = (Message("user", content), Message("assistant", (entry.answer,)))
+    system = memory.layout.system
+    heads = [()] if system is None else [(Message("system", (system,)),), ()]
+    try:
+        for head in heads:
+            messages = (*head, *turn)
+            if content_hash(messages) == entry.content_hash:
+                return Demonstration(entry.id, messages, entry.content_hash, entry.origin or "")
+    except (DemonstrationError, OSError):  # a picture is gone, or is one no more
+        return None
+    return None
+
+
+def _with_pictures(question: str, pictures: list[Picture]) -> Iterator[str | Picture]:
+    texts = question.split(IMAGE_MARK)
+    for number, text in enumerate(texts):
+        if number > 0 and number <= len(pictures):
+            yield pictures[number - 1]
+        if text:
+            yield text
+
+
+def _from_file(
+    entry: "DemonstrationEntry", from_files: dict[Path, dict[str, Demonstration]]
+) -> Demonstration | None:
+    """Read the file that it came from once more."""
+    if entry.origin is None:
+        return None
+    path = Path(entry.origin.rpartition(", line ")[0] or entry.origin)
+    if path not in from_files:
+        try:
+            rows = read_demonstrations(path, skip_bad_rows=True, warn=lambda sentence: None)
+        except (DemonstrationError, OSError):
+            rows = []
+        from_files[path] = {one.content_hash: one for one in rows}
+    return from_files[path].get(entry.content_hash)
