@@ -48,9 +48,7 @@ FAMILIES: dict[str, Family] = {
         Family("qwen3_vl", "Qwen3-VL", "grid", "Qwen/Qwen3-VL-4B-Instruct"),
         Family("llava", "LLaVA 1.5", "square", "llava-hf/llava-1.5-7b-hf"),
         Family("llava_next", "LLaVA-NeXT", "anyres", "llava-hf/llava-v1.6-mistral-7b-hf"),
-        Family(
-            "llava_next_video", "LLaVA-NeXT-Video", "anyres", "llava-hf/LLaVA-NeXT-Video-7B-hf"
-        ),
+        Family("llava_next_video", "LLaVA-NeXT-Video", "anyres", "llava-hf/LLaVA-NeXT-Video-7B-hf"),
         Family(
             "llava_onevision",
             "LLaVA-OneVision",
@@ -62,7 +60,9 @@ FAMILIES: dict[str, Family] = {
         Family("smolvlm", "SmolVLM", "tiles", "HuggingFaceTB/SmolVLM2-2.2B-Instruct"),
         Family("internvl", "InternVL", "square", "OpenGVLab/InternVL3-8B-hf"),
         Family("gemma3", "Gemma 3", "square", "google/gemma-3-4b-it"),
-        Family("mistral3", "Mistral Small 3", "rows", "mistralai/Mistral-Small-3.1-24B-Instruct-2503"),
+        Family(
+            "mistral3", "Mistral Small 3", "rows", "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
+        ),
         Family("glm4v", "GLM-4V", "grid", "zai-org/GLM-4.1V-9B-Thinking"),
         Family("llama", "Llama", "text", "meta-llama/Llama-3.1-8B-Instruct"),
         Family("qwen2", "Qwen2", "text", "Qwen/Qwen2.5-7B-Instruct"),

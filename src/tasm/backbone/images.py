@@ -89,3 +89,26 @@ def _pad_and_join(tensors: Sequence[Tensor], dimension: int) -> Tensor:
             widths += [0, missing]
         padded.append(torch.nn.functional.pad(tensor, widths) if any(widths) else tensor)
     return torch.cat(padded, dim=dimension)
+
+
+def batched(rows: Sequence[ImageInputs]) -> dict[str, Tensor]:
+    """Join the images of several rows as arguments of the model.
+
+    Tensors with one entry an image (or patch) are concatenated; those that hold all images of a row in
+    their second dimension become one row each, padded with zeros to the largest number.
+    """
+    names = next((list(row.tensors) for row in rows if row.count), [])
+    joined = concatenate(rows)
+    arguments = {}
+    for name in names:
+        packed = joined.tensors[name]
+        if packed.dimension == 0:
+            arguments[name] = packed.values
+            continue
+        entries = [sum(row.tensors[name].entries) if row.count else 0 for row in rows]
+        pieces = packed.values[0].split(entries)
+        values = packed.values.new_zeros(len(rows), max(entries), *packed.values.shape[2:])
+        for number, piece in enumerate(pieces):
+            values[number, : piece.shape[0]] = piece
+        arguments[name] = values
+    return arguments

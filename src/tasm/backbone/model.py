@@ -1,31 +1,83 @@
-"""One frozen model with its processor: demonstrations in, tokens and keys out.
+"""One frozen model with its processor: demonstrations in, tokens, keys and values out.
 
-`Backbone` is all that the rooms above know of transformers' models. It trains nothing and changes nothing
-in the model but the attention it runs with.
+`Backbone` is all that the rooms above know of transformers' models. It trains nothing, and changes
+nothing in the model but the attention it runs with.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tasm.backbone.cache import MemoryCache
+from tasm.backbone.chat import ChatTemplate
+from tasm.backbone.conversation import Conversations, Prompt
+from tasm.backbone.decoder import find_decoder
+from tasm.backbone.families import Family, family_of
+from tasm.backbone.geometry import Geometry
+from tasm.backbone.hooks import attach
+from tasm.backbone.identity import Identity, IdentitySource
+from tasm.backbone.image_layout import ImageLayout, model_arguments
+from tasm.backbone.images import batched
+from tasm.backbone.processors import tokenizer_of
+from tasm.backbone.rotary import Rotary
 from tasm.backbone.transcript import Layout, Transcript
-from tasm.demonstrations import Demonstration, Query
+from tasm.demonstrations import Demonstration, Query, shared_system
+from tasm.errors import DemonstrationError, ModelError
 
 
 class Backbone:
-    """A loaded model; make one with `load_backbone` or `wrap_backbone`.
+    """A loaded model; made by `load_backbone` and `wrap_backbone`.
 
-    Attributes: `hf` (the transformers model), `processor`, `family` (a row of `FAMILIES`), `decoder`,
-    `rotary`, `geometry`, `identity` (computed when first asked for), `device`, `dtype`, `name`.
+    Attributes: `hf` (the transformers model), `processor`, `name`, `family` (a row of `FAMILIES`, or
+    generic facts), `decoder`, `rotary`, `geometry`, `device`, `dtype`, `identity` (computed when first
+    asked for).
+
+    ```python
+    backbone = load_backbone("models/qwen2-vl-2b")
+    transcript = backbone.transcript(read_demonstrations("birds.jsonl"))
+    cache = MemoryCache.empty(backbone.hf.config)
+    backbone.encode(transcript, cache)
+    cache.commit()
+    ```
     """
 
-    hf: nn.Module
-    processor: Any
-    name: str
+    def __init__(self, hf: nn.Module, processor: Any, name: str, source: IdentitySource) -> None:
+        self.hf: Any = hf.eval()
+        self.processor = processor
+        self.name = name
+        self._source = source
+        config: Any = self.hf.config
+        takes_images = hasattr(processor, "image_processor")
+        self.family: Family = family_of(config.model_type, has_images=takes_images)
+        self.decoder = find_decoder(hf)
+        self.geometry = Geometry.of(hf)
+        self.rotary = Rotary(hf)
+        self._arguments = model_arguments(hf)
+        self._conversations = _conversations(processor, self.family, config, self._arguments)
+        attach(hf)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's first weights are."""
+        return next(self.hf.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return next(p.dtype for p in self.hf.parameters() if p.is_floating_point())
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the model, its processor and its chat template are, as hashes."""
+        return self._source.identity(self.hf, self.processor)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's tokenizer."""
+        return tokenizer_of(self.processor)
 
     def transcript(
         self,
@@ -34,19 +86,146 @@ class Backbone:
         system: str | None = None,
         max_pixels: int | None = None,
     ) -> Transcript:
-        """Lay the demonstrations out in the model's own chat template, tokenised once."""
-        raise NotImplementedError
+        """Lay demonstrations out in the model's chat template, as one conversation, tokenised once.
 
-    def encode(self, chunk: Transcript, cache: Any) -> None:
-        """Run the model over a chunk; its keys and values become live tokens of `cache` (commit them)."""
-        raise NotImplementedError
+        `system` is the system prompt (None: the demonstrations' own, or the template's), `max_pixels`
+        the largest area of an image in pixels (None: the processor's own).
+
+        Raises `DemonstrationError` for no demonstrations, for images where the model takes none and
+        for differing system messages, `ModelError` where the template cannot be taken apart.
+        """
+        if not demonstrations:
+            raise DemonstrationError("There are no demonstrations; expected at least one.")
+        if max_pixels is not None and max_pixels < 1:
+            raise DemonstrationError(f"max_pixels is {max_pixels}; expected at least 1.")
+        layout = Layout(
+            system=system if system is not None else shared_system(demonstrations),
+            max_pixels=max_pixels,
+            multi_image=any(demonstration.pictures for demonstration in demonstrations),
+        )
+        return self._conversations.transcript(demonstrations, layout)
+
+    @torch.inference_mode()
+    def encode(self, chunk: Transcript, cache: MemoryCache) -> None:
+        """Run the model over a chunk; its keys and values become live tokens of `cache`.
+
+        The caller commits them (`cache.commit()`) before the next chunk.
+        """
+        is_image = chunk.place[:, 0] >= 0
+        inputs = self._batch([Prompt(chunk.input_ids, is_image, chunk.images)], chunk.layout)
+        if "logits_to_keep" in self._arguments:
+            inputs["logits_to_keep"] = 1
+        self.hf(**inputs, past_key_values=cache, use_cache=True)
 
     def query_inputs(self, queries: Sequence[Query], *, layout: Layout) -> dict[str, Tensor]:
-        """Return a left-padded batch of the queries' own tokens, for `hf.generate(past_key_values=…)`."""
-        raise NotImplementedError
+        """Return the queries' own tokens, laid out as they would be after the demonstrations.
+
+        A left-padded batch with attention mask and image tensors, on the model's device:
+
+        ```python
+        inputs = backbone.query_inputs(queries, layout=memory.layout)
+        tokens = backbone.hf.generate(**inputs, past_key_values=memory.cache())
+        ```
+        """
+        prompts = [self._conversations.query(query, layout) for query in queries]
+        return self._batch(prompts, layout)
 
     def full_inputs(
         self, demonstrations: Sequence[Demonstration], query: Query, *, layout: Layout
     ) -> dict[str, Tensor]:
-        """Return the whole conversation as an ordinary prompt (no memory)."""
-        raise NotImplementedError
+        """Return the whole conversation as an ordinary prompt of one row (no memory)."""
+        return self._batch([self._conversations.whole(demonstrations, query, layout)], layout)
+
+    def query_positions(self, inputs: dict[str, Tensor]) -> int:
+        """Return how many positions the longest row of `query_inputs` takes.
+
+        With three rows of positions an image takes as many as the longest side of its merged grid.
+        """
+        tokens = int(inputs["attention_mask"].sum(-1).max())
+        grids = inputs.get("image_grid_thw")
+        if grids is None or self.geometry.position_rows == 1 or inputs["input_ids"].shape[0] > 1:
+            return tokens
+        merge = int(self.processor.image_processor.merge_size)
+        sides = torch.stack([grids[:, 0], grids[:, 1] // merge, grids[:, 2] // merge], dim=-1)
+        return tokens - int((sides.prod(-1) - sides.amax(-1)).sum())
+
+    def _batch(self, prompts: Sequence[Prompt], layout: Layout) -> dict[str, Tensor]:
+        """Left-pad prompts and join their image tensors."""
+        if not prompts:
+            raise DemonstrationError("There are no queries; expected at least one.")
+        length = max(len(prompt.input_ids) for prompt in prompts)
+        ids = torch.full((len(prompts), length), self._pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        kinds = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            start = length - len(prompt.input_ids)
+            ids[row, start:] = prompt.input_ids
+            mask[row, start:] = 1
+            kinds[row, start:] = prompt.is_image.long()
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        for name in ("token_type_ids", "mm_token_type_ids"):
+            if name in self._arguments and self.family.kind == "image-text":
+                inputs[name] = kinds
+        inputs |= batched([prompt.images for prompt in prompts])
+        counts = [len(prompt.images) for prompt in prompts]
+        if "batch_num_images" in self._arguments and sum(counts):
+            # The model tiles an image that is alone in its row; a larger number tells it not to.
+            several = [max(2, sum(counts))]
+            rows = several if layout.multi_image else [count for count in counts if count]
+            inputs["batch_num_images"] = torch.tensor(rows)
+        return {name: self._placed(value) for name, value in inputs.items()}
+
+    def _placed(self, value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            return value.to(self.device, self.dtype)
+        return value.to(self.device)
+
+    @cached_property
+    def _pad_id(self) -> int:
+        ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((token for token in ids if token is not None), 0)
+
+
+def _conversations(
+    processor: Any, family: Family, config: Any, arguments: frozenset[str]
+) -> Conversations:
+    tokenizer = tokenizer_of(processor)
+    source = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
+    if not source:
+        raise ModelError(
+            "The processor has no chat template; set processor.chat_template to the model's own."
+        )
+    if family.kind == "text":
+        template = ChatTemplate(tokenizer, source, ())
+        return Conversations(tokenizer, template, None, image_token_id=None, special_tokens=False)
+    token_id = _image_token_id(config, processor)
+    image_token = tokenizer.convert_ids_to_tokens(token_id)
+    named = (getattr(processor, "image_token", None), getattr(processor, "boi_token", None))
+    candidates = tuple(dict.fromkeys(c for c in (*named, image_token) if isinstance(c, str)))
+    template = ChatTemplate(tokenizer, source, candidates)
+    images = ImageLayout(
+        processor,
+        family,
+        config,
+        image_token=image_token,
+        placeholder=template.placeholder or image_token,
+        arguments=arguments,
+    )
+    return Conversations(tokenizer, template, images, image_token_id=token_id, special_tokens=True)
+
+
+def _image_token_id(config: Any, processor: Any) -> int:
+    places = (
+        (config, "image_token_id"),
+        (config, "image_token_index"),
+        (processor, "image_token_id"),
+    )
+    for holder, name in places:
+        found = getattr(holder, name, None)
+        if isinstance(found, int) and found >= 0:
+            return found
+    raise ModelError(
+        f"Which token stands for an image cannot be told: looked for image_token_id and "
+        f"image_token_index in the configuration of {config.model_type!r} and for image_token_id in "
+        f"{type(processor).__name__}."
+    )

@@ -86,17 +86,15 @@ def _assembled(folder: Path, model_type: str, tokenizer: Any) -> Any:
     }
     scalars.pop("chat_template", None)
     try:
-        return _without_video(base)(
-            image_processor=image_processor, tokenizer=tokenizer, **scalars
-        )
+        return without_video(base)(image_processor=image_processor, tokenizer=tokenizer, **scalars)
     except Exception as error:
         raise ModelError(
             f"The processor {class_name!r} of {folder} cannot be assembled: {error}"
         ) from error
 
 
-def _without_video(base: type) -> type:
-    """A subclass of a processor class that has an image processor and a tokenizer and nothing else."""
+def without_video(base: type) -> type:
+    """Return a subclass of a processor class that has an image processor and a tokenizer, nothing else."""
     wanted = ["image_processor", "tokenizer"]
     members: dict[str, Any] = {"get_attributes": classmethod(lambda cls: list(wanted))}
     if hasattr(base, "attributes"):
@@ -177,7 +175,9 @@ def _tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
     except Exception as error:
-        raise ModelError(f"The tokenizer of {folder} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(
+            f"The tokenizer of {folder} cannot be loaded: {_first_line(error)}"
+        ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"The tokenizer of {folder} is a {type(tokenizer).__name__}, which does not tell where its "

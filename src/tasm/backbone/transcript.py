@@ -5,28 +5,16 @@ no positions: the cache's hook records them when the model runs.
 """
 
 from dataclasses import asdict, dataclass
-from enum import IntEnum
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.images import ImageInputs
+from tasm.backbone.roles import Role
 from tasm.errors import FormatError
 
-
-class Role(IntEnum):
-    """What a token of the transcript is.
-
-    `SYSTEM` is the head of the conversation: the beginning-of-sequence token and the system prompt with
-    its template. `TEMPLATE` is every other token that the chat template or the image layout adds.
-    """
-
-    SYSTEM = 0
-    TEMPLATE = 1
-    QUESTION = 2
-    IMAGE = 3
-    ANSWER = 4
+__all__ = ["Layout", "Role", "Transcript", "empty_places"]
 
 
 @dataclass(frozen=True)
