@@ -4,8 +4,9 @@ The scan is exact and runs in chunks, so that its memory stays bounded whatever 
 Knows neither gates nor files: a layer is anything that hands out blocks of keys and chosen rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -112,6 +113,9 @@ class Retrieved:
         return Segment(keys=self.keys, values=self.values, bias=bias, index=None)
 
 
+Layers = Sequence[LayerTokens | BankLayer | None]
+
+
 class Bank:
     """Unaltered originals per layer and KV head.
 
@@ -121,11 +125,18 @@ class Bank:
     ```
 
     Args:
-        layers: one entry a model layer, None where nothing is banked.
+        layers: one entry a model layer, None where nothing is banked; or a function that opens them
+            when they are first asked for.
     """
 
-    def __init__(self, layers: Sequence["LayerTokens | BankLayer | None"]) -> None:
-        self.layers: tuple[BankLayer | None, ...] = tuple(
+    def __init__(self, layers: Layers | Callable[[], Layers]) -> None:
+        self._layers = layers
+
+    @cached_property
+    def layers(self) -> tuple[BankLayer | None, ...]:
+        """One entry a model layer, None where nothing is banked."""
+        layers = self._layers() if callable(self._layers) else self._layers
+        return tuple(
             HeldLayer(layer) if isinstance(layer, LayerTokens) else layer for layer in layers
         )
 
@@ -167,8 +178,8 @@ class Bank:
 def best_rows(
     layer: BankLayer, query: Tensor, k: int, granularity: Granularity | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Row numbers (batch, kv_heads, k) of what to retrieve, best first, and which of them are missing
-    ((kv_heads, k); None where every head holds at least k)."""
+    """Row numbers (batch, kv_heads, k) of what to retrieve, best first, and which of them are
+    missing ((kv_heads, k); None where every head holds at least k)."""
     counts = layer.counts
     k = min(k, max(counts))
     if granularity is None:

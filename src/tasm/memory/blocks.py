@@ -1,7 +1,8 @@
 """Tensor files written and read in checked blocks.
 
-The files are plain safetensors. Beside each, the manifest keeps the SHA-256 of the whole and of every
-MiB, so that a mapped file can be used before it is read and no block is used before it is checked.
+The files are plain safetensors. Beside each, the manifest keeps the SHA-256 of the whole and of
+every MiB, so that a mapped file can be used before it is read and no block is used before it is
+checked.
 Knows bytes, names, shapes and dtypes; nothing of memories.
 """
 
@@ -49,20 +50,20 @@ class FileRecord:
 
     Attributes:
         name: file name in the memory's folder.
-        bytes: size.
+        size: in bytes.
         sha256: of the whole, hexadecimal.
         blocks: SHA-256 of every MiB, one after the other.
     """
 
     name: str
-    bytes: int
+    size: int
     sha256: str
     blocks: bytes
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; the block hashes in base64."""
         blocks = base64.b64encode(self.blocks).decode("ascii")
-        return {"name": self.name, "bytes": self.bytes, "sha256": self.sha256, "blocks": blocks}
+        return {"name": self.name, "bytes": self.size, "sha256": self.sha256, "blocks": blocks}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "FileRecord":
@@ -115,7 +116,7 @@ def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview | bytes]:
     yield len(text).to_bytes(8, "little") + text
     for name in order:
         flat = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        yield memoryview(flat.numpy())
+        yield flat.numpy().data
 
 
 def _regroup(pieces: Iterable[memoryview | bytes]) -> Iterator[bytes | bytearray | memoryview]:
@@ -160,7 +161,7 @@ class MappedFile:
         try:
             with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                if size == record.bytes and size > 0:
+                if size == record.size and size > 0:
                     # A private mapping: torch wants writable memory, and nobody writes to it.
                     self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except FileNotFoundError:
@@ -170,9 +171,9 @@ class MappedFile:
             ) from None
         except OSError as error:
             raise DamageError(f"{path} cannot be read: {error.strerror or error}.") from error
-        if size != record.bytes or size == 0:
+        if size != record.size or size == 0:
             raise DamageError(
-                f"{path} has {size} bytes, the manifest says {record.bytes}: it was truncated or "
+                f"{path} has {size} bytes, the manifest says {record.size}: it was truncated or "
                 "replaced. Copy it again, or build the memory anew."
             )
 
@@ -183,11 +184,11 @@ class MappedFile:
         self._check_blocks(todo)
 
     def check_rows(self, base: int, rows: Tensor, row_bytes: int) -> None:
-        """Check the blocks that hold rows number `rows` of a table of rows that begins at `base`."""
-        starts = rows.reshape(-1).unique() * row_bytes + base
+        """Check the blocks that hold rows number `rows` of a table that begins at `base`."""
+        starts = torch.unique(rows) * row_bytes + base
         first = torch.div(starts, BLOCK, rounding_mode="floor")
         last = torch.div(starts + (row_bytes - 1), BLOCK, rounding_mode="floor")
-        touched = torch.cat([first, last]).unique().tolist()
+        touched = torch.unique(torch.cat([first, last])).tolist()
         if row_bytes > BLOCK:
             for start in starts.tolist():
                 self.check(start, start + row_bytes)
@@ -226,10 +227,10 @@ class MappedFile:
 
     @cached_property
     def _header(self) -> tuple[int, dict[str, dict[str, Any]]]:
-        """Where the data begins, and the tensors' entries; the header's blocks are checked first."""
-        self.check(0, min(8, self.record.bytes))
+        """Where the data begins, and the tensors' entries; the blocks that say so are checked."""
+        self.check(0, min(8, self.record.size))
         length = int.from_bytes(self._map[:8], "little")
-        if not 0 < length <= min(_LARGEST_HEADER, self.record.bytes - 8):
+        if not 0 < length <= min(_LARGEST_HEADER, self.record.size - 8):
             raise self.damage(f"a header of {length} bytes cannot be")
         self.check(0, 8 + length)
         try:
@@ -241,7 +242,7 @@ class MappedFile:
                 for extent in entry["shape"]:
                     elements *= extent
                 wanted = elements * DTYPES[entry["dtype"]].itemsize
-                if stop - start != wanted or start < 0 or 8 + length + stop > self.record.bytes:
+                if stop - start != wanted or start < 0 or 8 + length + stop > self.record.size:
                     raise ValueError(f"offsets {start} to {stop} for {wanted} bytes")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self.damage(f"its header is not a safetensors header ({error})") from error

@@ -1,7 +1,5 @@
 """Keys and values of a memory in another dtype. Knows tensors only."""
 
-from dataclasses import replace
-
 import torch
 
 from tasm.errors import InputError

@@ -52,8 +52,8 @@ class GateSettings:
             )
         if self.top_k < 0 or not 0 <= self.largest_share <= 1:
             raise InputError(
-                f"The gate retrieves top_k={self.top_k} tokens, at most {self.largest_share} of the "
-                "demonstrations'; expected 0 or more, and a share between 0 and 1."
+                f"The gate retrieves top_k={self.top_k} tokens, at most {self.largest_share} of "
+                "the demonstrations'; expected 0 or more, and a share between 0 and 1."
             )
 
     def tokens_to_retrieve(self, demonstration_tokens: int) -> int:
@@ -116,7 +116,7 @@ def core_distribution(
     else:
         bias = bias.float()[:, None]
         shares = (logits + bias).softmax(-1).masked_fill(bias <= UNUSED / 2, 0.0)
-    return shares.unflatten(1, (batch, group)).mean(2).transpose(0, 1)
+    return shares.view(shares.shape[0], batch, group, -1).mean(2).transpose(0, 1)
 
 
 def js_divergence(first: Tensor, second: Tensor) -> Tensor:

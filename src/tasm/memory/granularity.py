@@ -1,9 +1,10 @@
 """What a retrieved token brings with it: nothing, its neighbours on the image, or its whole image.
 
-Each strategy orders the bank's tokens of a head and takes the best k, so that a search brings the same
-number of tokens whichever is chosen. Knows scores and places; nothing of gates or keys.
+Each strategy orders the bank's tokens of a head and takes the best k, so that a search brings the
+same number of tokens whichever is chosen. Knows scores and places; nothing of gates or keys.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -17,14 +18,21 @@ class Granularity(Protocol):
     """A way to choose k tokens of a bank by their scores and their places."""
 
     def choose(self, scores: Tensor, index: Tensor, k: int) -> Tensor:
-        """Row numbers (batch, kv_heads, k), best first, from `scores` (batch, kv_heads, tokens), -inf
-        where a head has no such token, and `index` (kv_heads, tokens) in the transcript."""
+        """Row numbers (batch, kv_heads, k), best first.
+
+        Args:
+            scores: (batch, kv_heads, tokens) q·k; -inf where a head has no such token.
+            index: (kv_heads, tokens) places in the transcript.
+            k: how many.
+        """
         ...
 
 
 class WholeImages:
-    """The image of the best token first, then the image of the best token outside it, and so on; text
-    tokens stand for themselves. The last image is cut at k, its best tokens first."""
+    """The image of the best token first, then that of the best token outside it, and so on.
+
+    Text tokens stand for themselves. The last image is cut at k, its best tokens first.
+    """
 
     def __init__(self, tokens: TokenTable) -> None:
         self.image = tokens.place[:, 0].long()
@@ -65,7 +73,10 @@ class Neighbourhoods:
         return _best_rows(spread, scores, k)
 
 
-_STRATEGIES = {"neighbourhood": Neighbourhoods, "image": WholeImages}
+_STRATEGIES: dict[str, Callable[[TokenTable], Granularity]] = {
+    "neighbourhood": Neighbourhoods,
+    "image": WholeImages,
+}
 GRANULARITIES = ("token", *_STRATEGIES)
 
 
@@ -79,8 +90,8 @@ def make_granularity(name: str, tokens: TokenTable) -> Granularity | None:
         return None
     if name not in _STRATEGIES:
         raise RecipeError(
-            f"Retrieval granularity {name!r} is unknown; expected one of {', '.join(GRANULARITIES)}."
-            + did_you_mean(name, GRANULARITIES)
+            f"Retrieval granularity {name!r} is unknown; expected one of "
+            f"{', '.join(GRANULARITIES)}." + did_you_mean(name, GRANULARITIES)
         )
     return _STRATEGIES[name](tokens)
 

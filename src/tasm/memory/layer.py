@@ -18,7 +18,7 @@ class LayerTokens:
     """Tokens that one layer keeps, per KV head; never written to once made.
 
     ```python
-    kept = LayerTokens(keys=keys[:, chosen], values=values[:, chosen], index=chosen.expand(heads, -1))
+    kept = LayerTokens(keys[:, chosen], values[:, chosen], index=chosen.expand(kv_heads, -1))
     segment = kept.segment(device="cpu", dtype=torch.float32)
     ```
 

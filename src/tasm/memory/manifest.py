@@ -29,12 +29,12 @@ class PictureRecord:
     """A thumbnail below `pictures/`: its name, size and SHA-256."""
 
     name: str
-    bytes: int
+    size: int
     sha256: str
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return {"name": self.name, "bytes": self.bytes, "sha256": self.sha256}
+        return {"name": self.name, "bytes": self.size, "sha256": self.sha256}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Manifest:
     bank_tokens: list[Any] | None
     gate: dict[str, Any]
     demonstrations: list[dict[str, Any]]
-    bytes: dict[str, int]
+    sizes: dict[str, int]
     report: dict[str, Any]
     core: FileRecord
     bank: FileRecord | None = None
@@ -124,7 +124,7 @@ _PLAIN: dict[str, Any] = {
     "bank_tokens": _OPTIONAL_LIST,
     "gate": dict,
     "demonstrations": list,
-    "bytes": dict,
+    "sizes": dict,
     "report": dict,
 }
 if [*_PLAIN, "core", "bank", "pictures"] != [entry.name for entry in fields(Manifest)]:

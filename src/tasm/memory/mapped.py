@@ -122,7 +122,7 @@ class MappedLayer:
 
     def indices(self) -> Tensor:
         """(kv_heads, tokens) places in the transcript, checked; zeros past a head's count."""
-        heads = self.index.whole().split(list(self.counts))
+        heads = torch.split(self.index.whole(), list(self.counts))
         return torch.nn.utils.rnn.pad_sequence(heads, batch_first=True)
 
     def held(self) -> LayerTokens:
@@ -133,7 +133,9 @@ class MappedLayer:
         if self.bias is not None:
             tensors["bias"] = self.bias.whole()
         if len(set(self.counts)) <= 1:
-            shaped = {name: part.unflatten(0, (heads, longest)) for name, part in tensors.items()}
+            shaped = {
+                name: part.view(heads, longest, *part.shape[1:]) for name, part in tensors.items()
+            }
             return LayerTokens(**shaped)
-        split = {name: part.split(list(self.counts)) for name, part in tensors.items()}
+        split = {name: torch.split(part, list(self.counts)) for name, part in tensors.items()}
         return LayerTokens.ragged(**split)

@@ -1,7 +1,7 @@
 """A memory's tensors on the devices and in the dtype that a model runs with.
 
-Made once for each choice and shared by all caches made for it. Knows tensors and devices; nothing of
-gates' decisions or files.
+Made once for each choice and shared by all caches made for it. Knows tensors and devices; nothing
+of gates' decisions or files.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """Retrieval inside the attention call: gate, search, and what each row has attached.
 
-TASM (arXiv 2606.11853), equations (15) to (17), per layer and without a second pass. Knows the core's
-segments and the bank; nothing of models, caches or files.
+TASM (arXiv 2606.11853), equations (15) to (17), per layer and without a second pass. Knows the
+core's segments and the bank; nothing of models, caches or files.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,7 +111,7 @@ class Retrieval:
     def _divergence(
         self, layer: int, query: Tensor, scaling: float, is_first: bool
     ) -> Tensor | None:
-        """(batch,) nats from the reference or the step before; None where there is none to compare."""
+        """(batch,) nats from the reference or the step before; None where there is neither."""
         core = self.core[layer]
         later_steps_matter = self.settings.kind == "js"
         if core is None or not (is_first or later_steps_matter):

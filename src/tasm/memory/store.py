@@ -1,8 +1,8 @@
 """A memory's folder: written as one transaction, found and opened without reading it.
 
-`memory.json` is the only name that ever changes. New files are written and synced beside the old ones,
-then `memory.json` is replaced, then what it no longer names is deleted; a first build happens in a
-hidden sibling that is renamed. Knows files and manifests; nothing of memories.
+`memory.json` is the only name that ever changes. New files are written and synced beside the old
+ones, then `memory.json` is replaced, then what it no longer names is deleted; a first build happens
+in a hidden sibling that is renamed. Knows files and manifests; nothing of memories.
 """
 
 import contextlib
@@ -184,7 +184,7 @@ def read_picture(folder: Path, record: PictureRecord) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise DamageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if len(data) != record.bytes or hashlib.sha256(data).hexdigest() != record.sha256:
+    if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
         raise DamageError(f"{path} is damaged: it differs from its SHA-256. Copy it again.")
     return data
 
@@ -234,7 +234,7 @@ def _work_error(folder: Path, error: OSError) -> WorkError:
     full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     if error.errno in full:
         return WorkError(
-            f"{folder} could not be written: {error.strerror}. Free some space and try again; nothing "
-            "half-written was left."
+            f"{folder} could not be written: {error.strerror}. Free some space and try again; "
+            "nothing half-written was left."
         )
     return WorkError(f"{folder} could not be written: {error.strerror or error}.")

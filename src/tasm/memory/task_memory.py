@@ -1,7 +1,8 @@
 """A task memory: what is kept of a set of demonstrations, ready for a frozen model to read.
 
 Immutable and shared: caches made from it, on any device, share its segments and never write to
-them. Knows nothing of how it was chosen; how it lies on disk is `persistence.py`'s business.
+them. Knows nothing of how it was chosen; how it lies on disk is the business of `writing.py` and
+`stored.py`.
 """
 
 import inspect
@@ -267,7 +268,7 @@ class TaskMemory:
         """
 
     def thumbnails(self) -> dict[str, bytes]:
-        """Thumbnails (JPEG or PNG) by the SHA-256 of their pictures; a memory on disk may have some."""
+        """JPEG or PNG by the SHA-256 of the picture it shows; only a memory on disk has some."""
         return {}
 
     def public(self) -> dict[str, Any]:
@@ -315,7 +316,7 @@ class TaskMemory:
             InputError: the path exists and is not to be overwritten, or is no memory.
             WorkError: the disk is full, or another process is writing; nothing half-written stays.
         """
-        from tasm.memory.persistence import save
+        from tasm.memory.writing import save
 
         return save(self, Path(path), overwrite=overwrite, pictures=pictures)
 
@@ -335,7 +336,7 @@ class TaskMemory:
             DamageError: the manifest is not what was written, or a file is missing or truncated.
             FormatError: it was written by a newer tasm.
         """
-        from tasm.memory.persistence import load
+        from tasm.memory.stored import load
 
         return load(Path(path))
 

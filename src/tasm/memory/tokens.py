@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+TABLE = ("positions", "roles", "demonstration", "place")
+"""The table's tensors, by the names of its fields."""
+
 
 @dataclass(frozen=True)
 class TokenTable:

@@ -1,13 +1,10 @@
-"""Between a task memory and its folder: what becomes which field, which tensor, which file.
+"""A task memory on disk: opened without reading it, checked before it is used.
 
-Knows memories and manifests; how files are written safely is `store.py`'s business.
+Knows manifests and mapped files; how a memory is answered from is `task_memory.py`'s business.
 """
 
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,124 +18,14 @@ from tasm.memory import store
 from tasm.memory.bank import Bank
 from tasm.memory.blocks import MappedFile
 from tasm.memory.contents import CoreContents, Counts
-from tasm.memory.entry import DemonstrationEntry, absolute_hint, relative_hint
+from tasm.memory.entry import DemonstrationEntry, absolute_hint
 from tasm.memory.gate import GateReference, GateSettings
-from tasm.memory.manifest import FORMAT_VERSION, Manifest, PictureRecord
-from tasm.memory.mapped import MappedLayer, layer_tensors, read_layer
+from tasm.memory.manifest import FORMAT_VERSION, Manifest
+from tasm.memory.mapped import MappedLayer, read_layer
 from tasm.memory.task_memory import TaskMemory
-from tasm.memory.tokens import TokenTable
+from tasm.memory.tokens import TABLE, TokenTable
 
 Value = TypeVar("Value")
-_TABLE = ("positions", "roles", "demonstration", "place")
-
-
-# ---------------------------------------------------------------------- writing
-
-
-def save(
-    memory: TaskMemory, folder: Path, *, overwrite: bool, pictures: Mapping[str, bytes] | None
-) -> int:
-    """Write a memory to a folder; see `TaskMemory.save`."""
-    thumbnails = dict(memory.thumbnails() if pictures is None else pictures)
-
-    def fill(here: Path) -> Manifest:
-        records = store.write_pictures(here, thumbnails)
-        core = store.write_tensor_file(here, "core", core_tensors(memory.contents))
-        bank = None
-        if memory.bank is not None:
-            bank = store.write_tensor_file(here, "bank", bank_tensors(memory.bank))
-        return replace(_describe(memory, folder, records), core=core, bank=bank, pictures=records)
-
-    return store.write_folder(folder, fill, overwrite=overwrite)
-
-
-def core_tensors(contents: CoreContents) -> dict[str, Tensor]:
-    """The tensors of the core file, by name."""
-    tensors: dict[str, Tensor] = {
-        f"tokens.{part}": getattr(contents.tokens, part) for part in _TABLE
-    }
-    for layer, kept in enumerate(contents.layers):
-        if kept is not None:
-            tensors |= layer_tensors(layer, kept)
-        distribution, state = contents.distributions[layer], contents.states[layer]
-        if distribution is not None:
-            tensors[f"gate.{layer}"] = distribution
-        for name, part in (state or {}).items():
-            tensors[f"states.{layer}.{name}"] = part
-    return tensors
-
-
-def bank_tensors(bank: Bank) -> dict[str, Tensor]:
-    """The tensors of the bank file, by name."""
-    tensors: dict[str, Tensor] = {}
-    for layer, kept in enumerate(bank.layers):
-        if kept is not None:
-            tensors |= layer_tensors(layer, kept.held())
-    return tensors
-
-
-def _describe(memory: TaskMemory, folder: Path, pictures: list[PictureRecord]) -> Manifest:
-    """The manifest but for its files."""
-    reference = memory.reference
-    gate = asdict(memory.gate)
-    gate["thresholds"] = None if reference is None else list(reference.thresholds)
-    later = None if reference is None else reference.step_thresholds
-    gate["step_thresholds"] = None if later is None else list(later)
-    is_folder = os.path.isdir(memory.model_name)
-    model = {
-        "name": None if is_folder else memory.model_name,
-        "path": relative_hint(memory.model_name, folder) if is_folder else None,
-        "identity": memory.identity.to_json(),
-    }
-    names = {Path(picture.name).stem: picture.name for picture in pictures}
-    bank_counts = memory.bank_counts
-    return Manifest(
-        versions={name: _version(name) for name in ("tasm", "torch", "transformers")},
-        model=model,
-        geometry=asdict(memory.geometry),
-        dtype=memory.dtype,
-        recipe=memory.recipe,
-        layout=memory.layout.to_json(),
-        next_position=memory.next_position,
-        logical_length=memory.logical_length,
-        core_tokens=_short(memory.core_counts),
-        bank_tokens=None if bank_counts is None else _short(bank_counts),
-        gate=gate,
-        demonstrations=[
-            _with_thumbnails(entry, names).to_json(folder) for entry in memory.demonstrations
-        ],
-        bytes={"full": memory.full_bytes, "core": memory.core_bytes, "bank": memory.bank_bytes},
-        report=memory.report,
-        core=_NO_FILE,
-    )
-
-
-_NO_FILE: Any = None  # filled in once the file is written
-
-
-def _with_thumbnails(entry: DemonstrationEntry, names: Mapping[str, str]) -> DemonstrationEntry:
-    pictures = tuple(
-        replace(picture, thumbnail=names.get(picture.sha256)) for picture in entry.pictures
-    )
-    return replace(entry, pictures=pictures)
-
-
-def _short(counts: Counts) -> list[Any]:
-    """Null, one number where all heads agree, or a list."""
-    return [
-        None if heads is None else heads[0] if len(set(heads)) == 1 else list(heads)
-        for heads in counts
-    ]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
-
-
-# ---------------------------------------------------------------------- reading
 
 
 def load(folder: Path) -> TaskMemory:
@@ -171,7 +58,7 @@ class StoredMemory(TaskMemory):
             tokens=TokenTable.empty(),
             next_position=manifest.next_position,
             logical_length=manifest.logical_length,
-            full_bytes=_parse(where, "bytes", lambda: int(manifest.bytes["full"])),
+            full_bytes=_parse(where, "sizes", lambda: int(manifest.sizes["full"])),
             geometry=geometry,
             identity=_parse(where, "model", lambda: Identity.from_json(model["identity"])),
             layout=Layout.from_json(manifest.layout),
@@ -191,8 +78,9 @@ class StoredMemory(TaskMemory):
         self._core_file = MappedFile(folder / manifest.core.name, manifest.core)
         self._bank_file = None
         if manifest.bank is not None:
-            self._bank_file = MappedFile(folder / manifest.bank.name, manifest.bank)
-            self._bank = MappedBank(self._bank_file, self.bank_counts or (), geometry)
+            file = MappedFile(folder / manifest.bank.name, manifest.bank)
+            counts = self.bank_counts or ()
+            self._bank_file, self._bank = file, Bank(lambda: _bank_layers(file, counts, geometry))
 
     @property
     def contents(self) -> CoreContents:
@@ -202,7 +90,7 @@ class StoredMemory(TaskMemory):
     @cached_property
     def _checked_contents(self) -> CoreContents:
         file = self._core_file
-        file.check(0, file.record.bytes)
+        file.check(0, file.record.size)
         names = set(file.names)
         counts = self.core_counts
         layers = []
@@ -211,16 +99,15 @@ class StoredMemory(TaskMemory):
             if kept is not None:
                 _check_geometry(file, layer, kept.counts, kept.keys, heads, self.geometry)
             layers.append(kept)
-        contents = CoreContents(
+        return CoreContents(
             layers=tuple(layers),
-            tokens=TokenTable(**{part: file.read(f"tokens.{part}") for part in _TABLE}),
+            tokens=TokenTable(**{part: file.read(f"tokens.{part}") for part in TABLE}),
             distributions=tuple(
                 file.read(f"gate.{layer}") if f"gate.{layer}" in names else None
                 for layer in range(len(counts))
             ),
             states=tuple(_read_state(file, layer) for layer in range(len(counts))),
         )
-        return contents
 
     @property
     def reference(self) -> GateReference | None:
@@ -253,12 +140,12 @@ class StoredMemory(TaskMemory):
     @property
     def core_bytes(self) -> int:
         """Bytes held for the core, as the manifest says."""
-        return int(self._manifest.bytes.get("core", 0))
+        return int(self._manifest.sizes.get("core", 0))
 
     @property
     def bank_bytes(self) -> int:
         """Bytes of the bank, as the manifest says."""
-        return int(self._manifest.bytes.get("bank", 0))
+        return int(self._manifest.sizes.get("bank", 0))
 
     def check_all(self) -> None:
         """Check every block of every file; see `TaskMemory.check_all`."""
@@ -289,25 +176,15 @@ class StoredMemory(TaskMemory):
         )
 
 
-class MappedBank(Bank):
-    """A bank on disk; its file's header is read when a layer is first asked for."""
-
-    def __init__(self, file: MappedFile, counts: Counts, geometry: Geometry) -> None:
-        self._file = file
-        self._counts = counts
-        self._geometry = geometry
-
-    @cached_property
-    def layers(self) -> tuple[MappedLayer | None, ...]:  # type: ignore[override]
-        """One entry a model layer, None where nothing is banked."""
-        layers: list[MappedLayer | None] = []
-        for number, heads in enumerate(self._counts):
-            layer = None if heads is None else MappedLayer.open(self._file, number)
-            if layer is not None:
-                keys = layer.keys.unchecked
-                _check_geometry(self._file, number, layer.counts, keys, heads, self._geometry)
-            layers.append(layer)
-        return tuple(layers)
+def _bank_layers(file: MappedFile, counts: Counts, geometry: Geometry) -> list[MappedLayer | None]:
+    layers: list[MappedLayer | None] = []
+    for number, heads in enumerate(counts):
+        layer = None if heads is None else MappedLayer.open(file, number)
+        if layer is not None:
+            keys = layer.keys.unchecked
+            _check_geometry(file, number, layer.counts, keys, heads, geometry)
+        layers.append(layer)
+    return layers
 
 
 def _check_geometry(
@@ -356,5 +233,6 @@ def _parse(where: str, field: str, read: Callable[[], Value]) -> Value:
         return read()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(
-            f"{where}: {field!r} is not what this tasm writes ({error}). Was it written by a newer one?"
+            f"{where}: {field!r} is not what this tasm writes ({error}). Was it written by a newer "
+            "one?"
         ) from error
