@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from tasm.backbone.rotary import Rotary
     from tasm.build.records import Record
-    from tasm.build.replay import Replay
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,15 +170,14 @@ class Stage:
 
     `evidence` and `scores` are by model layer, None where the layer does not compete (sliding windows,
     linear attention). `tokens` is the mean number of entries a layer and head may keep; `reduce` makes
-    a layer's kept tokens from given counts, `replay` runs demonstrations again over them (for recipes
-    whose parts ask for it).
+    a layer's kept tokens from given counts, for budgets that try several; what they found goes into
+    `notes`, by name.
     """
 
     evidence: tuple[Evidence | None, ...]
     scores: tuple[Tensor | None, ...]
     tokens: int
     reduce: Callable[[int, Tensor], LayerTokens]
-    replay: "Replay | None" = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

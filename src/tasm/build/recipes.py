@@ -38,7 +38,9 @@ class Part:
         try:
             return getattr(import_module(module), name)(**self.settings)
         except TypeError as error:
-            raise RecipeError(f"{self.place} does not take {dict(self.settings)}: {error}") from error
+            raise RecipeError(
+                f"{self.place} does not take {dict(self.settings)}: {error}"
+            ) from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the part as JSON values."""
@@ -121,7 +123,11 @@ class Recipe:
         }
 
 
-_TASM = {"title": "Task-Aware Structured Memory", "year": 2026, "url": "https://arxiv.org/abs/2606.11853"}
+_TASM = {
+    "title": "Task-Aware Structured Memory",
+    "year": 2026,
+    "url": "https://arxiv.org/abs/2606.11853",
+}
 _NONE = {"year": 2026, "url": ""}
 
 _ROWS = (

@@ -35,6 +35,7 @@ class Recorder(AbstractContextManager["Recorder"]):
             layer for layer, kind in enumerate(backbone.geometry.layer_kinds) if kind == "full"
         )
         self.held: dict[int, dict[Record, Any]] = {layer: {} for layer in sorted(self._layers)}
+        self.scalings: dict[int, float] = {}
         self._rows: Rows | None = None
         self._cache: Any = None
         self._hidden: dict[int, Tensor] = {}
@@ -44,7 +45,9 @@ class Recorder(AbstractContextManager["Recorder"]):
         if any(record.needs_hidden for record in self.records):
             for number, layer in enumerate(self._backbone.decoder.layers):
                 if number in self._layers:
-                    handle = layer.register_forward_pre_hook(self._remember(number), with_kwargs=True)
+                    handle = layer.register_forward_pre_hook(
+                        self._remember(number), with_kwargs=True
+                    )
                     self._hooks.callback(handle.remove)
         return self
 
@@ -60,6 +63,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         """Record one layer's call."""
         if call.layer not in self._layers or self._rows is None:
             return
+        self.scalings[call.layer] = call.scaling
         positions = self._cache.live_positions[:, 0]
         reading = Reading(
             call, self._rows, positions, self._backbone.rotary, self._hidden.pop(call.layer, None)
@@ -68,14 +72,26 @@ class Recorder(AbstractContextManager["Recorder"]):
         for record in self.records:
             held[record] = record.observe(held.get(record), reading)
 
-    def keep(self, layer: int, order: Tensor) -> None:
-        """Only entries `order` (kv_heads, n) of a layer stay; a new stage begins."""
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._cache is not None:
+            self._cache.recorder = None
+        self._cache = self._rows = None
+
+    def keep(self, layer: int, order: Tensor | None) -> None:
+        """Only entries `order` (kv_heads, n) of a layer stay (None: all do); a new stage begins."""
         held = self.held[layer]
         for record in list(held):
             if record.starts_anew:
                 del held[record]
-            else:
+            elif order is not None:
                 held[record] = record.keep(held[record], order)
+
+    def forget_columns(self, layer: int) -> None:
+        """Drop what was gathered per entry; sums over tokens stay."""
+        held = self.held[layer]
+        for record in [record for record in held if record.has_columns]:
+            del held[record]
 
     def layer(self, layer: int) -> Mapping[Record, Any]:
         """What was gathered for a layer."""

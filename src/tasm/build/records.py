@@ -6,7 +6,7 @@ layer's attention call, never a whole attention matrix. Adding a record: one cla
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -53,12 +53,13 @@ class Reading:
 class Record:
     """Base of all records: state is made by the first `observe` and changed by later ones.
 
-    `starts_anew` records forget their state at every stage of a stream; `needs_hidden` ones get
-    `reading.hidden`.
+    `starts_anew` records forget their state at every stage of a stream, `needs_hidden` ones get
+    `reading.hidden`, `has_columns` ones hold something for every entry.
     """
 
     starts_anew: bool = False
     needs_hidden: bool = False
+    has_columns: bool = False
 
     def observe(self, held: Any, reading: Reading) -> Any:
         """Return the state after one more forward pass; `held` is None at the first."""
@@ -99,6 +100,7 @@ class AttentionReceived(Record):
 
     rows: str = "answers"
     statistic: Literal["sum", "max"] = "sum"
+    has_columns: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
     def starts_anew(self) -> bool:  # type: ignore[override]
@@ -196,13 +198,15 @@ class Kept:
 
 @dataclass(frozen=True)
 class Queries(Record):
-    """The chosen rows' queries themselves, before rotation. State: `Kept`."""
+    """The queries of chosen rows themselves, of every `every`-th demonstration. State: `Kept`."""
 
     rows: str = "answer-starts"
+    every: int = 1
 
     def observe(self, held: Kept | None, reading: Reading) -> Kept:
         """Append this pass's queries."""
         rows = reading.rows.select(self.rows)
+        rows = rows[reading.rows.demonstration[rows] % self.every == 0]
         queries, index = reading.plain_queries(rows), rows + reading.rows.first
         if held is None:
             return Kept(queries, index)

@@ -25,10 +25,11 @@ _COUNTED = ("last", "every")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one forward pass: `roles` (n,) uint8, its first transcript token, and where the
-    stage (all that is read before compressing) ends."""
+    """The rows of one forward pass: `roles` (n,) uint8 and `demonstration` (n,) of its tokens, its
+    first transcript token, and where the stage (all that is read before compressing) ends."""
 
     roles: Tensor
+    demonstration: Tensor
     first: int
     stage_end: int
 

@@ -1,0 +1,1 @@
+"""Budgets: how many tokens every layer and head keep, one idea a file."""

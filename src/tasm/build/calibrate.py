@@ -1,0 +1,136 @@
+"""Teaching the gate: how the demonstrations' own answer queries look at the reduced core.
+
+Each query is asked again as if it came after the memory, with its own demonstration masked. The mean of
+these distributions is the reference; a quantile of their divergences from it is the threshold.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.rotary import Rotary
+from tasm.build.records import Kept, Queries
+from tasm.memory.gate import GateReference, core_distribution, gate_divergence
+from tasm.memory.layer import LayerTokens
+from tasm.memory.tokens import TokenTable
+
+AT_MOST = 64
+"""Demonstrations that calibrate; of more, every n-th."""
+
+LARGEST_DIVERGENCE = 0.6931471805599453
+"""ln 2: no divergence is above it, so this threshold never fires."""
+
+
+def gate_queries(demonstrations: int) -> Queries:
+    """Return the record of the queries that calibration needs: those that say the answers' first tokens."""
+    return Queries("predictions", every=max(1, -(-demonstrations // AT_MOST)))
+
+
+def calibrate(
+    core: Sequence[LayerTokens | None],
+    kept: Mapping[int, Kept],
+    tokens: TokenTable,
+    spans: Sequence[tuple[int, int]],
+    rotary: Rotary,
+    scalings: Mapping[int, float],
+    next_position: int,
+    quantile: float,
+) -> GateReference:
+    """Return reference and thresholds, by layer.
+
+    `kept` holds each layer's recorded queries, `spans` where every demonstration lies in the transcript.
+    With a single demonstration nothing is left to compare with, and the gate never opens.
+    """
+    references: list[Tensor | None] = [None] * len(core)
+    first: list[float | None] = [None] * len(core)
+    later: list[float | None] = [None] * len(core)
+    for layer, queries in kept.items():
+        entries = core[layer]
+        if entries is None:
+            continue
+        asked = _Asked.of(layer, queries, tokens, spans, rotary, next_position)
+        looks = asked.looks(entries, scalings[layer])
+        own = (
+            tokens.demonstration[entries.index.long()].long() == asked.demonstration[:, None, None]
+        )
+        references[layer], first[layer] = _first_steps(looks, own, asked, quantile)
+        later[layer] = _later_steps(looks, asked, quantile)
+    return GateReference(tuple(references), tuple(first), tuple(later))
+
+
+class _Asked:
+    """Queries (rows, kv_heads, group, head_dim) as they would stand after the memory."""
+
+    def __init__(self, queries: Tensor, demonstration: Tensor, starts: Tensor) -> None:
+        self.queries, self.demonstration, self.starts = queries, demonstration, starts
+
+    @classmethod
+    def of(
+        cls,
+        layer: int,
+        kept: Kept,
+        tokens: TokenTable,
+        spans: Sequence[tuple[int, int]],
+        rotary: Rotary,
+        next_position: int,
+    ) -> "_Asked":
+        index = kept.index
+        demonstration = tokens.demonstration[index].long()
+        begins = torch.tensor([start for start, _ in spans], device=index.device)[demonstration]
+        positions = tokens.positions.long()
+        moved = positions[:, index] - positions[:, begins].amin(0) + next_position
+        rotated = rotary.rotate(layer, kept.queries, moved)
+        starts = torch.ones_like(index, dtype=torch.bool)
+        starts[1:] = index[1:] != index[:-1] + 1
+        return cls(rotated.transpose(0, 1), demonstration, starts)
+
+    def looks(self, entries: LayerTokens, scaling: float) -> Tensor:
+        """(rows, kv_heads, entries) distributions over the core."""
+        queries = self.queries.unflatten(1, (entries.kv_heads, -1))
+        return core_distribution(queries, entries.keys.float(), scaling, entries.logit_bias)
+
+
+def _first_steps(
+    looks: Tensor, own: Tensor, asked: _Asked, quantile: float
+) -> tuple[Tensor, float]:
+    """The reference (kv_heads, entries), and the threshold of the first step."""
+    looks, own = looks[asked.starts], own[asked.starts]
+    rows = asked.demonstration[asked.starts]
+    if len(rows.unique()) < 2:
+        return looks.mean(0), LARGEST_DIVERGENCE
+    masked = _without(looks, own)
+    reference = masked.mean(0)
+    # Compared as a new query would be: with a reference it has no part in. Its own demonstration, which
+    # it may not look at, is left out of both.
+    same = (rows[:, None] == rows).to(masked.dtype)
+    theirs = masked.sum(0) - torch.einsum("rs,she->rhe", same, masked)
+    others = (len(rows) - same.sum(1))[:, None, None]
+    divergences = gate_divergence(masked, _without(theirs / others, own))
+    return reference / reference.sum(-1, keepdim=True), _quantile(divergences, quantile)
+
+
+def _later_steps(looks: Tensor, asked: _Asked, quantile: float) -> float | None:
+    """The threshold of later steps, which compare with the step before; None where answers have one token."""
+    later = (~asked.starts).nonzero()[:, 0]
+    if later.numel() == 0:
+        return None
+    return _quantile(gate_divergence(looks[later], looks[later - 1]), quantile)
+
+
+def _without(looks: Tensor, own: Tensor) -> Tensor:
+    """Zero where `own`, renormalised; left as it is where nothing would remain."""
+    masked = looks.masked_fill(own, 0.0)
+    total = masked.sum(-1, keepdim=True)
+    return torch.where(total > 1e-12, masked / total.clamp(min=1e-12), looks)
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    return float(torch.quantile(values.float(), share))
+
+
+def kept_queries(held: Mapping[int, Mapping[Any, Any]], record: Queries) -> dict[int, Kept]:
+    """Return each layer's recorded queries, of layers that have any."""
+    found = {layer: records[record] for layer, records in held.items() if record in records}
+    return {layer: kept for layer, kept in found.items() if kept.index.numel()}

@@ -1,0 +1,216 @@
+"""One compression: scores, counts, selections, reduced layers. The same for joint and streaming builds.
+
+Knows parts and working layers; not how demonstrations are read.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.model import Backbone
+from tasm.backbone.segment import Segment
+from tasm.build.banking import Banked
+from tasm.build.evidence import Evidence, Stage
+from tasm.build.parts import Budget, Reducer, Scorer
+from tasm.build.recipes import Recipe
+from tasm.build.recorder import Recorder
+from tasm.build.select import select
+from tasm.build.working import WorkingLayer, joined
+from tasm.memory.layer import LayerTokens
+from tasm.memory.tokens import TokenTable
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A recipe's parts, made."""
+
+    scorer: Scorer
+    budget: Budget
+    reducer: Reducer
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Parts":
+        """Make them; raises RecipeError where settings do not fit."""
+        made = [
+            None if part is None else part.make()
+            for part in (recipe.scorer, recipe.budget, recipe.reducer)
+        ]
+        return cls(*made)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What a stage adds: transcript tokens `first` to `stop - 1`, as demonstrations `spans`."""
+
+    first: int
+    stop: int
+
+
+@dataclass
+class Compressor:
+    """Compresses stage after stage and holds what is kept between them.
+
+    `core` and `bank` are tokens per layer and KV head, `total` the tokens of the whole transcript.
+    """
+
+    backbone: Backbone
+    recipe: Recipe
+    parts: Parts
+    core: int
+    bank: int
+    total: int
+    seed: int
+    working: dict[int, WorkingLayer] = field(default_factory=dict)
+    banked: dict[int, Banked] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"score": 0.0, "reduce": 0.0})
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers that compete: those with full attention."""
+        kinds = self.backbone.geometry.layer_kinds
+        return [layer for layer, kind in enumerate(kinds) if kind == "full"]
+
+    def stage(
+        self,
+        segments: list[tuple[Segment, ...] | None],
+        recorder: Recorder,
+        tokens: TokenTable,
+        newest: Newest,
+    ) -> None:
+        """Compress what is kept so far together with a new chunk, all of it in `segments`.
+
+        Empties the entries of `segments` it reads, so that a layer's keys can be freed once reduced.
+        """
+        started = time.perf_counter()
+        whole: dict[int, WorkingLayer] = {}
+        for layer in self.layers:
+            before = self.working.get(layer)
+            whole[layer] = WorkingLayer.of_segments(
+                segments[layer] or (), before, newest.first, newest.stop
+            )
+            segments[layer] = None
+        appends = self.recipe.streaming == "append" and newest.first > 0
+        core = self._core_for(newest)
+        evidence: list[Evidence | None] = [None] * self.backbone.geometry.layers
+        for layer, held in whole.items():
+            evidence[layer] = self._evidence(
+                layer,
+                held,
+                recorder.layer(layer),
+                tokens,
+                newest,
+                appends,
+                recorder.scalings.get(layer),
+            )
+        scores: list[Tensor | None] = [
+            None if one is None else self.parts.scorer.score(one).float() for one in evidence
+        ]
+        stage = Stage(
+            evidence=tuple(evidence),
+            scores=tuple(scores),
+            tokens=core,
+            reduce=lambda layer, counts: self._candidate(evidence, scores, layer, counts),
+            notes=self.notes,
+        )
+        counts = self.parts.budget.allocate(stage)
+        del stage
+        scored = time.perf_counter()
+        for layer in self.layers:
+            one, score, count = evidence[layer], scores[layer], counts[layer]
+            assert one is not None and score is not None and count is not None
+            before = self.working.get(layer) if appends else None
+            order = self._reduce(one, score, count, whole.pop(layer), before)
+            if self.recipe.streaming == "append":
+                recorder.forget_columns(layer)
+            recorder.keep(layer, order)
+            evidence[layer] = None
+        self.seconds["score"] += scored - started
+        self.seconds["reduce"] += time.perf_counter() - scored
+
+    def _core_for(self, newest: Newest) -> int:
+        if self.recipe.streaming != "append" or newest.stop - newest.first == self.total:
+            return self.core
+        # Shares are cut from one running total, so that they add up to the whole core.
+        return self.core * newest.stop // self.total - self.core * newest.first // self.total
+
+    def _evidence(
+        self,
+        layer: int,
+        held: WorkingLayer,
+        records: Mapping[Any, Any],
+        tokens: TokenTable,
+        newest: Newest,
+        appends: bool,
+        scaling: float | None,
+    ) -> Evidence:
+        if appends:
+            entries = held.keys.shape[1]
+            new = newest.stop - newest.first
+            held = held.tail(new)
+            last = torch.arange(entries - new, entries, device=held.keys.device)
+            order = last.expand(held.keys.shape[0], -1)
+            records = {record: record.keep(state, order) for record, state in records.items()}
+        return Evidence(
+            layer=layer,
+            layers=self.backbone.geometry.layers,
+            keys=held.keys,
+            values=held.values,
+            index=held.index,
+            counts=held.counts,
+            valid=held.valid,
+            tokens=tokens,
+            records=records,
+            rotary=self.backbone.rotary,
+            module=self.backbone.decoder.layers[layer],
+            first_new=newest.first,
+            total=self.total,
+            scaling=held.keys.shape[-1] ** -0.5 if scaling is None else scaling,
+            seed=self.seed,
+        )
+
+    def _candidate(
+        self,
+        evidence: list[Evidence | None],
+        scores: list[Tensor | None],
+        layer: int,
+        counts: Tensor,
+    ) -> LayerTokens:
+        """What a layer would keep with these counts; for budgets that try."""
+        one, score = evidence[layer], scores[layer]
+        assert one is not None and score is not None
+        selection = select(one, score, counts, 0, self.recipe.bank_choice)
+        reduced = self.parts.reducer.reduce(one, selection, score)
+        kept = WorkingLayer.of_reduced(reduced, selection, one.index, one.keys.dtype)
+        before = self.working.get(layer)
+        if before is not None and self.recipe.streaming == "append":
+            kept = joined(before, kept)
+        return kept.layer_tokens()
+
+    def _reduce(
+        self,
+        evidence: Evidence,
+        scores: Tensor,
+        counts: Tensor,
+        whole: WorkingLayer,
+        before: WorkingLayer | None,
+    ) -> Tensor | None:
+        """Reduce one layer; returns the entries of the evidence that stay, None where all do."""
+        layer = evidence.layer
+        if bool((counts.to(evidence.valid.device) >= evidence.valid.sum(1)).all()):
+            self.working[layer] = whole
+            return None
+        selection = select(evidence, scores, counts, self.bank, self.recipe.bank_choice)
+        reduced = self.parts.reducer.reduce(evidence, selection, scores)
+        kept = WorkingLayer.of_reduced(reduced, selection, evidence.index, evidence.keys.dtype)
+        if self.bank:
+            seen = whole if before is None else whole.tail(evidence.entries)
+            found = Banked.of(seen, scores, selection.banked)
+            earlier = self.banked.get(layer)
+            self.banked[layer] = found if earlier is None else earlier.joined(found, self.bank)
+        self.working[layer] = kept if before is None else joined(before, kept)
+        return selection.order

@@ -1,0 +1,142 @@
+"""Reading demonstrations with the model, chunk by chunk, while a recorder listens.
+
+`joint` reads all into one growing cache and compresses once; `streaming` compresses after every chunk, so
+that memory is bounded by a chunk and the budget.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.cache import MemoryCache
+from tasm.backbone.limits import check_positions
+from tasm.backbone.model import Backbone
+from tasm.backbone.segment import Segment
+from tasm.backbone.transcript import Transcript
+from tasm.build.chunks import chunk_edges
+from tasm.build.compress import Compressor, Newest
+from tasm.build.recorder import Recorder
+from tasm.build.rows import Rows
+from tasm.memory.tokens import TokenTable
+
+Mode = Literal["joint", "streaming"]
+Progress = Callable[[str, int, int], None]
+
+ANSWER_POSITIONS = 32
+"""Positions left for an answer when the model's limit is checked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What reading left besides the compressor's working layers.
+
+    `segments` holds those of sliding layers, `states` those of recurrent ones, by layer; `tokens` the
+    transcript's table on the model's device.
+    """
+
+    tokens: TokenTable
+    segments: list[tuple[Segment, ...] | None]
+    states: list[dict[str, Tensor] | None]
+    next_position: int
+    seconds: float
+
+
+def read(
+    backbone: Backbone,
+    transcript: Transcript,
+    compressor: Compressor,
+    recorder: Recorder,
+    mode: Mode,
+    chunk_tokens: int,
+    progress: Progress,
+) -> Encoded:
+    """Read all demonstrations and compress them; the working layers are in `compressor`."""
+    edges = chunk_edges(transcript.spans, chunk_tokens)
+    cache = MemoryCache.empty(backbone.hf.config)
+    tables: list[Tensor] = []
+    seconds, first = 0.0, 0
+    for number, (begin, stop) in enumerate(edges):
+        progress("encode", number, len(edges))
+        started = time.perf_counter()
+        chunk = transcript.chunk(begin, stop)
+        end = first + len(chunk)
+        rows = Rows(
+            chunk.roles.to(backbone.device),
+            chunk.demonstration.to(backbone.device),
+            first,
+            len(transcript) if mode == "joint" else end,
+        )
+        recorder.start(rows, cache)
+        backbone.encode(chunk, cache)
+        recorder.stop()
+        cache.commit()
+        tables.append(cache.positions[:, -len(chunk) :])
+        _check_limit(backbone, transcript, cache.next_position)
+        seconds += time.perf_counter() - started
+        if mode == "streaming" or number == len(edges) - 1:
+            newest = Newest(first if mode == "streaming" else 0, end)
+            cache = _compressed(backbone, transcript, compressor, recorder, cache, tables, newest)
+        first = end
+    progress("encode", len(edges), len(edges))
+    return Encoded(
+        tokens=_table(transcript, tables, len(transcript), backbone.device),
+        segments=cache.segments,
+        states=cache.states,
+        next_position=cache.next_position,
+        seconds=seconds,
+    )
+
+
+def _compressed(
+    backbone: Backbone,
+    transcript: Transcript,
+    compressor: Compressor,
+    recorder: Recorder,
+    cache: MemoryCache,
+    tables: list[Tensor],
+    newest: Newest,
+) -> MemoryCache:
+    """Compress what the cache holds; returns a cache over what is left."""
+    segments, states = list(cache.segments), cache.states
+    next_position, logical_length = cache.next_position, cache.logical_length
+    # The cache must not hold on to keys that the compressor frees layer by layer.
+    for layer in compressor.layers:
+        cache.layers[layer].segments = ()
+    del cache
+    tokens = _table(transcript, tables, newest.stop, backbone.device)
+    compressor.stage(segments, recorder, tokens, newest)
+    for layer in compressor.layers:
+        segments[layer] = (compressor.working[layer].layer_tokens().segment(),)
+    return MemoryCache.from_segments(
+        backbone.hf.config,
+        segments,
+        next_position=next_position,
+        logical_length=logical_length,
+        states=states,
+    )
+
+
+def _table(
+    transcript: Transcript, tables: list[Tensor], stop: int, device: torch.device
+) -> TokenTable:
+    return TokenTable.make(
+        positions=torch.cat(tables, 1),
+        roles=transcript.roles[:stop],
+        demonstration=transcript.demonstration[:stop],
+        place=transcript.place[:stop],
+    ).to(device)
+
+
+def _check_limit(backbone: Backbone, transcript: Transcript, next_position: int) -> None:
+    """Refuse to go on where no query of a demonstration's length would fit behind the memory."""
+    longest = max(end - start for start, end in transcript.spans)
+    check_positions(
+        next_position=next_position,
+        query_positions=longest,
+        new_tokens=ANSWER_POSITIONS,
+        max_positions=backbone.geometry.max_positions,
+    )

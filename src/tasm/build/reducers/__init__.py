@@ -1,0 +1,1 @@
+"""Reducers: how tokens leave, one idea a file."""

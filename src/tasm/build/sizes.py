@@ -1,0 +1,134 @@
+"""Budgets as people write them: `20%`, `512`, `64MB`, `auto`. Knows arithmetic, no tensors.
+
+N tokens are per layer and KV head. 1 kB = 10^3, 1 MB = 10^6, 1 GB = 10^9 bytes.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tasm.errors import BudgetError
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*(%|b|kb|mb|gb)?", re.IGNORECASE)
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A budget: `amount` of the demonstrations' tokens (a share, 0 to 1), of tokens, or of bytes."""
+
+    amount: float
+    unit: Literal["share", "tokens", "bytes"]
+    written: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What tokens cost: `tokens` there are, `always` of them kept whatever happens, bytes that one token
+    of every layer and head takes in the core and in the bank, and bytes the core takes without any."""
+
+    tokens: int
+    always: int
+    core_token_bytes: int
+    bank_token_bytes: int
+    fixed_bytes: int
+
+
+def parse_size(written: str | int, what: str) -> Size:
+    """Read a budget; `what` ("core", "bank") names it in errors.
+
+    ```python
+    >>> parse_size("64MB", "core").amount
+    64000000.0
+    ```
+
+    Raises BudgetError for anything else, and for more than 100 %.
+    """
+    text = str(written).strip()
+    found = _WRITTEN.fullmatch(text)
+    if found is None:
+        raise BudgetError(
+            f"The {what} budget {text!r} cannot be read. Expected a share (20%), tokens per layer and "
+            f"KV head (512) or bytes (64MB)."
+        )
+    amount, unit = float(found[1]), (found[2] or "").lower()
+    if unit == "%":
+        if amount > 100:
+            raise BudgetError(
+                f"The {what} budget is {text}; there is nothing beyond 100 %. Expected 0 % to 100 %."
+            )
+        return Size(amount / 100, "share", text)
+    if unit:
+        return Size(amount * _UNITS[unit], "bytes", text)
+    if amount != int(amount):
+        raise BudgetError(
+            f"The {what} budget is {text} tokens; expected a whole number, or {text}%."
+        )
+    return Size(amount, "tokens", text)
+
+
+def core_tokens(written: str | int, costs: Costs, notice: Notice) -> int:
+    """Return how many tokens a layer and head of the core keep, system prompt and BOS included.
+
+    Raises BudgetError for a budget of zero, and for one too small for what is always kept; it names the
+    smallest possible.
+    """
+    size = parse_size(written, "core")
+    smallest = max(1, costs.always)
+    if size.amount == 0:
+        raise BudgetError(
+            f"The core budget is {size.written}: a memory without a core answers nothing. The smallest "
+            f"possible here is {_smallest(size, smallest, costs)}."
+        )
+    if size.unit == "share":
+        wanted = math.floor(size.amount * costs.tokens + 1e-9)
+    elif size.unit == "tokens":
+        wanted = int(size.amount)
+    else:
+        wanted = math.floor((size.amount - costs.fixed_bytes) / costs.core_token_bytes)
+    if wanted < smallest:
+        kept = (
+            f"the system prompt and BOS, always kept, are {costs.always} tokens"
+            if costs.always
+            else "it comes to no token at all"
+        )
+        raise BudgetError(
+            f"The core budget {size.written} is too small: {kept}. The smallest possible here is "
+            f"{_smallest(size, smallest, costs)}."
+        )
+    if wanted > costs.tokens:
+        notice(
+            f"The core budget {size.written} is more than the {costs.tokens} tokens there are: all are kept."
+        )
+    return min(wanted, costs.tokens)
+
+
+def bank_tokens(written: str | int, core: int, costs: Costs, notice: Notice) -> int:
+    """Return how many originals a layer and head of the bank hold, at most those outside the core."""
+    size = parse_size(written, "bank")
+    if size.unit == "share":
+        wanted = math.floor(size.amount * costs.tokens + 1e-9)
+    elif size.unit == "tokens":
+        wanted = int(size.amount)
+    else:
+        wanted = math.floor(size.amount / costs.bank_token_bytes)
+    room = costs.tokens - core
+    if wanted > room:
+        notice(
+            f"Core and bank together are more than the {costs.tokens} tokens there are: the bank "
+            f"({size.written}) is cut to {room} tokens."
+        )
+    return min(wanted, room)
+
+
+def _smallest(size: Size, tokens: int, costs: Costs) -> str:
+    if size.unit == "share":
+        share = math.ceil(1000 * tokens / costs.tokens) / 10
+        return f"{share:g}%"
+    if size.unit == "tokens":
+        return f"{tokens} tokens"
+    return f"{costs.fixed_bytes + tokens * costs.core_token_bytes} bytes"
