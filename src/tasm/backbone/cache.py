@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tasm.backbone.geometry import (
+    Geometry,
     LayerKind,
     layer_kinds,
     position_rows,
@@ -93,6 +94,7 @@ class MemoryCache(Cache):
                                           next_position=210, logical_length=260)
         ```
 
+        `config` is a transformers configuration, or the `Geometry` that a memory keeps of one.
         `states` gives the recurrent layers of hybrid models their state (see `states`). `live_tokens`
         makes the live part a buffer of that many tokens, for torch.compile and CUDA graphs. Raises
         ModelError for a kind of layer that cannot have a memory, InputError for a wrong number of layers.
@@ -290,7 +292,10 @@ def _state_layer(config: Any, number: int, state: dict[str, Tensor]) -> Any:
         )
     from tasm.backbone.layers import StateMemoryLayer
 
-    states = getattr(text_config(config), "number_of_conv_states", 1)
+    if isinstance(config, Geometry):  # a memory from disk: it knows sizes, not the configuration
+        states = max(1, sum(name.startswith("conv.") for name in state))
+    else:
+        states = getattr(text_config(config), "number_of_conv_states", 1)
     return StateMemoryLayer(number_of_states=states).remember(state)
 
 

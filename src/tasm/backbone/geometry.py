@@ -85,6 +85,8 @@ def text_config(config: Any) -> Any:
 
 def layer_kinds(config: Any) -> tuple[LayerKind, ...]:
     """Each layer's kind of attention; raises ModelError for one that cannot have a memory."""
+    if isinstance(config, Geometry):
+        return config.layer_kinds
     text = text_config(config)
     names = getattr(text, "layer_types", None)
     if names is None:
@@ -103,6 +105,8 @@ def layer_kinds(config: Any) -> tuple[LayerKind, ...]:
 
 def sliding_window(config: Any) -> int | None:
     """The width of the sliding layers in tokens, the query included, or None without such layers."""
+    if isinstance(config, Geometry):
+        return config.sliding_window
     return int(text_config(config).sliding_window) if "sliding" in layer_kinds(config) else None
 
 
@@ -114,6 +118,8 @@ def rope_parameters(config: Any) -> dict[str, Any]:
 
 def position_rows(config: Any) -> int:
     """3 where positions are (time, height, width), else 1."""
+    if isinstance(config, Geometry):
+        return config.position_rows
     parameters = rope_parameters(config)
     nested = [value for value in parameters.values() if isinstance(value, dict)]
     return 3 if any("mrope_section" in part for part in [parameters, *nested]) else 1
