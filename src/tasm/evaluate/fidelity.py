@@ -13,6 +13,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from tasm.answer.generation import end_tokens, greedily
 from tasm.demonstrations import Query
+from tasm.memory.gate import js_divergence
 
 BATCH_SIZE = 40
 
@@ -39,10 +40,7 @@ def mean_js(log_probabilities: Tensor, reference: Tensor) -> float:
     0.0
     ```
     """
-    p, q = log_probabilities.double().exp(), reference.double().exp()
-    entropy = torch.special.entr
-    divergence = entropy((p + q) / 2).sum(-1) - (entropy(p).sum(-1) + entropy(q).sum(-1)) / 2
-    return float(divergence.clamp_min(0).mean())
+    return float(js_divergence(log_probabilities.exp(), reference.exp()).mean())
 
 
 def answer_distributions(

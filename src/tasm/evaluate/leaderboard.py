@@ -122,8 +122,10 @@ def leaderboard(rows: Iterable[Row], model: str) -> str:
         shown: list[tuple[str, ...]] = []
         for limit in LIMITS:
             found = standings(rows, limit, share)
-            entries = tuple(f"{item.recipe} {item.core} {item.bank}" for item in found)
-            if entries in shown or all(item.core is None for item in found):
+            entries = tuple(
+                f"{item.recipe} {item.core} {item.bank}" for item in found if item.core is not None
+            )
+            if not entries or entries in shown:
                 continue
             shown.append(entries)
             lines += [f"### At most {100 * limit:g} %", "", *_table(found, rows, suites), ""]

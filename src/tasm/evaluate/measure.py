@@ -18,6 +18,7 @@ from tasm.answer import Answer, ask_all, full_context
 from tasm.answer.ask import default_new_tokens
 from tasm.build.api import build
 from tasm.build.recipes import Recipe
+from tasm.build.sizes import parse_size
 from tasm.demonstrations import Query, is_correct
 from tasm.evaluate.cards import CARDS, role_tokens
 from tasm.evaluate.cells import Cell
@@ -151,7 +152,7 @@ class Examination:
             self.episode.demonstrations,
             self.episode.queries,
             lengths=counts,
-            capacity=core_budget(core, self.full.memory),
+            capacity=_prompt_tokens(core, self.full.memory),
             layout=self.full.memory.layout,
         )
 
@@ -205,3 +206,13 @@ def core_tokens(memory: Any) -> float:
     """Return the tokens that every query attends to, a mean over attention layers and heads."""
     counts = [fmean(layer.counts) for layer in memory.core if layer is not None]
     return fmean(counts) if counts else 0.0
+
+
+def _prompt_tokens(core: str, full: Any) -> int:
+    """How many demonstration tokens a prompt may hold to match a core budget."""
+    size = parse_size(core, "core")
+    if size.unit == "share":
+        return int(size.amount * len(full.tokens))
+    if size.unit == "tokens":
+        return int(size.amount)
+    return int(size.amount * len(full.tokens) / full.full_bytes)

@@ -16,6 +16,9 @@ from tasm.demonstrations import Demonstration, Query, read_demonstrations, read_
 from tasm.errors import InputError, did_you_mean
 from tasm.reference.suites import SUITES, write_suite
 
+OPTIONS = ("ways", "font")
+"""What may stand after a suite's name, beside the number of demonstrations."""
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -86,15 +89,18 @@ class SuiteSource:
                 name: int(value) if value.isdigit() else value
                 for name, value in self.options.items()
             }
-            write_suite(
-                self.name,
-                Path(folder) / "suite",
-                demonstrations=self.demonstrations,
-                queries=self.queries,
-                seed=seed,
-                split=self.split,
-                **options,
-            )
+            try:
+                write_suite(
+                    self.name,
+                    Path(folder) / "suite",
+                    demonstrations=self.demonstrations,
+                    queries=self.queries,
+                    seed=seed,
+                    split=self.split,
+                    **options,
+                )
+            except ValueError as error:
+                raise InputError(f"Suite {self.label}: {error}.") from error
             yield read_episode(
                 Path(folder) / "suite" / "demonstrations.jsonl",
                 Path(folder) / "suite" / "queries.jsonl",
@@ -186,7 +192,10 @@ def _parse_suite(item: str, queries: int, split: str) -> SuiteSource:
     options: dict[str, str] = {}
     for part in rest:
         option, equals, value = part.partition("=")
-        if not equals or not option or not value:
-            raise InputError(f"{item!r}: {part!r} is not an option. Write {name}:ways=4, for one.")
+        if not equals or option not in OPTIONS or not value:
+            raise InputError(
+                f"{item!r}: {part!r} is not an option; there are {', '.join(OPTIONS)}. "
+                f"Write {name}:ways=4, for one."
+            )
         options[option] = value
     return SuiteSource(name, queries, split, int(count) if count else None, options)

@@ -1,0 +1,51 @@
+"""`tasm bench speed`: what a memory costs and saves, measured on this machine."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasm.cli.frame import Result, command
+from tasm.cli.options import Device, Dtype, Json
+from tasm.cli.progress import Progress
+
+
+@command
+def speed(
+    model: Annotated[
+        str, typer.Option("--model", metavar="MODEL", help="Also a named geometry, made here.")
+    ] = "random:qwen2_vl-0.15b",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where speed.json and speed.md go.")
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option("--rows", help="Only these rows, separated by commas. Default: all."),
+    ] = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> Result:
+    """Measure building, decoding, loading and starting: ratios in one process, A B A B, medians.
+
+    \b
+    Example:
+      tasm bench speed --model random:qwen2_vl-0.15b --out out/speed
+    """
+    from tasm.evaluate.speed.run import measure_speed, write_speed
+
+    wanted = None if rows is None else [name.strip() for name in rows.split(",")]
+    with Progress() as progress:
+        found = measure_speed(model, rows=wanted, dtype=dtype, device=device, progress=progress)
+    if out is not None:
+        write_speed(found, out)
+    return Result(found.to_json(), lambda: _table(found))
+
+
+def _table(found: Any) -> Any:
+    from tasm.cli.text import plain, table
+
+    listing = table("row", "value", "unit", "against", title=plain(found.title), right=("value",))
+    for row in found.rows:
+        listing.add_row(row.name, row.value_text, row.unit, plain(row.against))
+    return listing

@@ -1,0 +1,1 @@
+"""`tasm bench speed`: what building, decoding, loading and starting cost, as ratios."""

@@ -1,0 +1,85 @@
+"""Speed rows about building: its time and its peak memory beside a plain prefill's."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+
+from tasm.errors import WorkError
+from tasm.evaluate.speed.bench import DEMONSTRATIONS, GROWTH, Bench
+from tasm.evaluate.speed.clock import alternate
+from tasm.evaluate.speed.peak import peak_above
+from tasm.evaluate.speed.subjects import stock_prefill
+
+ROUNDS = 3
+
+
+def build_over_prefill(bench: Bench) -> float:
+    """Return the time of a whole build, pictures processed included on both sides, over prefill's."""
+
+    def prefill() -> None:
+        stock_prefill(bench.stock, bench.backbone.transcript(bench.demonstrations))
+
+    return alternate(bench.build, prefill, device=bench.device, rounds=ROUNDS).ratio
+
+
+def build_peak_over_prefill(bench: Bench) -> float:
+    """Return the peak memory of a joint build over that of a stock prefill."""
+    return _peak(bench, "build") / _peak(bench, "prefill")
+
+
+def streaming_peak_growth(bench: Bench) -> float:
+    """Return the peak memory of a streaming build of ten times the demonstrations over one time's."""
+    return _peak(bench, "grown") / _peak(bench, "small")
+
+
+def core_bytes_over_full(bench: Bench) -> float:
+    """Return the bytes that a core of 20 % holds over those of the full cache."""
+    return bench.memory.core_bytes / bench.memory.full_bytes
+
+
+def peak_of(name: str, bench: Bench) -> int:
+    """Return the peak bytes of one piece of work above what is held before it."""
+    if name == "prefill":
+        transcript = bench.backbone.transcript(bench.demonstrations)
+        stock_prefill(bench.stock, transcript.chunk(0, 1))
+        del transcript
+        return peak_above(lambda: _prefill(bench), bench.device)
+    works: dict[str, Callable[[], object]] = {
+        "build": bench.build,
+        "small": lambda: bench.build_streaming(DEMONSTRATIONS),
+        "grown": lambda: bench.build_streaming(GROWTH * DEMONSTRATIONS),
+    }
+    bench.build_streaming(1)
+    return peak_above(works[name], bench.device)
+
+
+def _prefill(bench: Bench) -> object:
+    return stock_prefill(bench.stock, bench.backbone.transcript(bench.demonstrations))
+
+
+def _peak(bench: Bench, name: str) -> int:
+    """Measure in a process of its own: what one build leaves in an allocator hides the next."""
+    settings = {"model": bench.model, "dtype": bench.dtype, "device": str(bench.device)}
+    finished = subprocess.run(
+        [sys.executable, "-m", "tasm.evaluate.speed.building", name, json.dumps(settings)],
+        capture_output=True,
+        text=True,
+    )
+    if finished.returncode != 0:
+        raise WorkError(f"Measuring the peak memory of {name} failed: {finished.stderr.strip()}")
+    return int(finished.stdout.split()[-1])
+
+
+def main() -> None:
+    """Measure one peak; `python -m tasm.evaluate.speed.building NAME SETTINGS` prints its bytes."""
+    name, settings = sys.argv[1], json.loads(sys.argv[2])
+    bench = Bench(settings["model"], dtype=settings["dtype"], device=settings["device"])
+    with torch.inference_mode():
+        print(peak_of(name, bench))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The rows of the speed table: what each is called, what it means, what is asked of it.
+
+Names, numbers and words only.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """One row to be measured.
+
+    `at_most` and `at_least` are the limits of `value` (None: reported only); `meaning` says what
+    is divided by what.
+    """
+
+    name: str
+    meaning: str
+    unit: str = "ratio"
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def against(self) -> str:
+        """The limit in words."""
+        if self.at_most is not None:
+            return f"at most {self.at_most:g}: {self.meaning}"
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}: {self.meaning}"
+        return f"reported: {self.meaning}"
+
+    def holds(self, value: float) -> bool:
+        """Whether a measured value keeps the limit."""
+        if self.at_most is not None and value > self.at_most:
+            return False
+        return self.at_least is None or value >= self.at_least
+
+
+SPEED_ROWS = (
+    SpeedRow(
+        "build_over_prefill",
+        "whole TASM build / plain prefill with the stock cache",
+        at_most=1.15,
+    ),
+    SpeedRow(
+        "build_peak_over_prefill",
+        "peak memory above the weights, joint build / stock prefill",
+        at_most=1.1,
+    ),
+    SpeedRow(
+        "streaming_peak_growth",
+        "peak of a streaming build at core 512 and bank 1024, 10x demonstrations / 1x",
+        at_most=1.2,
+    ),
+    SpeedRow(
+        "decode_over_stock",
+        "decode step with a memory, gate never / stock cache of the same length, 4k tokens",
+        at_most=1.1,
+    ),
+    SpeedRow(
+        "decode_growth",
+        "decode step at core 512 and bank 1024, 10x demonstrations / 1x",
+        at_most=1.1,
+    ),
+    SpeedRow("decode_full_over_memory@1k", "decode step, full context / memory of 20 %, 1k tokens"),
+    SpeedRow("decode_full_over_memory@4k", "decode step, full context / memory of 20 %, 4k tokens"),
+    SpeedRow(
+        "decode_full_over_memory@16k", "decode step, full context / memory of 20 %, 16k tokens"
+    ),
+    SpeedRow(
+        "batch8_expanded_over_shared",
+        "decode step of 8 rows on 4k tokens, stock expanded cache / shared memory",
+        at_least=2.0,
+    ),
+    SpeedRow("gate_over_decode", "cost of the shut gate / decode step, gate never", at_most=0.1),
+    SpeedRow("core_bytes_over_full", "bytes held by a core of 20 % / full cache", at_most=0.22),
+    SpeedRow(
+        "open_seconds_per_100mb",
+        "tasm.load alone: manifest checked, files mapped, no block read",
+        unit="s / 100 MB",
+        at_most=0.05,
+    ),
+    SpeedRow("checked_load_seconds_per_100mb", "load with every block checked", unit="s / 100 MB"),
+    SpeedRow(
+        "retrieval_growth",
+        "one top-96 retrieval, bank of 100k / 10k tokens",
+        at_most=5.0,
+    ),
+    SpeedRow(
+        "ask_start_over_import",
+        "`tasm ask` with the reference model, one token / importing torch and transformers with "
+        "the model's classes",
+        at_most=1.5,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row with its value."""
+
+    row: SpeedRow
+    value: float
+
+    @property
+    def name(self) -> str:
+        """The row's name."""
+        return self.row.name
+
+    @property
+    def unit(self) -> str:
+        """The value's unit."""
+        return self.row.unit
+
+    @property
+    def against(self) -> str:
+        """The limit in words."""
+        return self.row.against
+
+    @property
+    def value_text(self) -> str:
+        """The value for people, marked where it misses its limit."""
+        return f"{self.value:.3f}" + ("" if self.row.holds(self.value) else " MISSED")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as `tasm bench speed --json` prints it."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "against": self.against,
+        }
