@@ -94,7 +94,9 @@ def test_big_endian_16_bit_grey(tmp_path: Path) -> None:
 
 def test_16_bit_rgb(tmp_path: Path) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     row = b"\0" + struct.pack(">3H", 0, 128 * 257, 65535)
     (tmp_path / "a.png").write_bytes(
@@ -166,7 +168,9 @@ def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n"
     for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 99)), (b"IEND", b"")):
-        data += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        data += (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
     (tmp_path / "bomb.png").write_bytes(data)
     with pytest.raises(DemonstrationError, match="more than the 64,000,000"):
         Picture(tmp_path / "bomb.png").load()
