@@ -116,7 +116,7 @@ def core_distribution(
     else:
         bias = bias.float()[:, None]
         shares = (logits + bias).softmax(-1).masked_fill(bias <= UNUSED / 2, 0.0)
-    return shares.view(shares.shape[0], batch, group, -1).mean(2).transpose(0, 1)
+    return shares.view(shares.shape[0], batch, group, keys.shape[1]).mean(2).transpose(0, 1)
 
 
 def js_divergence(first: Tensor, second: Tensor) -> Tensor:

@@ -122,20 +122,25 @@ class MappedLayer:
 
     def indices(self) -> Tensor:
         """(kv_heads, tokens) places in the transcript, checked; zeros past a head's count."""
-        heads = torch.split(self.index.whole(), list(self.counts))
+        heads = list(torch.split(self.index.whole(), list(self.counts)))
         return torch.nn.utils.rnn.pad_sequence(heads, batch_first=True)
 
     def held(self) -> LayerTokens:
         """The whole layer, checked."""
-        heads, longest = len(self.counts), max(self.counts, default=0)
-        parts = {"keys": self.keys, "values": self.values, "index": self.index}
-        tensors = {name: part.whole() for name, part in parts.items()}
-        if self.bias is not None:
-            tensors["bias"] = self.bias.whole()
-        if len(set(self.counts)) <= 1:
-            shaped = {
-                name: part.view(heads, longest, *part.shape[1:]) for name, part in tensors.items()
-            }
-            return LayerTokens(**shaped)
-        split = {name: torch.split(part, list(self.counts)) for name, part in tensors.items()}
-        return LayerTokens.ragged(**split)
+        keys, values, index = self.keys.whole(), self.values.whole(), self.index.whole()
+        bias = None if self.bias is None else self.bias.whole()
+        counts = list(self.counts)
+        if len(set(counts)) <= 1:
+            shape = (len(counts), max(counts, default=0))
+            return LayerTokens(
+                keys=keys.view(*shape, keys.shape[-1]),
+                values=values.view(*shape, values.shape[-1]),
+                index=index.view(shape),
+                bias=None if bias is None else bias.view(shape),
+            )
+        return LayerTokens.ragged(
+            torch.split(keys, counts),
+            torch.split(values, counts),
+            torch.split(index, counts),
+            None if bias is None else torch.split(bias, counts),
+        )

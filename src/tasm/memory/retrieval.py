@@ -64,7 +64,7 @@ class Retrieval:
         self._values: list[Tensor | None] = [None] * layers
         self._bias: list[Tensor | None] = [None] * layers
         self._begun = [False] * layers
-        self.statistics = RetrievalStatistics(layers)
+        self.statistics = RetrievalStatistics(layers, self._attention_layers())
 
     def fork(self) -> "Retrieval":
         """A fresh one over the same bank."""
@@ -76,6 +76,10 @@ class Retrieval:
     def gated_layers(self) -> tuple[int, ...]:
         """Layers that may retrieve."""
         return tuple(layer for layer in range(len(self.core)) if self._is_gated(layer))
+
+    def _attention_layers(self) -> int:
+        banked = [layer is not None for layer in self.bank.layers]
+        return sum(core is not None or has for core, has in zip(self.core, banked, strict=True))
 
     def _is_gated(self, layer: int) -> bool:
         chosen = self.settings.layers

@@ -17,7 +17,8 @@ class RetrievalStatistics:
     ```
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, attention_layers: int) -> None:
+        self._attention_layers = attention_layers
         self._fired: list[list[Tensor]] = [[] for _ in range(layers)]
         self._divergence: list[Tensor | None] = [None] * layers
         self._retrieved: list[Tensor | None] = [None] * layers
@@ -53,25 +54,24 @@ class RetrievalStatistics:
             shares.append(float(pairs.float().mean()) if pairs.numel() else 0.0)
         return shares
 
-    def divergence(self) -> list[float | None]:
-        """Per row, nats at the first step: mean over heads and gated layers; None where there was
-        no reference to compare with."""
-        return _row_means(self._divergence)
+    def divergence(self) -> list[float]:
+        """Per row, nats at the first step: mean over heads and gated layers; empty where there
+        was no reference to compare with."""
+        present = [layer.float().cpu() for layer in self._divergence if layer is not None]
+        means: list[float] = torch.stack(present).mean(0).tolist() if present else []
+        return means
 
-    def retrieved_tokens(self) -> list[float | None]:
-        """Per row, tokens retrieved at the first step: mean over heads and gated layers."""
-        return _row_means(self._retrieved)
+    def retrieved_tokens(self) -> list[float]:
+        """Per row, tokens retrieved at the first step: mean over heads and all attention layers, so
+        that core tokens and these add up to what a layer attends to."""
+        present = [layer.cpu() for layer in self._retrieved if layer is not None]
+        if not present:
+            return []
+        means: list[float] = (torch.stack(present).sum(0) / self._attention_layers).tolist()
+        return means
 
     def map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
         """Rows moved: apply the same to what is kept of each."""
         self._fired = [[change(step) for step in layer] for layer in self._fired]
         for state in (self._divergence, self._retrieved):
             state[:] = [None if tensor is None else change(tensor) for tensor in state]
-
-
-def _row_means(layers: Sequence[Tensor | None]) -> list[float | None]:
-    present = [layer.float().cpu() for layer in layers if layer is not None]
-    if not present:
-        return []
-    means: list[float | None] = torch.stack(present).mean(0).tolist()
-    return means

@@ -1,0 +1,127 @@
+"""Small memories made of random tensors, for the tests of the memory room."""
+
+import torch
+
+from tasm.backbone.geometry import Geometry
+from tasm.backbone.identity import Identity
+from tasm.backbone.transcript import Layout
+from tasm.memory import (
+    Bank,
+    DemonstrationEntry,
+    GateReference,
+    GateSettings,
+    LayerTokens,
+    PictureEntry,
+    TaskMemory,
+    TokenTable,
+)
+
+LAYERS, KV_HEADS, HEAD_DIM = 2, 2, 8
+
+
+def geometry(layers: int = LAYERS) -> Geometry:
+    return Geometry(
+        layers=layers,
+        kv_heads=KV_HEADS,
+        query_heads=2 * KV_HEADS,
+        head_dim=HEAD_DIM,
+        layer_kinds=("full",) * layers,
+        sliding_window=None,
+        max_positions=4096,
+        position_rows=1,
+    )
+
+
+def identity(weights: str = "a" * 64) -> Identity:
+    return Identity({"weights": weights, "config": "b" * 64, "tokenizer": "c" * 64})
+
+
+def layer_tokens(
+    generator: torch.Generator,
+    lengths: tuple[int, ...],
+    *,
+    total: int,
+    bias: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> LayerTokens:
+    """Random tokens, `lengths[head]` of each head, chosen among `total`."""
+
+    def random(count: int) -> torch.Tensor:
+        return torch.randn(count, HEAD_DIM, generator=generator).to(dtype)
+
+    index = [torch.randperm(total, generator=generator)[:n].sort().values for n in lengths]
+    return LayerTokens.ragged(
+        [random(n) for n in lengths],
+        [random(n) for n in lengths],
+        [entry.int() for entry in index],
+        [torch.rand(n, generator=generator) for n in lengths] if bias else None,
+    )
+
+
+def token_table(total: int) -> TokenTable:
+    """Eight system tokens, then text and 2 × 2 images in turn."""
+    positions = torch.arange(total)
+    demonstration = torch.where(positions < 8, -1, (positions - 8) // 8)
+    within = (positions - 8) % 8
+    is_image = (positions >= 8) & (within < 4)
+    place = torch.stack([demonstration, torch.zeros(total), within // 2, within % 2], -1)
+    roles = torch.where(positions < 8, 0, torch.where(is_image, 3, 4))
+    return TokenTable.make(
+        positions[None], roles, demonstration, place.masked_fill(~is_image[:, None], -1)
+    )
+
+
+def task_memory(
+    *,
+    core: tuple[int, ...] = (12, 12),
+    bank: tuple[int, ...] | None = (20, 20),
+    total: int = 64,
+    bias: bool = False,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    gate: GateSettings | None = None,
+) -> TaskMemory:
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(lengths: tuple[int, ...], with_bias: bool) -> list[LayerTokens | None]:
+        return [
+            layer_tokens(generator, lengths, total=total, bias=with_bias, dtype=dtype)
+            for _ in range(LAYERS)
+        ]
+
+    kept = some(core, bias)
+    reference = None
+    if bank is not None:
+        shares = [torch.rand(layer.index.shape, generator=generator) for layer in kept if layer]
+        reference = GateReference(
+            layers=tuple(share / share.sum(-1, keepdim=True) for share in shares),
+            thresholds=(0.01,) * LAYERS,
+            step_thresholds=(0.002, None),
+        )
+    return TaskMemory(
+        core=kept,
+        tokens=token_table(total),
+        next_position=total - 3,
+        logical_length=total,
+        full_bytes=LAYERS * KV_HEADS * total * HEAD_DIM * 2 * dtype.itemsize,
+        geometry=geometry(),
+        identity=identity(),
+        layout=Layout(system="Be brief.", max_pixels=None, multi_image=True),
+        recipe={"name": "tasm", "settings": {"core": "20%", "window": 3}},
+        model_name="somewhere/model",
+        bank=None if bank is None else Bank(some(bank, False)),
+        gate=gate,
+        reference=reference,
+        demonstrations=[
+            DemonstrationEntry(
+                id="0123456789abcdef",
+                spans=((8, 16),),
+                content_hash="d" * 64,
+                pictures=(PictureEntry("e" * 64, "/data/pictures/ä.png"),),
+                origin="/data/birds.jsonl",
+                question="<image> Which bird is this?",
+                answer="wren",
+            )
+        ],
+        report={"tokens": total, "seconds": {"encode": 0.5}},
+    )
