@@ -11,53 +11,43 @@ import tasm
 HEAVY = ("torch", "transformers", "matplotlib", "sklearn", "pyarrow", "datasets", "scipy")
 
 
-def loaded_after(code: str, *arguments: str) -> set[str]:
-    """The heavy packages that a fresh interpreter has loaded after `code`."""
-    report = (
-        "import json, sys\n"
-        f"sys.argv[1:] = {list(arguments)!r}\n"
-        "try:\n"
-        + "".join(f"    {line}\n" for line in code.splitlines())
-        + "except SystemExit: pass\n"
-        f"print('loaded', json.dumps([name for name in {HEAVY!r} if name in sys.modules]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", report], capture_output=True, text=True, check=True
-    )
-    return set(json.loads(done.stdout.rpartition("loaded ")[2]))
+def loaded_after(*steps: str) -> list[tuple[str, list[str]]]:
+    """Run the steps in one fresh interpreter; each with the heavy packages loaded after it."""
+    code = "import json, sys\n"
+    for step in steps:
+        code += (
+            f"try:\n    {step}\n"
+            "except SystemExit as left:\n    assert not left.code, left.code\n"
+            f"print('loaded', json.dumps([name for name in {HEAVY!r} if name in sys.modules]))\n"
+        )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("loaded ")]
+    return [
+        (step, json.loads(line.removeprefix("loaded ")))
+        for step, line in zip(steps, lines, strict=True)
+    ]
 
 
-def test_the_probe_sees_torch() -> None:
-    assert "torch" in loaded_after("import torch")
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
+def test_imports_without_torch() -> None:
+    steps = [
         "import tasm",
         "import tasm.demonstrations",
-        "import tasm; tasm.read_demonstrations([{'question': 'a', 'answer': 'b'}])",
+        "tasm.read_demonstrations([{'question': 'a', 'answer': 'b'}])",
         "import tasm.build.recipes",
         "import tasm.reference.suites",
-    ],
-)
-def test_imports_without_torch(code: str) -> None:
-    assert loaded_after(code) == set()
+    ]
+    *found, probe = loaded_after(*steps, "import scipy")
+    assert found == [(step, []) for step in steps]
+    assert probe == ("import scipy", ["scipy"])
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["build", "--help"],
-        ["recipes"],
-        ["models"],
-        ["recipes", "--json"],
-        ["suite", "--help"],
-    ],
-)
-def test_commands_without_torch(arguments: list[str]) -> None:
-    assert loaded_after("from tasm.cli import main; main()", *arguments) == set()
+def test_commands_without_torch() -> None:
+    commands = [["--help"], ["build", "--help"], ["suite", "--help"], ["recipes"], ["models"]]
+    steps = [
+        f"from tasm.cli import main; sys.argv[1:] = {command!r}; main()" for command in commands
+    ]
+    assert loaded_after(*steps) == [(step, []) for step in steps]
 
 
 @pytest.mark.parametrize("name", tasm.__all__)
