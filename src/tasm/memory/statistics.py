@@ -19,7 +19,7 @@ class RetrievalStatistics:
 
     def __init__(self, layers: int, attention_layers: int) -> None:
         self._attention_layers = attention_layers
-        self._fired: list[list[Tensor]] = [[] for _ in range(layers)]
+        self._fired: list[Tensor | None] = [None] * layers  # (batch, steps)
         self._divergence: list[Tensor | None] = [None] * layers
         self._retrieved: list[Tensor | None] = [None] * layers
 
@@ -34,9 +34,10 @@ class RetrievalStatistics:
     ) -> None:
         """Note one layer's step; `fired` (batch,) bool, `divergence` (batch,) nats, `tokens` what a
         search of this layer brings per KV head. Steps of a compiled call are left out of
-        `triggered`: a growing list would be compiled anew at each step."""
+        `triggered`: a growing tensor would be compiled anew at each step."""
         if not torch.compiler.is_compiling():
-            self._fired[layer].append(fired)
+            before, now = self._fired[layer], fired[:, None]
+            self._fired[layer] = now if before is None else torch.cat([before, now], 1)
         if is_first:
             self._divergence[layer] = divergence
             self._retrieved[layer] = fired.float() * tokens
@@ -44,13 +45,11 @@ class RetrievalStatistics:
     def triggered(self, steps: Sequence[int] | None = None) -> list[float]:
         """Per row, the share of (layer, step) pairs that retrieved; of the first `steps[row]` calls
         only, so that what a finished row of a batch went on with can be left out."""
-        recorded = [torch.stack(layer) for layer in self._fired if layer]
-        if not recorded:
-            return []
+        recorded = [layer.cpu() for layer in self._fired if layer is not None]
         shares = []
-        for row in range(recorded[0].shape[1]):
+        for row in range(recorded[0].shape[0] if recorded else 0):
             last = None if steps is None else steps[row]
-            pairs = torch.cat([layer[:last, row].cpu() for layer in recorded])
+            pairs = torch.cat([layer[row, :last] for layer in recorded])
             shares.append(float(pairs.float().mean()) if pairs.numel() else 0.0)
         return shares
 
@@ -72,6 +71,5 @@ class RetrievalStatistics:
 
     def map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
         """Rows moved: apply the same to what is kept of each."""
-        self._fired = [[change(step) for step in layer] for layer in self._fired]
-        for state in (self._divergence, self._retrieved):
+        for state in (self._fired, self._divergence, self._retrieved):
             state[:] = [None if tensor is None else change(tensor) for tensor in state]
