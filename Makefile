@@ -11,14 +11,16 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
+QUIETLY := --quiet --quiet --disable-pip-version-check
 
 .PHONY: setup demo test lint bench reference test-matrix clean
 
 setup: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
+	@echo 'Setting up .venv: about 500 MB, a minute or two'
 	.ci/venv .venv $(PYTHON)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	$(BIN)/python -m pip install $(QUIETLY) --constraint constraints.txt --editable '.[all]'
 	touch $@
 
 demo: setup
@@ -49,7 +51,7 @@ test-matrix: .venv-4.57/.installed .venv-5.0/.installed
 .venv-4.57/.installed .venv-5.0/.installed: pyproject.toml constraints.txt
 	.ci/venv $(@D) $(PYTHON)
 	sed -E '/^(transformers|tokenizers|huggingface[_-]hub|hf-xet|typer|click|fsspec|datasets)==/d' constraints.txt > $(@D)/constraints.txt
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(@D)/constraints.txt \
+	$(@D)/bin/python -m pip install $(QUIETLY) --constraint $(@D)/constraints.txt \
 		'transformers==$(TRANSFORMERS)' pytest pytest-xdist hypothesis --editable '.[suites,data]'
 	touch $@
 
