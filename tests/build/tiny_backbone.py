@@ -1,4 +1,4 @@
-"""A backbone over a tiny random model whose demonstrations are token ids, so that no processor is needed.
+"""A backbone over a tiny random model whose demonstrations are token ids: it needs no processor.
 
 Every demonstration is: question text, image, question text, a template token, two answer tokens, a
 template token. Four system tokens come first.

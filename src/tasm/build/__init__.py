@@ -1,7 +1,7 @@
 """Offline: demonstrations in, a task memory out.
 
-`tasm.build` is this room and, called, the function that builds (`tasm.build.build.build`). Recipes are
-found without importing torch.
+`tasm.build` is this room and, called, the function that builds (`tasm.build.api.build`). Recipes
+are found without importing torch.
 """
 
 import sys

@@ -13,14 +13,15 @@ from tasm.backbone.transcript import Transcript
 from tasm.build.calibrate import calibrate, gate_queries, kept_queries
 from tasm.build.compress import Compressor, Parts
 from tasm.build.entries import entries_of
+from tasm.build.limits import check_transcript
 from tasm.build.peak import PeakMemory
 from tasm.build.prefill import Encoded, Progress, read
-from tasm.build.recipes import Recipe
+from tasm.build.recipe import Recipe
 from tasm.build.recorder import Recorder
 from tasm.build.records import Record
 from tasm.build.settings import Settings, Targets, targets, warn
 from tasm.demonstrations import Demonstration, read_demonstrations
-from tasm.memory import Bank, GateReference, LayerTokens, TaskMemory
+from tasm.memory import Bank, LayerTokens, TaskMemory
 
 
 def build(
@@ -50,11 +51,11 @@ def build(
         model: a `tasm.Model` or a `Backbone`.
         demonstrations: a file or folder, rows in Python, or `Demonstration`s.
         recipe: a name (`tasm recipes`) or a `Recipe`.
-        core: "20%" of the tokens, 512 tokens per layer and KV head, or "64MB"; None or "auto" for the
-            recipe's own. The system prompt is always kept, and counts.
+        core: "20%" of the tokens, 512 tokens per layer and KV head, or "64MB"; None or "auto" for
+            the recipe's own. The system prompt is always kept, and counts.
         bank: the same, for originals outside the core; "0" for none.
-        mode: "joint": every demonstration sees all before it. "streaming": chunk after chunk against
-            what was kept of those before; memory bounded by a chunk and the budget.
+        mode: "joint": every demonstration sees all before it. "streaming": chunk after chunk
+            against what was kept of those before; memory bounded by a chunk and the budget.
         chunk_tokens: tokens read at a time; chunks end between demonstrations.
         system: a system prompt.
         max_pixels: the largest image area in pixels.
@@ -64,8 +65,8 @@ def build(
         notice: called with sentences the user should see, such as a bank that was cut.
 
     Raises:
-        InputError: of the demonstrations, the recipe, a budget that is impossible, a mode there is not,
-            more positions than the model was trained for.
+        InputError: of the demonstrations, the recipe, a budget that is impossible, a mode there
+            is not, more positions than the model was trained for.
     """
     backbone: Backbone = getattr(model, "backbone", model)
     settings = Settings.of(
@@ -108,6 +109,7 @@ def build_transcript(
     started: float,
 ) -> TaskMemory:
     """Build a memory of demonstrations already laid out as tokens."""
+    check_transcript(transcript, backbone.geometry)
     budget = targets(settings, backbone, transcript, notice)
     parts = Parts.of(settings.recipe)
     compressor = Compressor(

@@ -1,4 +1,5 @@
-"""Collecting the latent bank of one layer over the stages of a build: the best originals, unaltered."""
+"""Collecting the latent bank of one layer over the stages of a build: the best originals,
+unaltered."""
 
 from dataclasses import dataclass
 
@@ -37,18 +38,21 @@ class Banked:
     def joined(self, later: "Banked", tokens: int) -> "Banked":
         """Return the best `tokens` of both, in the order of the transcript."""
         both = Banked(
-            *(
-                torch.cat([getattr(self, name), getattr(later, name)], 1)
-                for name in ("keys", "values", "index", "scores", "valid")
-            )
+            torch.cat([self.keys, later.keys], 1),
+            torch.cat([self.values, later.values], 1),
+            torch.cat([self.index, later.index], 1),
+            torch.cat([self.scores, later.scores], 1),
+            torch.cat([self.valid, later.valid], 1),
         )
-        scores = both.scores.masked_fill(~both.valid, float("-inf"))
-        stays = both.valid & (ranks(scores) < tokens)
+        stays = both.valid & (ranks(both.scores.masked_fill(~both.valid, -torch.inf)) < tokens)
         order = packed(stays)
         slots = torch.arange(order.shape[1], device=order.device)
         return Banked(
-            *(take(tensor, order) for tensor in (both.keys, both.values, both.index, both.scores)),
-            valid=slots < stays.sum(1, keepdim=True),
+            take(both.keys, order),
+            take(both.values, order),
+            take(both.index, order),
+            take(both.scores, order),
+            slots < stays.sum(1, keepdim=True),
         )
 
     def layer_tokens(self) -> LayerTokens | None:

@@ -1,7 +1,8 @@
 """Teaching the gate: how the demonstrations' own answer queries look at the reduced core.
 
-Each query is asked again as if it came after the memory, with its own demonstration masked. The mean of
-these distributions is the reference; a quantile of their divergences from it is the threshold.
+Each query is asked again as if it came after the memory, with its own demonstration masked. The
+mean of these distributions is the reference; a quantile of their divergences from it is the
+threshold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,8 @@ LARGEST_DIVERGENCE = 0.6931471805599453
 
 
 def gate_queries(demonstrations: int) -> Queries:
-    """Return the record of the queries that calibration needs: those that say the answers' first tokens."""
+    """Return the record of the queries that calibration needs: those that say the answers' first
+    tokens."""
     return Queries("predictions", every=max(1, -(-demonstrations // AT_MOST)))
 
 
@@ -40,8 +42,9 @@ def calibrate(
 ) -> GateReference:
     """Return reference and thresholds, by layer.
 
-    `kept` holds each layer's recorded queries, `spans` where every demonstration lies in the transcript.
-    With a single demonstration nothing is left to compare with, and the gate never opens.
+    `kept` holds each layer's recorded queries, `spans` where every demonstration lies in the
+    transcript. With a single demonstration nothing is left to compare with, and the gate never
+    opens.
     """
     references: list[Tensor | None] = [None] * len(core)
     first: list[float | None] = [None] * len(core)
@@ -84,11 +87,11 @@ class _Asked:
         rotated = rotary.rotate(layer, kept.queries, moved)
         starts = torch.ones_like(index, dtype=torch.bool)
         starts[1:] = index[1:] != index[:-1] + 1
-        return cls(rotated.transpose(0, 1), demonstration, starts)
+        return cls(rotated.transpose(0, 1).contiguous(), demonstration, starts)
 
     def looks(self, entries: LayerTokens, scaling: float) -> Tensor:
         """(rows, kv_heads, entries) distributions over the core."""
-        queries = self.queries.unflatten(1, (entries.kv_heads, -1))
+        queries = self.queries.view(len(self.starts), entries.kv_heads, -1, entries.keys.shape[-1])
         return core_distribution(queries, entries.keys.float(), scaling, entries.logit_bias)
 
 
@@ -98,12 +101,12 @@ def _first_steps(
     """The reference (kv_heads, entries), and the threshold of the first step."""
     looks, own = looks[asked.starts], own[asked.starts]
     rows = asked.demonstration[asked.starts]
-    if len(rows.unique()) < 2:
+    if int(rows.min()) == int(rows.max()):
         return looks.mean(0), LARGEST_DIVERGENCE
     masked = _without(looks, own)
     reference = masked.mean(0)
-    # Compared as a new query would be: with a reference it has no part in. Its own demonstration, which
-    # it may not look at, is left out of both.
+    # Compared as a new query would be: with a reference it has no part in. Its own demonstration,
+    # which it may not look at, is left out of both.
     same = (rows[:, None] == rows).to(masked.dtype)
     theirs = masked.sum(0) - torch.einsum("rs,she->rhe", same, masked)
     others = (len(rows) - same.sum(1))[:, None, None]
@@ -112,7 +115,8 @@ def _first_steps(
 
 
 def _later_steps(looks: Tensor, asked: _Asked, quantile: float) -> float | None:
-    """The threshold of later steps, which compare with the step before; None where answers have one token."""
+    """The threshold of later steps, which compare with the step before; None where answers have one
+    token."""
     later = (~asked.starts).nonzero()[:, 0]
     if later.numel() == 0:
         return None

@@ -1,4 +1,5 @@
-"""One compression: scores, counts, selections, reduced layers. The same for joint and streaming builds.
+"""One compression: scores, counts, selections, reduced layers. The same for joint and streaming
+builds.
 
 Knows parts and working layers; not how demonstrations are read.
 """
@@ -16,7 +17,7 @@ from tasm.backbone.segment import Segment
 from tasm.build.banking import Banked
 from tasm.build.evidence import Evidence, Stage
 from tasm.build.parts import Budget, Reducer, Scorer
-from tasm.build.recipes import Recipe
+from tasm.build.recipe import Recipe
 from tasm.build.recorder import Recorder
 from tasm.build.select import select
 from tasm.build.working import WorkingLayer, joined
@@ -84,7 +85,8 @@ class Compressor:
     ) -> None:
         """Compress what is kept so far together with a new chunk, all of it in `segments`.
 
-        Empties the entries of `segments` it reads, so that a layer's keys can be freed once reduced.
+        Empties the entries of `segments` it reads, so that a layer's keys can be freed once
+        reduced.
         """
         started = time.perf_counter()
         whole: dict[int, WorkingLayer] = {}

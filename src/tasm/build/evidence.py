@@ -1,7 +1,8 @@
-"""What a method sees of one layer when it chooses: keys, values, what was recorded, what the tokens are.
+"""What a method sees of one layer when it chooses: keys, values, what was recorded, what the tokens
+are.
 
-Knows neither models nor caches. Everything is per KV head, because after a chunk was compressed every
-head keeps other tokens: entry `e` of head `h` is transcript token `index[h, e]`.
+Knows neither models nor caches. Everything is per KV head, because after a chunk was compressed
+every head keeps other tokens: entry `e` of head `h` is transcript token `index[h, e]`.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,8 +32,8 @@ class Evidence:
     |---|---|---|
     | `layer`, `layers` | | number of this layer, and how many the model has |
     | `keys`, `values` | (kv_heads, entries, head_dim) | as cached: keys after rotation |
-    | `index` | (kv_heads, entries) int64 | transcript token of each entry, ascending (a merged one: its sink's) |
-    | `counts` | (kv_heads, entries) float32 | originals an entry stands for; 1 unless merged before |
+    | `index` | (kv_heads, entries) int64 | transcript token of each entry, ascending |
+    | `counts` | (kv_heads, entries) float32 | originals an entry stands for |
     | `valid` | (kv_heads, entries) bool | false where a ragged head has only padding |
     | `tokens` | | table of the transcript read so far, on the keys' device |
     | `records` | | what the recorder gathered, by record |
@@ -73,7 +74,8 @@ class Evidence:
 
     @property
     def plain_keys(self) -> Tensor:
-        """(kv_heads, entries, head_dim) float32 keys before rotation (after a key norm, if there is one).
+        """(kv_heads, entries, head_dim) float32 keys before rotation (after a key norm, if there is
+        one).
 
         Computed anew at each call, so that not all layers hold them at once: keep it in a variable.
         """
@@ -140,7 +142,8 @@ class Selection:
 
     @cached_property
     def order(self) -> Tensor:
-        """(kv_heads, most kept) entries kept, ascending; where a head keeps fewer, padding follows."""
+        """(kv_heads, most kept) entries kept, ascending; where a head keeps fewer, padding
+        follows."""
         return packed(self.kept)
 
     @cached_property
@@ -153,9 +156,9 @@ class Selection:
 class Reduced:
     """What a reducer made of one layer, in the order of `Selection.order`.
 
-    `keys` (after rotation) and `values` are (kv_heads, most kept, head_dim), `counts` (kv_heads, most
-    kept) float32 how many originals each entry now stands for, `bias` None or (kv_heads, most kept)
-    float32 to be added to the logits.
+    `keys` (after rotation) and `values` are (kv_heads, most kept, head_dim), `counts` (kv_heads,
+    most kept) float32 how many originals each entry now stands for, `bias` None or (kv_heads, most
+    kept) float32 to be added to the logits.
     """
 
     keys: Tensor
@@ -166,12 +169,13 @@ class Reduced:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One compression: all full-attention layers at once, for budgets that weigh layers against each other.
+    """One compression: all full-attention layers at once, for budgets that weigh layers against
+    each other.
 
-    `evidence` and `scores` are by model layer, None where the layer does not compete (sliding windows,
-    linear attention). `tokens` is the mean number of entries a layer and head may keep; `reduce` makes
-    a layer's kept tokens from given counts, for budgets that try several; what they found goes into
-    `notes`, by name.
+    `evidence` and `scores` are by model layer, None where the layer does not compete (sliding
+    windows, linear attention). `tokens` is the mean number of entries a layer and head may keep;
+    `reduce` makes a layer's kept tokens from given counts, for budgets that try several; what they
+    found goes into `notes`, by name.
     """
 
     evidence: tuple[Evidence | None, ...]

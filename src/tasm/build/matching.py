@@ -1,8 +1,9 @@
 """Which kept token a token that leaves is merged into: TASM's spatially bounded matching.
 
-Chen, Shao, Chen, arXiv 2606.11853, equations (11) to (13). A source goes to the kept token of largest key
-cosine among those it may reach: image tokens within a window of the same image's grid, text tokens within
-the same demonstration. Window offsets and blocks of text are looped over; heads and tokens never are.
+Chen, Shao, Chen, arXiv 2606.11853, equations (11) to (13). A source goes to the kept token of
+largest key cosine among those it may reach: image tokens within a window of the same image's grid,
+text tokens within the same demonstration. Window offsets and blocks of text are looped over; heads
+and tokens never are.
 """
 
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ TextScope = Literal["demonstration", "anywhere", "nothing"]
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """For every entry: `sink` (kv_heads, entries) int64, the entry of largest cosine it may reach, -1
-    for none; `similarity` (kv_heads, entries) that cosine, -inf for none."""
+    """For every entry: `sink` (kv_heads, entries) int64, the entry of largest cosine it may reach,
+    -1 for none; `similarity` (kv_heads, entries) that cosine, -inf for none."""
 
     sink: Tensor
     similarity: Tensor
@@ -71,7 +72,8 @@ def match_images(
 ) -> Matches:
     """Match image entries within a window of their own image (and frame).
 
-    `keys` (kv_heads, entries, head_dim) decide by cosine; `sinks` (kv_heads, entries) bool may receive.
+    `keys` (kv_heads, entries, head_dim) decide by cosine; `sinks` (kv_heads, entries) bool may
+    receive.
     """
     matches = Matches.none(evidence.index)
     place = evidence.tokens.place.long()
@@ -114,7 +116,8 @@ class _Grid:
         return ((place[:, 0] * t + place[:, 1]) * h + place[:, 2]) * w + place[:, 3]
 
     def neighbour(self, place: Tensor, images: Tensor, offset: tuple[int, int]) -> Tensor:
-        """(tokens,) the token at that offset of every image token, -1 for text and beyond an edge."""
+        """(tokens,) the token at that offset of every image token, -1 for text and beyond an
+        edge."""
         moved = place[images].clone()
         moved[:, 2] += offset[0]
         moved[:, 3] += offset[1]
@@ -141,9 +144,9 @@ def _entry_of_token(evidence: Evidence) -> Tensor:
 def match_text(evidence: Evidence, keys: Tensor, sinks: Tensor, scope: TextScope) -> Matches:
     """Match text entries with kept text of the same demonstration, or anywhere.
 
-    A demonstration's text is taken in blocks of at most 256 tokens, and a token reaches its own block:
-    no similarity of all tokens with all is ever held. "anywhere" compares with every kept text token,
-    in blocks of sources.
+    A demonstration's text is taken in blocks of at most 256 tokens, and a token reaches its own
+    block: no similarity of all tokens with all is ever held. "anywhere" compares with every kept
+    text token, in blocks of sources.
     """
     matches = Matches.none(evidence.index)
     if scope == "nothing":
@@ -159,7 +162,8 @@ def match_text(evidence: Evidence, keys: Tensor, sinks: Tensor, scope: TextScope
 
 
 def _by_demonstration(evidence: Evidence, is_text: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (kv_heads, blocks, width) entries, -1 for none: sources and targets are the same blocks."""
+    """Yield (kv_heads, blocks, width) entries, -1 for none: sources and targets are the same
+    blocks."""
     group = torch.where(is_text, evidence.demonstration, -1)
     order = group.sort(
         dim=1, stable=True

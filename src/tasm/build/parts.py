@@ -1,7 +1,7 @@
 """The three kinds of parts that a recipe composes, as protocols.
 
-A part is a small frozen dataclass in a file of its own with one method. It says in `records` what must
-be gathered while the demonstrations are read, and `replays` if they must be read once more.
+A part is a small frozen dataclass in a file of its own with one method. It says in `records` what
+must be gathered while the demonstrations are read, and `replays` if they must be read once more.
 """
 
 from typing import Protocol, runtime_checkable
@@ -44,7 +44,8 @@ class Budget(Protocol):
     """Says how many tokens every layer and KV head keep."""
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
-        """Return by layer (kv_heads,) int64 counts, the always kept ones included; None as in the stage.
+        """Return by layer (kv_heads,) int64 counts, the always kept ones included; None as in the
+        stage.
 
         Their mean over competing layers and heads should be at most `stage.tokens`.
         """

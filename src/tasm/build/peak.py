@@ -1,7 +1,7 @@
 """Peak memory of a build above what was held before it.
 
-On a GPU the allocator's own mark; on Linux the resident set, whose mark a process may reset; elsewhere
-nothing is known, and None is reported.
+On a GPU the allocator's own mark; on Linux the resident set, whose mark a process may reset;
+elsewhere nothing is known, and None is reported.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Reading demonstrations with the model, chunk by chunk, while a recorder listens.
 
-`joint` reads all into one growing cache and compresses once; `streaming` compresses after every chunk, so
-that memory is bounded by a chunk and the budget.
+`joint` reads all into one growing cache and compresses once; `streaming` compresses after every
+chunk, so that memory is bounded by a chunk and the budget.
 """
 
 import time
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.cache import MemoryCache
-from tasm.backbone.limits import check_positions
 from tasm.backbone.model import Backbone
 from tasm.backbone.segment import Segment
 from tasm.backbone.transcript import Transcript
@@ -26,16 +25,13 @@ from tasm.memory.tokens import TokenTable
 Mode = Literal["joint", "streaming"]
 Progress = Callable[[str, int, int], None]
 
-ANSWER_POSITIONS = 32
-"""Positions left for an answer when the model's limit is checked."""
-
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """What reading left besides the compressor's working layers.
 
-    `segments` holds those of sliding layers, `states` those of recurrent ones, by layer; `tokens` the
-    transcript's table on the model's device.
+    `segments` holds those of sliding layers, `states` those of recurrent ones, by layer; `tokens`
+    the transcript's table on the model's device.
     """
 
     tokens: TokenTable
@@ -75,7 +71,6 @@ def read(
         recorder.stop()
         cache.commit()
         tables.append(cache.positions[:, -len(chunk) :])
-        _check_limit(backbone, transcript, cache.next_position)
         seconds += time.perf_counter() - started
         if mode == "streaming" or number == len(edges) - 1:
             newest = Newest(first if mode == "streaming" else 0, end)
@@ -129,14 +124,3 @@ def _table(
         demonstration=transcript.demonstration[:stop],
         place=transcript.place[:stop],
     ).to(device)
-
-
-def _check_limit(backbone: Backbone, transcript: Transcript, next_position: int) -> None:
-    """Refuse to go on where no query of a demonstration's length would fit behind the memory."""
-    longest = max(end - start for start, end in transcript.spans)
-    check_positions(
-        next_position=next_position,
-        query_positions=longest,
-        new_tokens=ANSWER_POSITIONS,
-        max_positions=backbone.geometry.max_positions,
-    )

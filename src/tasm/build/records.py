@@ -1,8 +1,8 @@
 """What is gathered while the demonstrations are read: attention received, queries, key centroids.
 
-A record is a frozen dataclass that a scorer names; its state per layer grows chunk by chunk. It sees one
-layer's attention call, never a whole attention matrix. Adding a record: one class with `observe` (and
-`keep`, if it has a column for every entry).
+A record is a frozen dataclass that a scorer names; its state per layer grows chunk by chunk. It
+sees one layer's attention call, never a whole attention matrix. Adding a record: one class with
+`observe` (and `keep`, if it has a column for every entry).
 """
 
 from dataclasses import dataclass
@@ -189,8 +189,8 @@ class QueryMoments(Record):
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Queries of chosen rows: `queries` (query_heads, rows, head_dim) float32 before rotation, `index`
-    (rows,) their transcript tokens."""
+    """Queries of chosen rows: `queries` (query_heads, rows, head_dim) float32 before rotation,
+    `index` (rows,) their transcript tokens."""
 
     queries: Tensor
     index: Tensor
@@ -231,7 +231,8 @@ class Centroids:
 
 @dataclass(frozen=True)
 class TaskCentroids(Record):
-    """Centroids of question and answer tokens: of plain keys, or of the layer's input hidden states.
+    """Centroids of question and answer tokens: of plain keys, or of the layer's input hidden
+    states.
 
     `question_tokens` says what a question is: its "text", or "text+image". State: `Centroids`.
     Source: TASM (arXiv 2606.11853) equations (5), (6).

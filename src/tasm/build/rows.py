@@ -72,5 +72,6 @@ def parse_rule(rule: str) -> tuple[str, int]:
         return name, int(count)
     choices = [*_PLAIN, *(f"{counted}:N" for counted in _COUNTED)]
     raise RecipeError(
-        f"There are no rows {rule!r}.{did_you_mean(rule, choices)} Expected one of {', '.join(choices)}."
+        f"There are no rows {rule!r}.{did_you_mean(rule, choices)} Expected one of "
+        f"{', '.join(choices)}."
     )

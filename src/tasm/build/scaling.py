@@ -5,14 +5,16 @@ from torch import Tensor
 
 
 def masked_quantile(values: Tensor, mask: Tensor, share: float) -> Tensor:
-    """Return (kv_heads, 1) the linearly interpolated quantile of `values` where `mask`; 0 where it is empty."""
+    """Return (kv_heads, 1) the linearly interpolated quantile of `values` where `mask`; 0 where it
+    is empty."""
     numbers = mask.sum(1, keepdim=True)
     ordered = values.masked_fill(~mask, float("inf")).sort(dim=1).values
     place = share * (numbers - 1).clamp(min=0)
     low = place.floor().long()
     high = torch.minimum(low + 1, (numbers - 1).clamp(min=0))
     below, above = ordered.gather(1, low), ordered.gather(1, high)
-    # Not below + (above - below) * weight: where both are equal and infinite that would be no number.
+    # Not below + (above - below) * weight: where both are equal and infinite that would be no
+    # number.
     weight = place - low
     value = torch.where(weight > 0, below * (1 - weight) + above * weight, below)
     return torch.where(numbers > 0, value, torch.zeros_like(value))
@@ -35,7 +37,8 @@ def to_unit(values: Tensor, mask: Tensor, clip: float = 0.99) -> Tensor:
 
 
 def pooled(values: Tensor, valid: Tensor, window: int) -> Tensor:
-    """Return the mean of (kv_heads, entries) over a window around each entry; edges use what is there."""
+    """Return the mean of (kv_heads, entries) over a window around each entry; edges use what is
+    there."""
     if window <= 1:
         return values
     weight = valid.float()[:, None]

@@ -1,4 +1,5 @@
-"""From scores and counts to a selection: which entries a layer keeps and which originals are banked."""
+"""From scores and counts to a selection: which entries a layer keeps and which originals are
+banked."""
 
 import torch
 from torch import Tensor
@@ -20,15 +21,16 @@ def ranks(scores: Tensor) -> Tensor:
 def select(
     evidence: Evidence, scores: Tensor, counts: Tensor, bank: int, bank_choice: str
 ) -> Selection:
-    """Keep the best `counts` (kv_heads,) entries of every head, then bank the best `bank` originals.
+    """Keep the best `counts` (kv_heads,) entries of every head, then bank the best `bank`
+    originals.
 
     Entries that are always kept come first; entries that stand for several tokens are never banked.
     """
     scores = scores.float()
     if not bool(torch.isfinite(scores[evidence.valid]).all()):
         raise TasmError(
-            f"The scorer gave scores of layer {evidence.layer} that are not finite numbers; nothing was "
-            f"built. Expected finite scores of shape {tuple(evidence.index.shape)}."
+            f"The scorer gave scores of layer {evidence.layer} that are not finite numbers; "
+            f"nothing was built. Expected finite scores of shape {tuple(evidence.index.shape)}."
         )
     low, high = float("-inf"), float("inf")
     placed = scores.masked_fill(evidence.always, high).masked_fill(~evidence.valid, low)
@@ -43,7 +45,8 @@ def select(
 
 
 def bank_scores(evidence: Evidence, scores: Tensor, bank_choice: str) -> Tensor:
-    """Return (kv_heads, entries) what decides about the bank: "score", "images" first, or "random"."""
+    """Return (kv_heads, entries) what decides about the bank: "score", "images" first, or
+    "random"."""
     if bank_choice == "score":
         return scores
     if bank_choice == "images":

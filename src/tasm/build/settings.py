@@ -13,7 +13,8 @@ import torch
 from tasm.backbone.model import Backbone
 from tasm.backbone.transcript import Transcript
 from tasm.build.chunks import CHUNK_TOKENS
-from tasm.build.recipes import Recipe, find_recipe
+from tasm.build.recipe import Recipe
+from tasm.build.recipes import find_recipe
 from tasm.build.sizes import Costs, bank_tokens, core_tokens
 from tasm.errors import InputError, RecipeError, did_you_mean
 from tasm.memory import GateSettings
@@ -28,7 +29,8 @@ _POSITION_BYTES = 4
 
 @dataclass(frozen=True)
 class Settings:
-    """A build's settings as given, but for the recipe, which is found, and the mode, which is checked."""
+    """A build's settings as given, but for the recipe, which is found, and the mode, which is
+    checked."""
 
     recipe: Recipe
     core: str
@@ -156,8 +158,8 @@ def targets(
     )
     if settings.recipe.keeps_everything and settings.core != "100%":
         notice(
-            f"The recipe {settings.recipe.name!r} keeps everything: the core budget {settings.core} is "
-            "not used."
+            f"The recipe {settings.recipe.name!r} keeps everything: the core budget "
+            f"{settings.core} is not used."
         )
     core = tokens if settings.recipe.keeps_everything else core_tokens(settings.core, costs, notice)
     bank = bank_tokens(settings.bank, core, costs, notice)

@@ -19,7 +19,8 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Size:
-    """A budget: `amount` of the demonstrations' tokens (a share, 0 to 1), of tokens, or of bytes."""
+    """A budget: `amount` of the demonstrations' tokens (a share, 0 to 1), of tokens, or of
+    bytes."""
 
     amount: float
     unit: Literal["share", "tokens", "bytes"]
@@ -28,8 +29,9 @@ class Size:
 
 @dataclass(frozen=True)
 class Costs:
-    """What tokens cost: `tokens` there are, `always` of them kept whatever happens, bytes that one token
-    of every layer and head takes in the core and in the bank, and bytes the core takes without any."""
+    """What tokens cost: `tokens` there are, `always` of them kept whatever happens, bytes that one
+    token of every layer and head takes in the core and in the bank, and bytes the core takes
+    without any."""
 
     tokens: int
     always: int
@@ -52,15 +54,13 @@ def parse_size(written: str | int, what: str) -> Size:
     found = _WRITTEN.fullmatch(text)
     if found is None:
         raise BudgetError(
-            f"The {what} budget {text!r} cannot be read. Expected a share (20%), tokens per layer and "
-            f"KV head (512) or bytes (64MB)."
+            f"The {what} budget {text!r} cannot be read. Expected a share (20%), tokens per layer "
+            "and KV head (512) or bytes (64MB)."
         )
     amount, unit = float(found[1]), (found[2] or "").lower()
     if unit == "%":
         if amount > 100:
-            raise BudgetError(
-                f"The {what} budget is {text}; there is nothing beyond 100 %. Expected 0 % to 100 %."
-            )
+            raise BudgetError(f"The {what} budget is {text}; there is nothing beyond 100 %.")
         return Size(amount / 100, "share", text)
     if unit:
         return Size(amount * _UNITS[unit], "bytes", text)
@@ -74,15 +74,15 @@ def parse_size(written: str | int, what: str) -> Size:
 def core_tokens(written: str | int, costs: Costs, notice: Notice) -> int:
     """Return how many tokens a layer and head of the core keep, system prompt and BOS included.
 
-    Raises BudgetError for a budget of zero, and for one too small for what is always kept; it names the
-    smallest possible.
+    Raises BudgetError for a budget of zero, and for one too small for what is always kept; it names
+    the smallest possible.
     """
     size = parse_size(written, "core")
     smallest = max(1, costs.always)
     if size.amount == 0:
         raise BudgetError(
-            f"The core budget is {size.written}: a memory without a core answers nothing. The smallest "
-            f"possible here is {_smallest(size, smallest, costs)}."
+            f"The core budget is {size.written}: a memory without a core answers nothing. The "
+            f"smallest possible here is {_smallest(size, smallest, costs)}."
         )
     if size.unit == "share":
         wanted = math.floor(size.amount * costs.tokens + 1e-9)
@@ -102,13 +102,15 @@ def core_tokens(written: str | int, costs: Costs, notice: Notice) -> int:
         )
     if wanted > costs.tokens:
         notice(
-            f"The core budget {size.written} is more than the {costs.tokens} tokens there are: all are kept."
+            f"The core budget {size.written} is more than the {costs.tokens} tokens there are: all "
+            "are kept."
         )
     return min(wanted, costs.tokens)
 
 
 def bank_tokens(written: str | int, core: int, costs: Costs, notice: Notice) -> int:
-    """Return how many originals a layer and head of the bank hold, at most those outside the core."""
+    """Return how many originals a layer and head of the bank hold, at most those outside the
+    core."""
     size = parse_size(written, "bank")
     if size.unit == "share":
         wanted = math.floor(size.amount * costs.tokens + 1e-9)

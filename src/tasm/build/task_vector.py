@@ -18,8 +18,8 @@ Direction = Literal["keys", "hidden", "random"]
 def task_vector(evidence: Evidence, centroids: Centroids, direction: Direction) -> Tensor:
     """Return τ, (kv_heads, head_dim) float32 of length 1 per head.
 
-    "keys" takes centroids of keys before rotation; "hidden" pushes centroids of hidden states through
-    the layer's input norm, W_K and key norm; "random" draws a direction, for ablations.
+    "keys" takes centroids of keys before rotation; "hidden" pushes centroids of hidden states
+    through the layer's input norm, W_K and key norm; "random" draws a direction, for ablations.
     """
     if direction == "random":
         shape = (evidence.kv_heads, evidence.keys.shape[-1])
@@ -33,12 +33,13 @@ def task_vector(evidence: Evidence, centroids: Centroids, direction: Direction) 
 
 
 def project(layer: Any, hidden: Tensor) -> Tensor:
-    """Return the plain keys (kv_heads, head_dim) that a decoder layer makes of a hidden state (hidden_size,)."""
+    """Return the plain keys (kv_heads, head_dim) that a decoder layer makes of a hidden state
+    (hidden_size,)."""
     attention, norm = getattr(layer, "self_attn", None), getattr(layer, "input_layernorm", None)
     if attention is None or norm is None:
         raise ModelError(
-            f"{type(layer).__name__} has no `self_attn` and `input_layernorm`, which a task vector from "
-            "hidden states needs. Use the recipe 'tasm', whose task vector comes from keys."
+            f"{type(layer).__name__} has no `self_attn` and `input_layernorm`, which a task vector "
+            "from hidden states needs. Use the recipe 'tasm', whose task vector comes from keys."
         )
     dtype = attention.k_proj.weight.dtype
     keys = attention.k_proj(norm(hidden.to(dtype))).unflatten(-1, (-1, attention.head_dim))
@@ -47,7 +48,7 @@ def project(layer: Any, hidden: Tensor) -> Tensor:
 
 
 def cosine_to(keys: Tensor, direction: Tensor) -> Tensor:
-    """Return (kv_heads, entries) the cosine between (kv_heads, entries, head_dim) keys and (kv_heads,
-    head_dim) directions of length 1."""
+    """Return (kv_heads, entries) the cosine between (kv_heads, entries, head_dim) keys and
+    (kv_heads, head_dim) directions of length 1."""
     products = (keys @ direction[..., None])[..., 0]
     return products / keys.norm(dim=-1).clamp(min=1e-12)

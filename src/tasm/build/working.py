@@ -1,16 +1,17 @@
 """The working state of a build, layer by layer: what is kept so far, before it becomes a memory.
 
-One `WorkingLayer` for each layer that competes. It joins what an earlier stage left with the tokens of a
-new chunk, and is replaced by what the reducer makes of them.
+One `WorkingLayer` for each layer that competes. It joins what an earlier stage left with the tokens
+of a new chunk, and is replaced by what the reducer makes of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.segment import Segment
-from tasm.build.evidence import Reduced, Selection, take
+from tasm.build.evidence import Reduced, Selection, packed, take
 from tasm.memory.layer import LayerTokens
 
 
@@ -29,7 +30,8 @@ class WorkingLayer:
     def of_segments(
         cls, segments: tuple[Segment, ...], before: "WorkingLayer | None", first: int, stop: int
     ) -> "WorkingLayer":
-        """Join what was kept `before` with transcript tokens `first` to `stop - 1`, all in `segments`."""
+        """Join what was kept `before` with transcript tokens `first` to `stop - 1`, all in
+        `segments`."""
         keys = _joined([segment.keys[0] for segment in segments])
         values = _joined([segment.values[0] for segment in segments])
         heads, device = keys.shape[0], keys.device
@@ -61,15 +63,21 @@ class WorkingLayer:
             bias=reduced.bias,
         )
 
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "WorkingLayer":
+        """Return the entries after `change` was applied to every tensor."""
+        bias = None if self.bias is None else change(self.bias)
+        return WorkingLayer(
+            change(self.keys),
+            change(self.values),
+            change(self.index),
+            change(self.counts),
+            change(self.valid),
+            bias,
+        )
+
     def tail(self, entries: int) -> "WorkingLayer":
         """Return the last `entries` only: those of the newest chunk."""
-        return WorkingLayer(
-            *(
-                tensor[:, -entries:]
-                for tensor in (self.keys, self.values, self.index, self.counts, self.valid)
-            ),
-            bias=None if self.bias is None else self.bias[:, -entries:],
-        )
+        return self.changed(lambda tensor: tensor[:, -entries:])
 
     def layer_tokens(self) -> LayerTokens:
         """What the memory keeps of it."""
@@ -85,8 +93,8 @@ class WorkingLayer:
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    """One tensor of several along the entries; never a tensor of inference mode, which users could not
-    run a plain forward pass over."""
+    """One tensor of several along the entries; never a tensor of inference mode, which users could
+    not run a plain forward pass over."""
     if len(parts) > 1:
         return torch.cat(parts, 1)
     return parts[0].clone() if parts[0].is_inference() else parts[0]
@@ -94,25 +102,20 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def joined(first: WorkingLayer, second: WorkingLayer) -> WorkingLayer:
     """Return both, entries of `first` before those of `second`, padding last."""
-    bias = None
-    if first.bias is not None or second.bias is not None:
-        biases = [
-            torch.zeros_like(part.counts) if part.bias is None else part.bias
-            for part in (first, second)
-        ]
-        bias = torch.cat(biases, 1)
+
+    def bias_of(part: WorkingLayer) -> Tensor:
+        return torch.zeros_like(part.counts) if part.bias is None else part.bias
+
+    has_bias = first.bias is not None or second.bias is not None
     both = WorkingLayer(
-        *(
-            torch.cat([getattr(first, name), getattr(second, name)], 1)
-            for name in ("keys", "values", "index", "counts", "valid")
-        ),
-        bias=bias,
+        torch.cat([first.keys, second.keys], 1),
+        torch.cat([first.values, second.values], 1),
+        torch.cat([first.index, second.index], 1),
+        torch.cat([first.counts, second.counts], 1),
+        torch.cat([first.valid, second.valid], 1),
+        torch.cat([bias_of(first), bias_of(second)], 1) if has_bias else None,
     )
     if bool(both.valid.all()):
         return both
-    order = Selection(both.valid, torch.zeros_like(both.valid)).order
-    return WorkingLayer(
-        *(take(tensor, order) for tensor in (both.keys, both.values, both.index, both.counts)),
-        valid=take(both.valid, order),
-        bias=None if bias is None else take(bias, order),
-    )
+    order = packed(both.valid)
+    return both.changed(lambda tensor: take(tensor, order))

@@ -17,15 +17,15 @@ from tasm.build.matching import Matches, Metric, TextScope, match_images, match_
 class SpatialMerge:
     """Merges sources into sinks with weights exp(cosine), values with the same weights.
 
-    k̂_j = (c_j·k_j + Σ c_i·exp(w_ij)·k_i) / (c_j + Σ c_i·exp(w_ij)), where c counts what an entry already
-    stands for (1 at first, which is equation (14)).
+    k̂_j = (c_j·k_j + Σ c_i·exp(w_ij)·k_i) / (c_j + Σ c_i·exp(w_ij)), where c counts what an entry
+    already stands for (1 at first, which is equation (14)).
 
     | setting | |
     |---|---|
     | `window`, `metric` | how far image tokens reach: "chebyshev" side or "manhattan" distance |
     | `threshold` | smallest cosine that merges |
     | `text_scope` | text merges inside its "demonstration", "anywhere", or with "nothing" |
-    | `keys` | average keys "plain" (before rotation, then rotated at the sink) or "rotated" (as printed) |
+    | `keys` | average keys "plain" (before rotation) or "rotated" (as printed) |
     | `sources` | "all" tokens that leave merge, or only the "unbanked" |
     | `count_bias` | α of a bias α·log(count) on the logits; 0 for none |
     """
@@ -90,10 +90,11 @@ class SpatialMerge:
 def weighted_merge(
     selection: Selection, slot: Tensor, weights: Tensor, own: Tensor, vectors: list[Tensor]
 ) -> list[Tensor]:
-    """Return each of `vectors` (kv_heads, entries, …) averaged into the kept entries, (kv_heads, kept, …).
+    """Return each of `vectors` (kv_heads, entries, …) averaged into the kept entries, (kv_heads,
+    kept, …).
 
-    Entry e joins kept entry `slot[h, e]` with `weights[h, e]` (0: not at all); the kept entry itself has
-    weight `own[h, e]`. Weights of one kept entry are divided by their sum.
+    Entry e joins kept entry `slot[h, e]` with `weights[h, e]` (0: not at all); the kept entry
+    itself has weight `own[h, e]`. Weights of one kept entry are divided by their sum.
     """
     order = selection.order
     own_weight = take(own, order)

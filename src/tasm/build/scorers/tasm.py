@@ -25,11 +25,14 @@ class TaskScorer:
     | `direction` | τ from "keys" before rotation, from "hidden" states, or "random" |
     | `question_tokens` | what the question centroid averages: "text" or "text+image" |
     | `value_weight` | γ of equation (8) |
-    | `scaling` | "clipped": every term to [0, 1], clipped at the 99th percentile, before mixing; "literal": equation (8) as printed, s_attn to [0, 1] by its extremes |
+    | `scaling` | "clipped": every term to [0, 1], or "literal": equation (8) as printed |
     | `task_share` | λ: "schedule" for equation (10), or a constant |
     | `attending` | the rows whose attention counts (see `tasm.build.rows`) |
-    | `normalise` | attention as "sum" over those rows, or "mean" over those that could see the token |
+    | `normalise` | attention as "sum" over those rows, or "mean" over those that see it |
     | `pool` | window of the mean over neighbouring tokens |
+
+    "clipped" scales each term before mixing, its largest hundredth clipped, so that λ means
+    something in the presence of attention sinks; "literal" scales s_attn alone, by its extremes.
 
     ```python
     TaskScorer(task_share=0.3).score(evidence)      # (kv_heads, entries)
