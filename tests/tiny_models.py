@@ -39,7 +39,13 @@ SMALL: dict[str, Any] = {
     "patch_size": 7,
 }
 PINPOINTS = [[28, 56], [56, 28], [56, 56]]
-GEMMA = {**TEXT, "num_hidden_layers": 4, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 24}
+GEMMA = {
+    **TEXT,
+    "num_hidden_layers": 4,
+    "head_dim": 16,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 24,
+}
 
 
 class FamilyMissing(Exception):
@@ -99,7 +105,9 @@ class Tiny:
         mask = torch.tensor([[0] * (width - len(turn.ids)) + [1] * len(turn.ids) for turn in turns])
         images = [turn.images for turn in turns if turn.images]
         joined = (
-            {name: torch.cat([image[name] for image in images]) for name in images[0]} if images else {}
+            {name: torch.cat([image[name] for image in images]) for name in images[0]}
+            if images
+            else {}
         )
         return {"input_ids": ids, "attention_mask": mask, **joined, **self._token_types(ids)}
 
@@ -198,7 +206,9 @@ def _recipes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
             "Qwen2_5_VL",
             {
                 "text_config": _mrope([2, 3, 3]),
-                "vision_config": _qwen_vision(14, window_size=56, fullatt_block_indexes=[1], **newer),
+                "vision_config": _qwen_vision(
+                    14, window_size=56, fullatt_block_indexes=[1], **newer
+                ),
                 **_TOKENS,
             },
             {"tokens_per_image": 6, "image": _grid(14)},
@@ -214,7 +224,11 @@ def _recipes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
             },
             {"tokens_per_image": 6, "image": _grid(16)},
         ),
-        "llava": ("Llava", {**llava, "image_seq_length": 16}, {"tokens_per_image": 16, "image": _plain(1, 3, 28, 28)}),
+        "llava": (
+            "Llava",
+            {**llava, "image_seq_length": 16},
+            {"tokens_per_image": 16, "image": _plain(1, 3, 28, 28)},
+        ),
         "llava_next": (
             "LlavaNext",
             {
@@ -245,12 +259,22 @@ def _recipes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
         ),
         "idefics3": (
             "Idefics3",
-            {"vision_config": SMALL, "text_config": llama, "image_token_id": IMAGE, "scale_factor": 2},
+            {
+                "vision_config": SMALL,
+                "text_config": llama,
+                "image_token_id": IMAGE,
+                "scale_factor": 2,
+            },
             tiled,
         ),
         "smolvlm": (
             "SmolVLM",
-            {"vision_config": SMALL, "text_config": llama, "image_token_id": IMAGE, "scale_factor": 2},
+            {
+                "vision_config": SMALL,
+                "text_config": llama,
+                "image_token_id": IMAGE,
+                "scale_factor": 2,
+            },
             tiled,
         ),
         "internvl": (
@@ -274,7 +298,10 @@ def _recipes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
             "Gemma3",
             {
                 "vision_config": _SIGLIP,
-                "text_config": {**GEMMA, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]},
+                "text_config": {
+                    **GEMMA,
+                    "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+                },
                 "mm_tokens_per_image": 4,
                 "boi_token_index": BEFORE,
                 "eoi_token_index": AFTER,
@@ -285,8 +312,18 @@ def _recipes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
         "mistral3": (
             "Mistral3",
             {
-                "vision_config": {**SMALL, "model_type": "pixtral", "head_dim": 16, "image_size": 56},
-                "text_config": {"model_type": "mistral", **TEXT, "head_dim": 16, "sliding_window": None},
+                "vision_config": {
+                    **SMALL,
+                    "model_type": "pixtral",
+                    "head_dim": 16,
+                    "image_size": 56,
+                },
+                "text_config": {
+                    "model_type": "mistral",
+                    **TEXT,
+                    "head_dim": 16,
+                    "sliding_window": None,
+                },
                 "image_token_index": IMAGE,
                 "spatial_merge_size": 2,
                 "vision_feature_layer": -1,
@@ -296,7 +333,10 @@ def _recipes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
         "glm4v": (
             "Glm4v",
             {
-                "text_config": {**_mrope([1, 1, 2], partial_rotary_factor=0.5), "partial_rotary_factor": 0.5},
+                "text_config": {
+                    **_mrope([1, 1, 2], partial_rotary_factor=0.5),
+                    "partial_rotary_factor": 0.5,
+                },
                 "vision_config": _qwen_vision(14, image_size=56, **newer),
                 **{name.replace("vision", "image"): token for name, token in _TOKENS.items()},
                 "video_start_token_id": 194,
@@ -382,7 +422,9 @@ def tiny_model(family: str, *, seed: int = 0, **changes: Any) -> Tiny:
                 parameter.normal_(0.0, 1.0)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
-    return Tiny(family, model, about.get("tokens_per_image", 0), about.get("image"), **_options(about))
+    return Tiny(
+        family, model, about.get("tokens_per_image", 0), about.get("image"), **_options(about)
+    )
 
 
 def _options(about: dict[str, Any]) -> dict[str, Any]:

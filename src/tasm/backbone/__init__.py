@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasm.backbone.recording import AttentionCall
     from tasm.backbone.roles import Role
     from tasm.backbone.rotary import Rotary
-    from tasm.backbone.segment import Extra, Segment, UNUSED, can_join, join
+    from tasm.backbone.segment import UNUSED, Extra, Segment, can_join, join
     from tasm.backbone.transcript import Layout, Transcript
 
 _HOMES = {

@@ -7,7 +7,7 @@ Without a `MemoryCache` it is ordinary attention.
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
@@ -18,9 +18,11 @@ from tasm.backbone.segment import Segment
 ATTENTION = "tasm"
 """The name under which the attention and its masks are registered."""
 
+_LOWEST = torch.finfo(torch.float32).min
+
 
 def memory_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -32,44 +34,64 @@ def memory_attention(
     s_aux: Tensor | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
-    """Attend to the live tokens, the layer's segments and what `extra` brings, merged by log-sum-exp.
+    """Attend to the live tokens, the layer's segments and what `extra` brings, merged exactly.
 
-    Follows the protocol of `transformers.AttentionInterface`: query (batch, query_heads, n, head_dim),
-    key and value (batch, kv_heads, live tokens, head_dim); returns (batch, n, query_heads, head_dim).
-    `dropout` is not applied: the model is frozen.
+    Follows the protocol of `transformers.AttentionInterface`: query (batch, query_heads, n,
+    head_dim), key and value (batch, kv_heads, live tokens, head_dim); returns (batch, n,
+    query_heads, head_dim). `dropout` is not applied: the model is frozen.
     """
     layer = getattr(key, "tasm_layer", None)
-    batch, query_heads, n, head_dim = query.shape
-    scaling = head_dim**-0.5 if scaling is None else scaling
+    n = query.shape[2]
+    scaling = query.shape[3] ** -0.5 if scaling is None else scaling
     mask = _additive(attention_mask, key.shape[2])
     causal = mask is None and n > 1
     parts = [partial_attention(query, key, value, mask, scaling, softcap, causal)]
-    segments: tuple[Segment, ...] = ()
     if layer is not None:
-        segments = layer.segments
-        rows = layer.rows
-        if rows.extra is not None:
-            brought = rows.extra(
-                module.layer_idx, _last_query(query, key.shape[1], rows.last), scaling
-            )
-            segments = segments if brought is None else (*segments, brought)
+        rows, segments = layer.rows, _segments(module.layer_idx, layer, query, key, scaling)
         for segment in segments:
             bias = segment_bias(segment, rows.index, sliding_window)
-            parts.append(
-                partial_attention(query, segment.keys, segment.values, bias, scaling, softcap)
-            )
-    sink = None if s_aux is None else s_aux.float().view(1, query_heads, 1)
+            part = partial_attention(query, segment.keys, segment.values, bias, scaling, softcap)
+            parts.append(part)
+    sink = None if s_aux is None else s_aux.float().view(1, -1, 1)
     output, log_sum_exp = merge(parts, sink)
     if layer is not None:
         layer.pending = False
-        if layer.rows.recorder is not None:
-            layer.rows.recorder(
-                AttentionCall(
-                    module.layer_idx, module, query, key, value, segments, mask, log_sum_exp,
-                    scaling, softcap, layer.rows.index, sliding_window,
-                )
-            )  # fmt: skip
+        if rows.recorder is not None:
+            call = AttentionCall(
+                layer=module.layer_idx,
+                module=module,
+                query=query,
+                key=key,
+                value=value,
+                segments=segments,
+                mask=mask,
+                log_sum_exp=log_sum_exp,
+                scaling=scaling,
+                softcap=softcap,
+                index=rows.index,
+                sliding_window=sliding_window,
+            )
+            rows.recorder(call)
     return output.transpose(1, 2).contiguous(), None
+
+
+def _segments(
+    number: int, layer: Any, query: Tensor, key: Tensor, scaling: float
+) -> tuple[Segment, ...]:
+    """The layer's segments, and what `extra` brings for each row's last live token."""
+    if layer.rows.extra is None:
+        return layer.segments
+    batch, query_heads, _, head_dim = query.shape
+    last = layer.rows.last
+    if last is None:
+        chosen = query[:, :, -1]
+    else:
+        place = last.view(batch, 1, 1, 1).expand(-1, query_heads, 1, head_dim)
+        chosen = query.gather(2, place)
+    kv_heads = key.shape[1]
+    grouped = chosen.reshape(batch, kv_heads, query_heads // kv_heads, head_dim)
+    brought = layer.rows.extra(number, grouped, scaling)
+    return layer.segments if brought is None else (*layer.segments, brought)
 
 
 def _additive(mask: Tensor | None, tokens: int) -> Tensor | None:
@@ -77,32 +99,20 @@ def _additive(mask: Tensor | None, tokens: int) -> Tensor | None:
     if mask is None:
         return None
     mask = mask[..., :tokens]
-    if mask.dtype == torch.bool:
-        return torch.where(mask, 0.0, torch.finfo(torch.float32).min)
-    return mask.float()
-
-
-def _last_query(query: Tensor, kv_heads: int, last: Tensor | None) -> Tensor:
-    """The query of each row's last live token, grouped by KV head."""
-    if last is None:
-        chosen = query[:, :, -1]
-    else:
-        place = last.view(-1, 1, 1, 1).expand(-1, query.shape[1], 1, query.shape[3])
-        chosen = query.gather(2, place).squeeze(2)
-    return chosen.unflatten(1, (kv_heads, -1))
+    return torch.where(mask, 0.0, _LOWEST) if mask.dtype == torch.bool else mask.float()
 
 
 def memory_mask(*arguments: Any, **options: Any) -> Tensor | None:
-    """Return the mask over the live tokens: float32 added to the logits, or None where it says nothing.
+    """Return the float32 mask added to the live logits, or None where it would say nothing.
 
-    Follows the protocol of `transformers.AttentionMaskInterface` from 4.57 (`cache_position`) to 5.x.
-    None means plain causal attention among as many keys as queries, or a single query that sees every key.
+    Follows the protocol of `transformers.AttentionMaskInterface` from 4.57 (`cache_position`) to
+    5.x. None means plain causal attention among as many keys as queries, or a single query that
+    sees every key.
     """
     if _says_nothing(options):
         return None
     options["allow_is_causal_skip"] = False  # transformers' own skip assumes its own alignment
-    mask = sdpa_mask(*arguments, **options)
-    return torch.where(mask, 0.0, torch.finfo(torch.float32).min)
+    return torch.where(sdpa_mask(*arguments, **options), 0.0, _LOWEST)
 
 
 def _says_nothing(options: dict[str, Any]) -> bool:
@@ -111,15 +121,12 @@ def _says_nothing(options: dict[str, Any]) -> bool:
     queries = options.get("q_length")
     if queries is None:
         queries = options["cache_position"].shape[0]
-    keys, window, padding = (
-        options["kv_length"],
-        options.get("local_size"),
-        options.get("attention_mask"),
-    )
+    keys, window = options["kv_length"], options.get("local_size")
     if options.get("kv_offset", 0) != 0 or (queries > 1 and keys != queries):
         return False
     if window is not None and keys > window:
         return False
+    padding = options.get("attention_mask")
     if padding is None:
         return True
     if torch.compiler.is_compiling():  # reading the mask's values would break the graph

@@ -1,7 +1,7 @@
 """The cache of a frozen model with a task memory: transformers sees live tokens only.
 
-Knows segments, positions and layers; nothing of how a memory was built. `attach` in attention_hooks
-makes a model able to read it.
+Knows segments, positions and layers; nothing of how a memory was built. `attach` makes a model able
+to read it.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,22 +13,17 @@ from transformers.cache_utils import Cache
 
 from tasm.backbone.geometry import (
     Geometry,
-    LayerKind,
     layer_kinds,
     position_rows,
     sliding_window,
     text_config,
 )
-from tasm.backbone.layers import (
-    DynamicMemoryLayer,
-    LinearAttentionLayer,
-    StaticMemoryLayer,
-    unread_memory,
-)
+from tasm.backbone.layers import DynamicMemoryLayer, StaticMemoryLayer, unread_memory
 from tasm.backbone.positions import LiveRows
 from tasm.backbone.recording import AttentionCall
 from tasm.backbone.segment import Extra, Segment
-from tasm.errors import InputError, ModelError
+from tasm.backbone.states import StateMemoryLayer
+from tasm.errors import InputError
 
 
 class MemoryCache(Cache):
@@ -41,9 +36,8 @@ class MemoryCache(Cache):
     output = model.generate(**query, past_key_values=cache.fork())    # any number of sessions
     ```
 
-    Attributes: `next_position` (the position of the first live token), `logical_length` (tokens before
-    it), `positions` (position_rows, tokens) of everything committed, `extra`, and `recorder`, which is
-    called with an `AttentionCall` for every layer of every forward pass.
+    Attributes: `next_position`, the position of the first live token; `logical_length`, the tokens
+    before it; `positions` (position_rows, tokens) of everything committed to this cache.
     """
 
     def __init__(
@@ -52,21 +46,18 @@ class MemoryCache(Cache):
         rows: LiveRows,
         *,
         config: Any,
-        next_position: int = 0,
-        logical_length: int = 0,
-        positions: Tensor | None = None,
-        live_tokens: int | None = None,
+        next_position: int,
+        logical_length: int,
+        live_tokens: int | None,
     ) -> None:
         super().__init__(layers=layers)
         self.config = config
         self.next_position = next_position
         self.logical_length = logical_length
         self.live_tokens = live_tokens
-        self.position_rows = position_rows(config)
-        self.positions = (
-            torch.empty(self.position_rows, 0, dtype=torch.long) if positions is None else positions
-        )
+        self.positions = torch.empty(position_rows(config), 0, dtype=torch.long)
         self._rows = rows
+        self._states = [layer for layer in layers if isinstance(layer, StateMemoryLayer)]
 
     @classmethod
     def empty(cls, config: Any, *, live_tokens: int | None = None) -> "MemoryCache":
@@ -95,9 +86,10 @@ class MemoryCache(Cache):
         ```
 
         `config` is a transformers configuration, or the `Geometry` that a memory keeps of one.
-        `states` gives the recurrent layers of hybrid models their state (see `states`). `live_tokens`
-        makes the live part a buffer of that many tokens, for torch.compile and CUDA graphs. Raises
-        ModelError for a kind of layer that cannot have a memory, InputError for a wrong number of layers.
+        `states` gives the recurrent layers of hybrid models their state (see `states`).
+        `live_tokens` makes the live part a buffer of that many tokens, for torch.compile and CUDA
+        graphs. Raises ModelError for a kind of layer that cannot have a memory, InputError for a
+        wrong number of layers.
         """
         kinds = layer_kinds(config)
         for name, given in (("segments", segments), ("states", states)):
@@ -108,11 +100,11 @@ class MemoryCache(Cache):
         rows, window = LiveRows(extra), sliding_window(config)
         layers: list[Any] = []
         for number, kind in enumerate(kinds):
-            beside = tuple((segments[number] if segments is not None else None) or ())
             if kind == "linear":
                 state = (states[number] if states is not None else None) or {}
-                layers.append(_state_layer(config, number, state))
+                layers.append(StateMemoryLayer(_number_of_states(config, state), state))
                 continue
+            beside = tuple((segments[number] if segments is not None else None) or ())
             layer = DynamicMemoryLayer() if live_tokens is None else StaticMemoryLayer(live_tokens)
             layers.append(layer.remember(beside, rows, window if kind == "sliding" else None))
         return cls(
@@ -124,8 +116,6 @@ class MemoryCache(Cache):
             live_tokens=live_tokens,
         )
 
-    # ------------------------------------------------------------------ the memory
-
     @property
     def segments(self) -> list[tuple[Segment, ...] | None]:
         """The segments of each layer; None for a recurrent layer."""
@@ -133,7 +123,7 @@ class MemoryCache(Cache):
 
     @property
     def states(self) -> list[dict[str, Tensor] | None]:
-        """Each recurrent layer's state after the memory: `conv.I`, `recurrent.I`; None for the others."""
+        """Each recurrent layer's state after the memory, `conv.I` and `recurrent.I`, or None."""
         return [getattr(layer, "initial", None) for layer in self.layers]
 
     @property
@@ -143,17 +133,12 @@ class MemoryCache(Cache):
 
     @property
     def recorder(self) -> Callable[[AttentionCall], None] | None:
-        """Called with every layer's `AttentionCall`, or None."""
+        """Called with an `AttentionCall` for every layer of every forward pass, or None."""
         return self._rows.recorder
 
     @recorder.setter
     def recorder(self, recorder: Callable[[AttentionCall], None] | None) -> None:
         self._rows.recorder = recorder
-
-    @property
-    def live_positions(self) -> Tensor | None:
-        """Positions (position_rows, batch, n) of the tokens of the first live call, None before it."""
-        return self._rows.first
 
     def commit(self) -> None:
         """Turn the live tokens into memory: immutable segments, positions recorded.
@@ -164,28 +149,24 @@ class MemoryCache(Cache):
         if live == 0:
             return
         positions = self._rows.positions(live)
-        if self.live_tokens is not None:
-            raise InputError(
-                "A cache with a static live part cannot commit. Encode without `live_tokens`."
-            )
         if positions.shape[1] != 1:
             raise InputError(
-                f"commit() takes one row of live tokens; this cache has {positions.shape[1]}."
+                f"commit() takes one row of live tokens, but has {positions.shape[1]}."
             )
-        seen, place = self._rows.next_index, self._rows.next_position
-        if seen is None or place is None or int(seen) != self.logical_length + live:
-            raise InputError(
-                "commit() takes live tokens without padding. Encode without an attention mask."
-            )
+        if int(self._rows.next_index) != self.logical_length + live:  # type: ignore[arg-type]
+            raise InputError("commit() takes live tokens without padding, but some are masked.")
         for layer in self.layers:
             layer.commit(self.logical_length)
         self.positions = torch.cat([self.positions.to(positions.device), positions[:, 0]], 1)
-        self.next_position, self.logical_length = int(place), self.logical_length + live
+        self.next_position = int(self._rows.next_position)  # type: ignore[arg-type]
+        self.logical_length += live
         self._rows.forget()
 
     def fork(self) -> "MemoryCache":
         """Return a session of its own over the same memory: segments shared, nothing live."""
         extra = None if self.extra is None else self.extra.fork()
+        if extra is not None:
+            extra.reset()
         twin = MemoryCache.from_segments(
             self.config,
             self.segments,
@@ -198,36 +179,28 @@ class MemoryCache(Cache):
         twin.positions = self.positions
         return twin
 
-    # ------------------------------------------------------------------ what the decoder hooks call
-
     def begin_call(
-        self, embeddings: Tensor, position_ids: Tensor | None, attention_mask: Any
+        self, tokens: Tensor, position_ids: Tensor | None, attention_mask: Any
     ) -> Tensor:
-        """Arm the cache for one decoder call and return the positions of its tokens."""
-        rows = self._rows
-        batch, tokens = embeddings.shape[:2]
-        is_first_call = rows.next_position is None
-        if not is_first_call and tokens > 1 and rows.extra is not None and not rows.extra.chunkable:
+        """Arm the cache for one decoder call and return the positions of its tokens.
+
+        `tokens` are ids (batch, n) or embeddings (batch, n, hidden).
+        """
+        rows, extra = self._rows, self.extra
+        batch, count = tokens.shape[:2]
+        begins = rows.next_position is None
+        if not begins and count > 1 and extra is not None and not extra.chunkable:
             raise InputError(
-                "A query was read in several calls (or by assisted decoding) while the memory retrieves from its "
-                "bank. Read it in one call, or use gate='never'."
+                "A query was read in several calls (or by assisted decoding) while the memory "
+                "retrieves from its bank. Read it in one call, or use gate='never'."
             )
-        start = (self.next_position, self.logical_length)
-        positions = rows.place(
-            batch,
-            tokens,
-            embeddings.device,
-            position_ids,
-            attention_mask,
-            start,
-            self.position_rows,
-        )
-        states = [layer for layer in self.layers if hasattr(layer, "begin")]
-        if states and rows.last is not None:
+        start = (self.next_position, self.logical_length, self.positions.shape[0])
+        positions = rows.place(batch, count, tokens.device, position_ids, attention_mask, start)
+        if self._states:
             _refuse_padding(attention_mask)
-        if states and is_first_call:
-            for layer in states:
-                layer.begin(batch)
+            if begins:
+                for layer in self._states:
+                    layer.begin(batch)
         rows.armed = True
         return positions
 
@@ -237,18 +210,23 @@ class MemoryCache(Cache):
         if any(getattr(layer, "pending", False) for layer in self.layers):
             raise unread_memory()
 
-    # ------------------------------------------------------------------ rows and length, as transformers asks
-
     def crop(self, tokens: int) -> None:
         """Drop the last live tokens, as transformers' own caches of the installed version do."""
-        if self.extra is not None and not self.extra.chunkable:
+        if not self.is_croppable:
             raise InputError(
-                "A cache that retrieves from a bank cannot be cropped. Use gate='never'."
+                "This cache cannot be cropped: it retrieves from a bank, or its live part is fixed or "
+                "recurrent. Use gate='never' and no `live_tokens`."
             )
         before = int(self.get_seq_length())
         super().crop(tokens)
         after = int(self.get_seq_length())
         self._rows.crop(before - after, after)
+
+    @property
+    def is_croppable(self) -> bool:
+        """Whether `crop` leaves no trace, as assisted decoding needs it."""
+        plain = all(isinstance(layer, DynamicMemoryLayer) for layer in self.layers)
+        return plain and (self.extra is None or self.extra.chunkable)
 
     def reset(self) -> None:
         """Forget all live tokens and what was retrieved; the memory stays."""
@@ -285,25 +263,15 @@ class MemoryCache(Cache):
                 layer.map_segments(change)
 
 
-def _state_layer(config: Any, number: int, state: dict[str, Tensor]) -> Any:
-    if LinearAttentionLayer is None:
-        raise ModelError(
-            "Hybrid linear-attention models need a newer transformers (5.23 is tested)."
-        )
-    from tasm.backbone.layers import StateMemoryLayer
-
+def _number_of_states(config: Any, state: dict[str, Tensor]) -> int:
     if isinstance(config, Geometry):  # a memory from disk: it knows sizes, not the configuration
-        states = max(1, sum(name.startswith("conv.") for name in state))
-    else:
-        states = getattr(text_config(config), "number_of_conv_states", 1)
-    return StateMemoryLayer(number_of_states=states).remember(state)
+        return max(1, sum(name.startswith("conv.") for name in state))
+    return int(getattr(text_config(config), "number_of_conv_states", 1))
 
 
 def _refuse_padding(attention_mask: Any) -> None:
     if isinstance(attention_mask, Tensor) and not bool(attention_mask.bool().all()):
         raise InputError(
-            "A padded batch was given to a hybrid model with a memory: its recurrent state would pass over the "
-            "padding. Ask one query at a time, or batch queries of equal length."
+            "A padded batch was given to a hybrid model with a memory: its recurrent state would "
+            "pass over the padding. Ask one query at a time, or queries of equal length."
         )
-
-

@@ -42,8 +42,9 @@ def find_decoder(model: nn.Module) -> Any:
         ):
             return candidate
     raise ModelError(
-        f"{type(model).__name__} has no text decoder that tasm can find: looked for get_decoder() and "
-        f"{', '.join(_PATHS)} with a `layers` list. Expected a decoder-only model with key-value attention."
+        f"{type(model).__name__} has no text decoder that tasm can find: looked for get_decoder() "
+        f"and {', '.join(_PATHS)} with a `layers` list. Expected a decoder-only model with "
+        "key-value attention."
     )
 
 
@@ -57,7 +58,7 @@ def attention_modules(decoder: nn.Module) -> dict[int, nn.Module]:
                 break
     if not found:
         raise ModelError(
-            f"{type(decoder).__name__} has no attention module with `layer_idx` and `k_proj`: tasm needs "
-            "ordinary key and value projections (multi-head latent attention is not supported)."
+            f"{type(decoder).__name__} has no attention module with `layer_idx` and `k_proj`: tasm "
+            "needs ordinary key and value projections, not multi-head latent attention."
         )
     return found

@@ -31,8 +31,8 @@ class Geometry:
     ```
 
     `layer_kinds` names each layer "full", "sliding" or "linear"; `sliding_window` is in tokens, the
-    query included; `max_positions` is what the model was trained for, or None where the configuration
-    does not say; `position_rows` is 3 for multi-dimensional rotary positions, else 1.
+    query included; `max_positions` is what the model was trained for, or None where the
+    configuration does not say; `position_rows` is 3 for multi-dimensional rotary positions, else 1.
     """
 
     layers: int
@@ -46,14 +46,14 @@ class Geometry:
 
     @classmethod
     def of(cls, model: nn.Module) -> "Geometry":
-        """Read the geometry of a Hugging Face model; raises ModelError where tasm cannot serve it."""
+        """Read a Hugging Face model's geometry; raises ModelError where tasm cannot serve it."""
         config = text_config(model.config)
         modules = attention_modules(find_decoder(model))
         sizes = {_sizes(module) for module in modules.values()}
         if len(sizes) != 1:
             raise ModelError(
-                f"{type(model).__name__} has layers of different head sizes {sorted(sizes)}; expected the same "
-                "head size and number of key-value heads in every layer."
+                f"{type(model).__name__} has layers of different head sizes {sorted(sizes)}; "
+                "expected the same head size and number of key-value heads in every layer."
             )
         head_dim, kv_heads, query_heads = sizes.pop()
         return cls(
@@ -69,7 +69,7 @@ class Geometry:
 
 
 def _sizes(module: Any) -> tuple[int, int, int]:
-    config = getattr(module, "config", None)
+    config: Any = getattr(module, "config", None)
     head_dim = getattr(module, "head_dim", None) or getattr(config, "head_dim", None)
     if head_dim is None:
         head_dim = config.hidden_size // config.num_attention_heads
@@ -97,14 +97,14 @@ def layer_kinds(config: Any) -> tuple[LayerKind, ...]:
     unknown = sorted(set(names) - set(_KINDS))
     if unknown:
         raise ModelError(
-            f"{text.model_type} has layers of kind {', '.join(unknown)}, which cannot have a memory. "
-            f"Supported: {', '.join(_KINDS)}."
+            f"{text.model_type} has layers of kind {', '.join(unknown)}, which cannot have a "
+            f"memory. Supported: {', '.join(_KINDS)}."
         )
     return tuple(_KINDS[name] for name in names)
 
 
 def sliding_window(config: Any) -> int | None:
-    """The width of the sliding layers in tokens, the query included, or None without such layers."""
+    """The width of the sliding layers in tokens, query included, or None without such layers."""
     if isinstance(config, Geometry):
         return config.sliding_window
     return int(text_config(config).sliding_window) if "sliding" in layer_kinds(config) else None

@@ -55,8 +55,9 @@ def set_attention(model: Any, name: str) -> None:
         model.set_attn_implementation(name)
     if own._attn_implementation != name:
         raise ModelError(
-            f"{type(model).__name__} does not take attention implementation {name!r}: its decoder keeps "
-            f"{own._attn_implementation!r}. Expected a model that uses transformers' AttentionInterface."
+            f"{type(model).__name__} does not take attention implementation {name!r}: its decoder "
+            f"keeps {own._attn_implementation!r}. Expected a model that uses transformers' "
+            "AttentionInterface."
         )
 
 

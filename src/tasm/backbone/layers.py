@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import cache_utils
 from transformers.cache_utils import DynamicLayer, StaticLayer
 
 from tasm.backbone.positions import LiveRows
@@ -23,8 +22,6 @@ class SegmentsMixin:
     rows: LiveRows
     window: int | None
     pending: bool
-    keys: Tensor | None
-    values: Tensor | None
 
     def remember(self, segments: tuple[Segment, ...], rows: LiveRows, window: int | None) -> Any:
         """Set what lies beside the live tokens; `window` is a sliding layer's width."""
@@ -37,12 +34,15 @@ class SegmentsMixin:
         """Append live tokens; the returned keys lead the attention function to this layer."""
         if not self.rows.armed:
             raise UnreadMemoryError(
-                "A task memory was given to a model that is not attached: its positions and its attention would "
-                "ignore the memory. Call tasm.backbone.attach(model) first (load_model and wrap do)."
+                "A task memory was given to a model that is not attached: its positions and its "
+                "attention would ignore the memory. Call tasm.backbone.attach(model) first "
+                "(load_model and wrap do)."
             )
         if self.pending:
             raise unread_memory()
-        keys, values = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
+        keys, values = super().update(  # type: ignore[misc]
+            key_states, value_states, *args, **kwargs
+        )
         keys = keys[...]  # an alias, so that no stored tensor points back at its layer
         keys.tasm_layer = self
         self.pending = bool(self.segments) or self.rows.extra is not None
@@ -59,43 +59,50 @@ class DynamicMemoryLayer(SegmentsMixin, DynamicLayer):
     def commit(self, logical_length: int) -> None:
         """Turn the live tokens into a segment, joined with earlier ones of no greater length.
 
-        Joining like a binary counter keeps about log2(chunks) segments and copies a token log2(chunks)
-        times at most. A sliding layer keeps only what later tokens can still see.
+        Joining like a binary counter keeps about log2(chunks) segments and copies a token about
+        log2(chunks) times. A sliding layer keeps only what later tokens can still see.
         """
-        if self.keys is None or self.values is None or self.keys.numel() == 0:
+        if self.keys is None or self.keys.numel() == 0:
             return
-        index = torch.arange(
-            logical_length, logical_length + self.keys.shape[2], device=self.keys.device
-        )
-        segments = [*self.segments, Segment(self.keys, self.values, None, index[None])]
-        self.drop_live()
+        stop = logical_length + self.keys.shape[2]
+        index = torch.arange(logical_length, stop, device=self.keys.device)[None]
+        segments = [*self.segments, Segment(self.keys, self.values, None, index)]
+        self.reset()
+        if self.window is not None:
+            segments = _within(segments, self.window - 1)
         while (
             len(segments) > 1
             and segments[-2].tokens <= segments[-1].tokens
-            and can_join(*segments[-2:])
+            and can_join(segments[-2], segments[-1])
         ):
             segments[-2:] = [join(segments[-2:])]
-        if self.window is not None:
-            segments = (
-                [join(segments)] if all(can_join(segments[0], s) for s in segments) else segments
-            )
-            if len(segments) == 1:
-                segments = [segments[0].last(self.window - 1)] if self.window > 1 else []
         self.segments = tuple(segments)
 
-    def drop_live(self) -> None:
-        """Forget the live tokens without touching a tensor that a segment may hold."""
+    def reset(self) -> None:
+        """Forget the live tokens without writing to a tensor that a segment may hold."""
         self.keys = self.values = None
         self.is_initialized = False
         self.pending = False
 
-    def reset(self) -> None:
-        """Forget the live tokens; segments stay."""
-        self.drop_live()
+
+def _within(segments: list[Segment], tokens: int) -> list[Segment]:
+    """The last `tokens` tokens of segments in logical order."""
+    kept: list[Segment] = []
+    for segment in reversed(segments):
+        if tokens > 0:
+            kept.insert(0, segment.last(tokens))
+        tokens -= segment.tokens
+    return kept
 
 
 class StaticMemoryLayer(SegmentsMixin, StaticLayer):
     """Live tokens in a buffer of fixed size, for torch.compile and CUDA graphs."""
+
+    def commit(self, logical_length: int) -> None:
+        """Refuse: a buffer cannot become a segment."""
+        raise InputError(
+            "A cache with a static live part cannot commit. Encode with one without `live_tokens`."
+        )
 
     def reset(self) -> None:
         """Forget the live tokens; segments stay."""
@@ -105,8 +112,8 @@ class StaticMemoryLayer(SegmentsMixin, StaticLayer):
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Reorder rows in place: the buffers keep their addresses."""
         if self.is_initialized:
-            self.keys.copy_(self.keys.index_select(0, beam_idx.to(self.keys.device)))
-            self.values.copy_(self.values.index_select(0, beam_idx.to(self.values.device)))
+            for buffer in (self.keys, self.values):
+                buffer.copy_(buffer.index_select(0, beam_idx.to(buffer.device)))
 
     def crop(self, *_: Any) -> None:
         """Refuse: a static buffer cannot forget its last tokens."""
@@ -117,7 +124,7 @@ class StaticMemoryLayer(SegmentsMixin, StaticLayer):
     def batch_repeat_interleave(self, *_: Any) -> None:
         """Refuse: a static buffer has a fixed batch."""
         raise InputError(
-            "A cache with a static live part cannot repeat rows. Use one without `live_tokens`."
+            "A cache with a static live part has a fixed batch. Use one without `live_tokens`."
         )
 
     batch_select_indices = batch_repeat_interleave
@@ -126,66 +133,7 @@ class StaticMemoryLayer(SegmentsMixin, StaticLayer):
 def unread_memory() -> UnreadMemoryError:
     """The error for an attention call that did not read the segments it was given."""
     return UnreadMemoryError(
-        "A task memory was given to the model, but the attention that ran did not read it. Expected attention "
-        "implementation 'tasm': call tasm.backbone.attach(model), and do not set another one afterwards."
+        "A task memory was given to the model, but the attention that ran did not read it. "
+        "Expected attention implementation 'tasm': call tasm.backbone.attach(model), and do not set another "
+        "one afterwards."
     )
-
-
-LinearAttentionLayer: Any = getattr(cache_utils, "LinearAttentionLayer", None)
-"""The recurrent layer of hybrid models; transformers has it from 5.x on."""
-
-if LinearAttentionLayer is not None:
-
-    class StateMemoryLayer(LinearAttentionLayer):
-        """A recurrent layer whose state after the memory is kept whole and copied for every session."""
-
-        initial: dict[str, Tensor] = {}
-
-        def remember(self, initial: dict[str, Tensor]) -> Any:
-            """Set the state to start from: `conv.I` and `recurrent.I` of batch 1."""
-            self.initial = initial
-            return self
-
-        def begin(self, batch: int) -> None:
-            """Load a copy of the memory's state for every row."""
-            for name, tensor in self.initial.items():
-                kind, number = name.split(".")
-                i = int(number)
-                state = tensor.expand(batch, *tensor.shape[1:]).clone()
-                getattr(self, f"{kind}_states")[i] = state
-                getattr(self, f"is_{kind}_states_initialized")[i] = True
-                if kind == "conv":
-                    self.conv_kernel_size[i] = state.shape[-1]
-                self.has_previous_state[i] = True
-                self.device, self.dtype = state.device, state.dtype
-
-        def state(self) -> dict[str, Tensor]:
-            """Return copies of the states now."""
-            now: dict[str, Tensor] = {}
-            for kind in ("conv", "recurrent"):
-                for i, tensor in getattr(self, f"{kind}_states").items():
-                    if getattr(self, f"is_{kind}_states_initialized")[i]:
-                        now[f"{kind}.{i}"] = tensor.clone()
-            return now
-
-        def commit(self, logical_length: int) -> None:
-            """The state now is the state to start from."""
-            self.initial = self.state()
-
-        def reset(self) -> None:
-            """Forget the live tokens; the next call starts from the memory's state."""
-            self.__init__(self.number_of_states)  # type: ignore[misc]
-
-        def batch_repeat_interleave(self, repeats: int) -> None:
-            """Repeat rows."""
-            self._map(lambda tensor: tensor.repeat_interleave(repeats, 0))
-
-        def batch_select_indices(self, indices: Tensor) -> None:
-            """Select rows."""
-            self._map(lambda tensor: tensor[indices])
-
-        def _map(self, change: Callable[[Tensor], Tensor]) -> None:
-            for states in (self.conv_states, self.recurrent_states):
-                for i, tensor in states.items():
-                    if tensor is not None:
-                        states[i] = change(tensor)

@@ -1,7 +1,8 @@
 """Partial softmax attention over one run of keys, and the exact merge of several by log-sum-exp.
 
-Knows tensors only: no segments, no caches, no models. With logits z_i over run i, its output o_i and
-l_i = log sum exp z_i, attention over all runs is sum_i exp(l_i - l) o_i with l = log sum_i exp l_i.
+Knows tensors only: no segments, no caches, no models. With logits z_i over run i, its output o_i
+and l_i = log sum exp z_i, attention over all runs is sum_i exp(l_i - l) o_i, where
+l = log sum_i exp l_i.
 """
 
 import torch
@@ -30,9 +31,9 @@ def partial_attention(
     ```
 
     Shapes: query (batch, query_heads, rows, head_dim); key, value (1 or batch, kv_heads, tokens,
-    head_dim); bias float32 (1 or batch, 1 or kv_heads, 1 or rows, tokens). Returns (batch, query_heads,
-    rows, head_dim) in the query's dtype and (batch, query_heads, rows) in float32. `causal` needs as many
-    tokens as rows. Keys of batch 1 serve every row without being expanded.
+    head_dim); bias float32 (1 or batch, 1 or kv_heads, 1 or rows, tokens). Returns (batch,
+    query_heads, rows, head_dim) in the query's dtype and (batch, query_heads, rows) in float32.
+    `causal` needs as many tokens as rows. Keys of batch 1 serve every row without being expanded.
     """
     if softcap is not None or query.device.type != "cpu" or key.shape[-1] != value.shape[-1]:
         return written_out_attention(query, key, value, bias, scaling, softcap, causal)
@@ -49,7 +50,7 @@ def partial_attention(
     if batch > 1 and shared:
         key, value = key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1)
     if rows == 1:
-        packed = query.unflatten(1, (key.shape[1], -1)).flatten(2, 3)
+        packed = query.reshape(batch, key.shape[1], -1, query.shape[3])
         output, log_sum_exp = _flash(packed, key, value, bias, scaling, False)
         return output.reshape(batch, query_heads, 1, -1), log_sum_exp.reshape(batch, query_heads, 1)
     if bias is not None and bias.shape[1] > 1:
@@ -60,15 +61,12 @@ def partial_attention(
 def _over_shared_keys(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """Batch, group and tokens all become rows, so that the keys are read once for the whole batch."""
+    """Batch, group and tokens all become rows: the keys are read once for the whole batch."""
     batch, query_heads, rows, head_dim = query.shape
     kv_heads = key.shape[1]
     group = query_heads // kv_heads
-    packed = (
-        query.unflatten(1, (kv_heads, group))
-        .permute(1, 0, 2, 3, 4)
-        .reshape(1, kv_heads, -1, head_dim)
-    )
+    packed = query.reshape(batch, kv_heads, -1, head_dim).transpose(0, 1)
+    packed = packed.reshape(1, kv_heads, -1, head_dim)
     if bias is not None and bias.shape[2] > 1:
         bias = bias.repeat(1, 1, group, 1)
     output, log_sum_exp = _flash(packed, key, value, bias, scaling, False)
@@ -79,8 +77,8 @@ def _over_shared_keys(
 def _flash(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    # A private operator, but the only one on a CPU that also returns the log-sum-exp. It takes grouped
-    # heads, broadcast views and a float32 mask with any dtype of the query.
+    # A private operator, but the only one on a CPU that also returns the log-sum-exp. It takes
+    # grouped heads, broadcast views and a float32 mask with any dtype of the query.
     output, log_sum_exp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, causal, attn_mask=bias, scale=scaling
     )
@@ -96,7 +94,7 @@ def written_out_attention(
     softcap: float | None = None,
     causal: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The same as `partial_attention` in plain operations: any device, any dtype, with soft capping."""
+    """The same as `partial_attention` in plain operations: any device, any dtype, soft capping."""
     batch, query_heads, rows, _ = query.shape
     tokens = key.shape[2]
     step = max(1, _BLOCK // max(1, batch * query_heads * tokens))
@@ -123,15 +121,15 @@ def written_out_attention(
 def grouped_logits(
     query: Tensor, key: Tensor, bias: Tensor | None, scaling: float, softcap: float | None
 ) -> Tensor:
-    """Return float32 logits (batch, kv_heads, group, rows, tokens), scaled, soft-capped and biased.
+    """Return float32 logits (batch, kv_heads, group, rows, tokens): scaled, soft-capped, biased.
 
     Shapes are those of `partial_attention`.
     """
-    group = query.shape[1] // key.shape[1]
-    grouped = query.unflatten(1, (key.shape[1], group))
-    logits = (grouped.flatten(2, 3) @ key.transpose(2, 3)).float().unflatten(
-        2, (group, -1)
-    ) * scaling
+    batch, query_heads, rows, head_dim = query.shape
+    kv_heads = key.shape[1]
+    packed = query.reshape(batch, kv_heads, -1, head_dim)
+    logits = (packed @ key.transpose(2, 3)).float() * scaling
+    logits = logits.reshape(batch, kv_heads, query_heads // kv_heads, rows, -1)
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
     return logits if bias is None else logits + bias.unsqueeze(2)

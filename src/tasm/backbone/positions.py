@@ -16,7 +16,7 @@ from tasm.errors import InputError
 
 
 class LiveRows:
-    """What is known about the live tokens of every row; one object is shared by a cache and its layers."""
+    """What is known of every row's live tokens; a cache and its layers share one object."""
 
     def __init__(self, extra: Extra | None = None) -> None:
         self.extra = extra
@@ -43,37 +43,38 @@ class LiveRows:
         device: torch.device,
         position_ids: Tensor | None,
         attention_mask: Any,
-        start: tuple[int, int],
-        position_rows: int,
+        start: tuple[int, int, int],
     ) -> Tensor:
         """Count one call's tokens and return their positions, in the shape the decoder expects.
 
-        `start` is the memory's next position and logical length. Raises InputError for a mask or
-        positions that cannot belong to live tokens alone.
+        `start` is the memory's next position, its logical length, and the rows of a position.
+        Raises InputError for a mask or positions that cannot belong to live tokens alone.
         """
-        real = real_tokens(attention_mask, batch, tokens, self.next_position is None)
+        begins = self.next_position is None
+        real = None
+        if begins or tokens > 1:
+            real = real_tokens(attention_mask, batch, tokens, begins)
         if real is None:
             order = torch.arange(tokens, device=device)[None].expand(batch, -1)
             count: int | Tensor = tokens
         else:
             order = (real.cumsum(1) - 1).clamp_min(0)
             count = real.sum(1)
-        self.last = (
-            None if real is None or tokens == 1 else tokens - 1 - real.flip(1).int().argmax(1)
-        )
+        self.last = None if real is None else tokens - 1 - real.flip(1).int().argmax(1)
         if self.next_position is None or self.next_index is None:
             local = _local(position_ids, order, real)
             positions = local + start[0]
             body = positions[1:] if positions.ndim == 3 and positions.shape[0] == 4 else positions
-            self.first = (body if body.ndim == 3 else body[None]).expand(position_rows, -1, -1)
+            self.first = (body if body.ndim == 3 else body[None]).expand(start[2], -1, -1)
             self.next_position = self.first.amax((0, 2)) + 1
             self.index = order + start[1]
             self.next_index = self.index[:, 0] + count
             return positions
         if self.next_position.shape[0] != batch:
             raise InputError(
-                f"The cache holds {self.next_position.shape[0]} rows of live tokens but was given {batch}. "
-                "Call batch_repeat_interleave() or batch_select_indices() on the cache, or reset() it."
+                f"The cache holds {self.next_position.shape[0]} rows of live tokens but was given "
+                f"{batch}. Call batch_repeat_interleave() or batch_select_indices() on the cache, "
+                "or reset() it."
             )
         _refuse_images(position_ids, tokens)
         positions = self.next_position[:, None] + order
@@ -129,8 +130,8 @@ def real_tokens(attention_mask: Any, batch: int, tokens: int, is_first_call: boo
     if mask.ndim == 2:
         if mask.shape[1] < tokens:
             raise InputError(
-                f"attention_mask covers {mask.shape[1]} tokens but the call has {tokens}. Give the mask of the "
-                "query's tokens only; the memory needs none."
+                f"attention_mask covers {mask.shape[1]} tokens but the call has {tokens}. Give the "
+                "mask of the live tokens; the memory needs none."
             )
         real = (mask[:, :tokens] if is_first_call else mask[:, -tokens:]).bool()
     elif is_first_call:
@@ -160,6 +161,6 @@ def _refuse_images(position_ids: Tensor | None, tokens: int) -> None:
     rows = position_ids[-3:]
     if bool((rows != rows[:1]).any()):
         raise InputError(
-            "An image came in a later call of the same query, where its multi-dimensional positions are not "
-            "known. Read the query in one call, or commit() the cache before it."
+            "An image came in a later call of the same query, where its multi-dimensional "
+            "positions are not known. Read the query in one call, or commit() the cache before it."
         )

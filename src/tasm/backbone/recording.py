@@ -28,10 +28,11 @@ class AttentionCall:
     ```
 
     Shapes: query (batch, query_heads, n, head_dim), rotated; key, value (batch, kv_heads, live,
-    head_dim), of which the last n belong to the queries unless the cache is static; segments in order
-    of reading (`extra`'s last); mask None (causal, or a single query) or float32 added to the live
-    logits, (batch, 1, n, live); log_sum_exp (batch, query_heads, n) in nats over everything seen, an
-    attention sink included; index None or (batch, n), the queries' logical sequence index.
+    head_dim), of which the last n belong to the queries unless the cache is static; segments in
+    order of reading (`extra`'s last); mask None (causal, or a single query) or float32 added to
+    the live logits, (batch, 1, n, live); log_sum_exp (batch, query_heads, n) in nats over
+    everything seen, an attention sink included; index None or (batch, n), the queries' logical
+    sequence index.
     """
 
     layer: int
@@ -50,8 +51,8 @@ class AttentionCall:
     def column_sums(self, rows: Tensor) -> Tensor:
         """Return the attention that every token seen receives from some of the call's queries.
 
-        `rows` holds query numbers, 0 … n-1. Returns float32 (batch, kv_heads, tokens): segments first,
-        then live tokens; summed over `rows`, averaged over the query heads of each KV head.
+        `rows` holds query numbers, 0 … n-1. Returns float32 (batch, kv_heads, tokens): segments
+        first, then live tokens; summed over `rows`, averaged over the query heads of a KV head.
         """
         return torch.cat([weights.mean(2).sum(2) for weights in self.weights(rows)], -1)
 
@@ -61,8 +62,10 @@ class AttentionCall:
         Each is float32 (batch, kv_heads, group, rows, tokens of the block); blocks are in order.
         """
         query, log_sum_exp = self.query[:, :, rows], self.log_sum_exp[:, :, rows]
-        total = log_sum_exp.unflatten(1, (self.key.shape[1], -1))[..., None]
-        step = max(1, _BLOCK // max(1, query.shape[0] * query.shape[1] * query.shape[2]))
+        batch, query_heads, count = log_sum_exp.shape
+        kv_heads = self.key.shape[1]
+        total = log_sum_exp.reshape(batch, kv_heads, query_heads // kv_heads, count, 1)
+        step = max(1, _BLOCK // max(1, log_sum_exp.numel()))
         for key, bias in self._runs(rows):
             for first in range(0, key.shape[2], step):
                 block = None if bias is None else bias[..., first : first + step]
@@ -88,7 +91,7 @@ class AttentionCall:
 def segment_bias(
     segment: Segment, index: Tensor | None, sliding_window: int | None
 ) -> Tensor | None:
-    """Return what is added to a segment's logits: its own bias and, in a sliding layer, the window's.
+    """Return what is added to a segment's logits: its bias and, in a sliding layer, the window's.
 
     `index` is (batch, n), the queries' logical index. Returns None or float32 (1 or batch, 1 or
     kv_heads, 1 or n, tokens). A token is seen when query index - its index < window.

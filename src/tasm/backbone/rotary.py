@@ -22,7 +22,7 @@ class Rotary:
 
     ```python
     rotary = Rotary(model)
-    plain = rotary.unrotate(layer, keys, positions)         # float32 keys as k_proj (and a key norm) gave them
+    plain = rotary.unrotate(layer, keys, positions)    # as k_proj (and a key norm) gave them
     again = rotary.rotate(layer, plain, positions)
     ```
 
@@ -48,14 +48,14 @@ class Rotary:
     def rotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
         """Rotate plain keys to positions.
 
-        Shapes: keys (kv_heads, tokens, head_dim); positions (rows, tokens), or (rows, kv_heads, tokens)
-        where heads keep different tokens; rows is 3 for multi-dimensional positions, else 1. Computed in
-        float32, returned in the keys' dtype.
+        Shapes: keys (kv_heads, tokens, head_dim); positions (rows, tokens), or (rows, kv_heads,
+        tokens) where heads keep different tokens; rows is 3 for multi-dimensional positions, else
+        1. Computed in float32, returned in the keys' dtype.
         """
         return self._apply(layer, keys, positions, False).to(keys.dtype)
 
     def unrotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
-        """Return the plain float32 keys of rotated ones: the exact inverse of `rotate`, shapes as there."""
+        """Return the plain float32 keys of rotated ones: the exact inverse of `rotate`."""
         return self._apply(layer, keys, positions, True)
 
     def _apply(self, layer: int, keys: Tensor, positions: Tensor, inverse: bool) -> Tensor:
@@ -65,7 +65,7 @@ class Rotary:
         if inverse:
             square = cos.square() + sin.square()
             turned = _turn(module, heads, cos, -sin, self._sections())
-            # Scaled rotations (yarn) have cos² + sin² = attention_scaling²; dimensions that pass through, 1.
+            # cos² + sin² = attention_scaling² in scaled rotations (yarn); elsewhere 1.
             if not torch.allclose(square, torch.ones_like(square), atol=1e-4):
                 turned = turned / _turn(
                     module, torch.ones_like(heads), square, torch.zeros_like(sin), self._sections()
@@ -78,7 +78,7 @@ class Rotary:
         return rope_parameters(self._config).get("mrope_section")
 
     def _angles(self, layer: int, positions: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin as the attention module would get them, float32, heads in the batch's place."""
+        """cos and sin as the attention module gets them, float32, heads in the batch's place."""
         places = positions if positions.ndim == 3 else positions[:, None]
         places = places[0] if places.shape[0] == 1 else places
         probe = torch.empty(1, dtype=torch.float32, device=keys.device)
@@ -94,7 +94,7 @@ class Rotary:
 
 
 def _turn(module: nn.Module, keys: Tensor, cos: Tensor, sin: Tensor, sections: Any) -> Tensor:
-    """Call the family's own function; keys (batch, heads, tokens, head_dim), cos and sin (…, batch, tokens, dim)."""
+    """Call the family's own function on keys (batch, heads, tokens, head_dim)."""
     family: Any = sys.modules[type(module).__module__]
     if cos.ndim == 4:  # transformers before 5: three rows of angles, mixed by the apply function
         return family.apply_multimodal_rotary_pos_emb(keys, keys, cos, sin, sections)[1]

@@ -19,8 +19,8 @@ class Segment:
     """An immutable run of keys and values of one layer, already rotated at their positions.
 
     ```python
-    segment = Segment(keys, values)                          # (1, kv_heads, tokens, head_dim) each
-    counted = Segment(keys, values, bias=counts.log())       # a merged token weighs as many as it holds
+    segment = Segment(keys, values)                       # (1, kv_heads, tokens, head_dim) each
+    counted = Segment(keys, values, bias=counts.log())    # a merged token weighs as many
     ```
 
     Shapes: `keys`, `values` are (1 or batch, kv_heads, tokens, head_dim); batch 1 is shared by all
@@ -46,7 +46,7 @@ class Segment:
         return self.keys.shape[0] == 1
 
     def map_rows(self, change: Callable[[Tensor], Tensor]) -> "Segment":
-        """Return the segment with `change` applied to what it holds per row; a shared one as it is."""
+        """Return the segment with `change` applied to what it holds a row; a shared one as is."""
 
         def apply(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor if tensor.shape[0] == 1 else change(tensor)
@@ -73,7 +73,7 @@ class Segment:
 
 
 def join(segments: Sequence[Segment]) -> Segment:
-    """Return one segment that holds the tokens of several in order; biases and indices must agree in shape.
+    """Return one segment with the tokens of several in order; see `can_join`.
 
     ```python
     whole = join([first, second])
@@ -122,7 +122,8 @@ class Extra(Protocol):
     def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
         """Return what this layer's live tokens attend to in this call, or None.
 
-        `query` is (batch, kv_heads, group, head_dim): the rotated query of each row's last live token.
+        `query` is (batch, kv_heads, group, head_dim): the rotated query of each row's last live
+        token that is no padding.
         """
         ...
 
@@ -143,5 +144,5 @@ class Extra(Protocol):
         ...
 
     def fork(self) -> "Extra":
-        """Return a fresh one over the same bank, without this one's state."""
+        """Return another over the same bank; the cache resets it before use."""
         ...

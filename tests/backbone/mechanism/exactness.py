@@ -40,7 +40,9 @@ def encode(tiny: Tiny, groups: Sequence[Sequence[Turn]]) -> MemoryCache:
     return cache
 
 
-def generate(tiny: Tiny, cache: Any, inputs: dict[str, Tensor], **options: Any) -> tuple[Tensor, Tensor]:
+def generate(
+    tiny: Tiny, cache: Any, inputs: dict[str, Tensor], **options: Any
+) -> tuple[Tensor, Tensor]:
     """Greedy tokens (batch, steps) and logits (batch, steps, vocabulary) of `generate`."""
     output = tiny.model.generate(
         **inputs,

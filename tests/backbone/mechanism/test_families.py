@@ -8,6 +8,9 @@ from tests.tiny_models import FAMILIES
 
 pytestmark = pytest.mark.matrix
 
+TOLERANCE = {"qwen3_5": 5e-5}
+"""Recurrent layers round otherwise step by step than over a whole prompt, stock caches too."""
+
 
 @pytest.mark.parametrize("chunks", ["joint", "chunked"])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -26,12 +29,13 @@ def test_full_memory_equals_stock(family: str, chunks: str) -> None:
     if family != "qwen3_5":
         padded = generate(tiny, memory.fork(), tiny.batch(queries))
 
+    tolerance = TOLERANCE.get(family, 1e-5)
     for row, query in enumerate(queries):
         tokens, logits = singles[row]
         expected = stock(tiny, [*demonstrations, query], tokens[:-1].tolist())
-        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits, expected, atol=tolerance, rtol=0)
         if padded is not None:
             assert padded[0][row].tolist() == tokens.tolist()
-            torch.testing.assert_close(padded[1][row], expected, atol=1e-5, rtol=0)
+            torch.testing.assert_close(padded[1][row], expected, atol=tolerance, rtol=0)
         alone = stock(tiny, [query])[0]
         assert (alone - expected[0]).abs().max() > 0.05, "the memory must matter for the comparison"
