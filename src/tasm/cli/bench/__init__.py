@@ -3,6 +3,7 @@
 import typer
 
 from tasm.cli.bench.accuracy import accuracy
+from tasm.cli.bench.paper import paper
 from tasm.cli.bench.speed import speed
 
 bench = typer.Typer(
@@ -11,7 +12,7 @@ bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for _function in (accuracy, speed):
+for _function in (accuracy, speed, paper):
     bench.command()(_function)
 
 __all__ = ["bench"]

@@ -74,8 +74,8 @@ def accuracy(
 
     \b
     Example:
-      tasm bench accuracy --model reference --suites bind,needle --recipes full,zero-shot,tasm,snapkv
-        --core 20%,5% --out out/bench
+      tasm bench accuracy --model reference --suites bind,needle
+        --recipes full,zero-shot,tasm,random --core 20%,5% --out out/bench
       tasm bench accuracy --model MODEL --demonstrations train.jsonl --queries test.jsonl
         --recipes tasm --out out/mine
     """

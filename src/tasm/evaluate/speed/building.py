@@ -17,7 +17,7 @@ ROUNDS = 3
 
 
 def build_over_prefill(bench: Bench) -> float:
-    """Return the time of a whole build, pictures processed included on both sides, over prefill's."""
+    """Return the time of a whole build over prefill's, pictures processed on both sides."""
 
     def prefill() -> None:
         stock_prefill(bench.stock, bench.backbone.transcript(bench.demonstrations))
@@ -31,7 +31,7 @@ def build_peak_over_prefill(bench: Bench) -> float:
 
 
 def streaming_peak_growth(bench: Bench) -> float:
-    """Return the peak memory of a streaming build of ten times the demonstrations over one time's."""
+    """Return a streaming build's peak memory, ten times the demonstrations over one time's."""
     return _peak(bench, "grown") / _peak(bench, "small")
 
 

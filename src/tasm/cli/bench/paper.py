@@ -1,0 +1,69 @@
+"""`tasm bench paper`: a published table measured again beside its printed figures."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasm.cli.frame import Result, command
+from tasm.cli.options import Device, Dtype, Json, ModelName
+from tasm.cli.progress import Progress
+
+
+@command
+def paper(
+    model: ModelName,
+    table: Annotated[int, typer.Option("--table", help="1, 2, 3 or 5 of TASM's paper.")] = 1,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="DIR/BENCHMARK/ with the dataset's files. Default: the hub.",
+        ),
+    ] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option("--benchmarks", help="Only these, separated by commas.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Ask only so many items a benchmark.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the table is written.")
+    ] = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> Result:
+    """Measure a published table: the papers' protocol, printed beside the printed figures.
+
+    \b
+    Benchmarks: imagenet-100, screenspot, mme-realworld-lite, illusionvqa, ok-vqa, refcocog, v-niah.
+
+    \b
+    Example:
+      tasm bench paper --table 1 --model Qwen/Qwen2-VL-7B-Instruct --out out/table-1
+    """
+    from tasm.backbone.loading import load_backbone
+    from tasm.evaluate.paper.tables import reprint, write_reprint
+
+    chosen = None if benchmarks is None else [name.strip() for name in benchmarks.split(",")]
+    with Progress() as progress:
+        backbone = load_backbone(model, dtype=dtype, device=device)
+        found = reprint(
+            table,
+            backbone,
+            data=data,
+            benchmarks=chosen,
+            limit=limit,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    if out is not None:
+        write_reprint(found, out)
+    return Result(found.to_json(), lambda: _table(found))
+
+
+def _table(found: Any) -> str:
+    return str(found.to_markdown())

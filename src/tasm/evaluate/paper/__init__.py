@@ -1,0 +1,1 @@
+"""The papers' own benchmarks and tables: rows of data, run by one protocol."""
