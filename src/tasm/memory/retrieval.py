@@ -83,8 +83,9 @@ class Retrieval:
 
     def _is_gated(self, layer: int) -> bool:
         chosen = self.settings.layers
-        has_bank = layer < len(self.bank.layers) and self.bank.layers[layer] is not None
-        return has_bank and self.top_k > 0 and (chosen is None or layer in chosen)
+        banked = self.bank.layers[layer]
+        has_tokens = banked is not None and max(banked.counts, default=0) > 0
+        return has_tokens and self.top_k > 0 and (chosen is None or layer in chosen)
 
     def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
         """What this layer's live tokens attend to besides the core.

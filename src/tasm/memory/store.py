@@ -66,6 +66,7 @@ def _create(folder: Path, fill: Fill) -> int:
     sibling.mkdir()
     try:
         _commit(sibling, fill(sibling))
+        _sync(sibling)
         os.rename(sibling, folder)
     except BaseException:
         shutil.rmtree(sibling, ignore_errors=True)
@@ -83,8 +84,10 @@ def _change(folder: Path, fill: Fill) -> int:
         for name in _names(folder) - before:
             (folder / name).unlink(missing_ok=True)
         raise
+    _sync(folder)  # outside: once the manifest is replaced, the new files are the memory
     for name in _names(folder) - _named(manifest):
-        (folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a reader on Windows; the next writer deletes it
+            (folder / name).unlink()
     return folder_bytes(folder)
 
 
@@ -96,7 +99,6 @@ def _commit(folder: Path, manifest: Manifest) -> None:
         _sync(folder / PICTURES)
     _sync(folder)
     os.replace(partial, folder / MANIFEST)
-    _sync(folder)
 
 
 def _names(folder: Path) -> set[str]:
