@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (chat templates are kept as their families publish them)
 """Tiny random checkpoints of every family, saved as the family itself saves them.
 
 Each folder holds config.json, model.safetensors, a tokenizer, an image processor's configuration and the
@@ -219,14 +220,13 @@ def metaspace_tokenizer(special: list[str], *, bos: str | None, prefix: bool) ->
     steps = [normalizers.Prepend("▁")] if prefix else []
     tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
     pieces = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    tokenizer.decoder = decoders.Sequence(
-        pieces + ([decoders.Strip(" ", 1, 0)] if prefix else [])
-    )
+    tokenizer.decoder = decoders.Sequence(pieces + ([decoders.Strip(" ", 1, 0)] if prefix else []))
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(
         vocab_size=620, special_tokens=special + byte_tokens, show_progress=False
     )
-    words = [word.replace(" ", "▁") for text in CORPUS for word in (text, *text.split(" "))]
+    # Word by word, as SentencePiece does: no token reaches over a space.
+    words = ["▁" + word for text in CORPUS for word in text.split(" ")]
     tokenizer.train_from_iterator(words, trainer)
     if bos is not None:
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -241,7 +241,9 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2), encoding="utf-8")
 
 
-def _save_tokenizer(folder: Path, tokenizer: Any, special: list[str], **settings: Any) -> dict[str, int]:
+def _save_tokenizer(
+    folder: Path, tokenizer: Any, special: list[str], **settings: Any
+) -> dict[str, int]:
     """Write tokenizer.json and tokenizer_config.json as a hub folder has them."""
     folder.mkdir(parents=True, exist_ok=True)
     model = json.loads(tokenizer.to_str())
@@ -329,7 +331,9 @@ def _qwen(folder: Path, family: str, seed: int) -> None:
         "merge_size": 2,
         "patch_size": patch,
         "temporal_patch_size": 2,
-        "processor_class": ("Qwen2VLProcessor" if family == "qwen2_vl" else class_name + "Processor"),
+        "processor_class": (
+            "Qwen2VLProcessor" if family == "qwen2_vl" else class_name + "Processor"
+        ),
         "size": {"shortest_edge": (2 * patch) ** 2, "longest_edge": (8 * patch) ** 2},
     }
     _write(folder / "preprocessor_config.json", preprocessor)
@@ -409,7 +413,11 @@ def _llava(folder: Path, family: str, seed: int) -> None:
         add_eos_token=False,
         legacy=False,
     )
-    class_name = {"llava": "Llava", "llava_next": "LlavaNext", "llava_next_video": "LlavaNextVideo"}[family]
+    class_name = {
+        "llava": "Llava",
+        "llava_next": "LlavaNext",
+        "llava_next_video": "LlavaNextVideo",
+    }[family]
     template = LLAVA_NEXT_MISTRAL_TEMPLATE if family == "llava_next" else LLAVA_TEMPLATE
     _write(folder / "chat_template.json", {"chat_template": template})
     preprocessor: dict[str, Any] = {

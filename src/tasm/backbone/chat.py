@@ -1,8 +1,9 @@
-"""Renders a conversation with the family's own chat template, and knows where everything stands in it.
+"""Renders a conversation with the family's own chat template, and knows where everything stands.
 
-The template runs twice over the whole conversation: once with a mark in place of every text, which shows
-where the texts stand and what the template writes around them, and once with the texts themselves, from
-which every place is then read. Works on text; tokens are made in `tokens.py`.
+The template runs twice over the whole conversation: once with a mark in place of every text,
+which shows where the texts stand and what the template writes around them, and once with the
+texts themselves, from which every place is then read. Works on text; tokens are made in
+`tokens.py`.
 """
 
 import re
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasm.backbone.roles import Role
-from tasm.errors import ModelError
+from tasm.errors import DemonstrationError, ModelError
 
 _MARK = re.compile(r"zqtasm(\d{7})qz")
 
@@ -57,10 +58,12 @@ class ChatTemplate:
 
     ```python
     template = ChatTemplate(tokenizer, tokenizer.chat_template, ("<|image_pad|>",))
-    rendering = template.render([Turn("user", (None, "Which bird?"))], system=None, answer_next=True)
+    turns = [Turn("user", (None, "Which bird?"))]
+    rendering = template.render(turns, system=None, answer_next=True)
     ```
 
-    Raises `ModelError` where the template drops, repeats or rewrites what it is given.
+    Raises `ModelError` where the template drops, repeats or rewrites what it is given, and
+    `DemonstrationError` where a text contains an image token.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class ChatTemplate:
     ) -> None:
         self.tokenizer = tokenizer
         self.source = template["default"] if isinstance(template, dict) else template
+        self._image_tokens = tuple(candidates)
         self._flat = not candidates
         self.placeholder = self._settle(tuple(candidates))
         self._ends: dict[str | None, str] = {}
@@ -144,7 +148,8 @@ class ChatTemplate:
             seen.append(f"it writes {text!r}")
         raise ModelError(
             f"The chat template cannot be taken apart: expected every text once"
-            f"{f' and one of {list(candidates)} for an image' if candidates else ''}; {'; '.join(seen)}."
+            f"{f' and one of {list(candidates)} for an image' if candidates else ''}; "
+            f"{'; '.join(seen)}."
         )
 
     def _apply(self, messages: list[dict[str, Any]], answer_next: bool) -> str:
@@ -162,7 +167,7 @@ class ChatTemplate:
     def _read(
         self, text: str, skeleton: str, texts: Sequence[tuple[Role, int, str | None]]
     ) -> list[Place]:
-        """Find every text by walking along the skeleton; templates may strip what they are given."""
+        """Find every text by walking along the skeleton; templates may strip what they get."""
         pieces = _MARK.split(skeleton)
         literals, marks = pieces[::2], [int(number) for number in pieces[1::2]]
         if sorted(marks) != list(range(len(texts))):
@@ -171,7 +176,7 @@ class ChatTemplate:
                 f"The chat template does not write every text once: {_shown(texts[lost[0]][2])} is "
                 f"written {marks.count(lost[0])} times."
             )
-        places = []
+        places: list[Place] = []
         position = 0
         for literal, following, number in zip(literals, literals[1:], marks, strict=False):
             position = self._literal(text, literal, position, places)
@@ -179,8 +184,8 @@ class ChatTemplate:
             end = _end_of(text, position, content or "", following)
             if end is None:
                 raise ModelError(
-                    f"The chat template rewrites the text {_shown(content)}: it does not stand in the "
-                    f"conversation as it was given, nor stripped of white space."
+                    f"The chat template rewrites the text {_shown(content)}: it does not stand "
+                    f"in the conversation as it was given, nor stripped of white space."
                 )
             places.append(Place(position, end, role, turn))
             position = end
@@ -191,7 +196,8 @@ class ChatTemplate:
         end = position + len(literal)
         if text[position:end] != literal:
             raise ModelError(
-                f"The chat template writes other text around {_shown(text[position : position + 40])} "
+                f"The chat template writes other text around "
+                f"{_shown(text[position : position + 40])} "
                 f"than around other contents: expected {_shown(literal)}."
             )
         if self.placeholder:
@@ -221,10 +227,11 @@ class ChatTemplate:
 
     def _refuse_image_tokens(self, texts: Sequence[tuple[Role, int, str | None]]) -> None:
         for _, _, content in texts:
-            if self.placeholder and content and self.placeholder in content:
-                raise ModelError(
-                    f"The text {_shown(content)} contains {self.placeholder!r}, which stands for an "
-                    f"image in this model. Rephrase it, or write <image> where an image belongs."
+            found = next((token for token in self._image_tokens if token in (content or "")), None)
+            if found is not None:
+                raise DemonstrationError(
+                    f"The text {_shown(content)} contains {found!r}, which stands for an image in "
+                    f"this model. Rephrase it, or write <image> where an image belongs."
                 )
 
 

@@ -1,7 +1,8 @@
-"""Demonstrations and queries as tokens: the family's template over the whole conversation, split by spans.
+"""Demonstrations and queries as tokens: the family's template over the whole conversation, split
+by spans.
 
-This is the one place that turns conversations into tokens. It knows a tokenizer, a chat template and an
-image layout; it runs no model.
+This is the one place that turns conversations into tokens. It knows a tokenizer, a chat template
+and an image layout; it runs no model.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,9 @@ from tasm.backbone.transcript import Layout, Role, Transcript, empty_places
 from tasm.demonstrations import Conversation, Demonstration, Picture, Query
 from tasm.errors import DemonstrationError, ModelError
 
-# What a query follows where the demonstrations themselves are not at hand, and the query that follows
-# demonstrations where there is none yet: templates write a turn otherwise when it is the last one.
+# What a query follows where the demonstrations themselves are not at hand, and the query that
+# follows demonstrations where there is none yet: templates write a turn otherwise when it is the
+# last one.
 _STAND_IN_TURNS = (Turn("user", ("Hello.",)), Turn("assistant", ("Hello!",)))
 _STAND_IN_QUERY = (Turn("user", ("Hello.",)),)
 
@@ -37,8 +39,8 @@ class Prompt:
 class Conversations:
     """Lays conversations out for one model.
 
-    `images` is None where the model takes none; `special_tokens` is whether the tokenizer adds its own
-    tokens to a rendered conversation that does not begin with them.
+    `images` is None where the model takes none; `special_tokens` is whether the tokenizer adds
+    its own tokens to a rendered conversation that does not begin with them.
     """
 
     def __init__(
@@ -153,8 +155,8 @@ class Conversations:
         found = torch.bincount(tokens.image[tokens.image >= 0], minlength=len(expected))
         if found.tolist() != expected:
             raise ModelError(
-                f"The tokenizer does not keep the image tokens apart: expected {expected} tokens for "
-                f"the images, found {found.tolist()}."
+                f"The tokenizer does not keep the image tokens apart: expected {expected} tokens "
+                f"for the images, found {found.tolist()}."
             )
         return rendering, tokens
 
@@ -206,5 +208,6 @@ def _check_system(query: Query, layout: Layout) -> None:
     if query.system is not None and query.system != layout.system:
         raise DemonstrationError(
             f"Query {query.id} has the system message {query.system!r}, but the conversation it "
-            f"continues has {layout.system!r}. Leave it out, or give the demonstrations the same one."
+            f"continues has {layout.system!r}. Leave it out, or give the demonstrations the same "
+            f"one."
         )

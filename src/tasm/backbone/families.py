@@ -1,7 +1,7 @@
 """The model families that are known, as facts. Imports neither torch nor transformers.
 
-A family that is not listed works where its processor names an image token and its chat template can be
-taken apart; what is missing is then said in a `ModelError`.
+A family that is not listed works where its processor names an image token and its chat template
+can be taken apart; what is missing is then said in a `ModelError`.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,13 @@ class Family:
     |---|---|
     | `grid` | a (t, h, w) grid that the processor reports, merged |
     | `square` | one square (or several, one after another: crops) |
-    | `anyres` | a square of the whole image, then a finer grid with a newline token after each row |
+    | `anyres` | a square of the whole image, then a finer grid, each row with a newline token |
     | `tiles` | squares with a tag before each: row by row, then one of the whole image |
     | `rows` | rows with a break token after each |
     | `text` | there are no images |
 
-    `lone_image_differs`: a lone image is laid out otherwise than the images of a conversation of several.
+    `lone_image_differs`: a lone image is laid out otherwise than the images of a conversation of
+    several.
     """
 
     name: str

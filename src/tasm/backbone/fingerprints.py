@@ -1,7 +1,7 @@
 """SHA-256 of large files, remembered between runs by path, size and modification time.
 
-What is remembered lies in the user's cache folder and is only a convenience: where it cannot be read or
-written, files are hashed again.
+What is remembered lies in the user's cache folder and is only a convenience: where it cannot be
+read or written, files are hashed again.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ _BLOCK = 1 << 22
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits; read as a stream, remembered while it is unchanged."""
+    """Return the SHA-256 of a file, 64 hex digits; read as a stream, remembered while it is
+    unchanged."""
     status = path.stat()
     key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
     remembered = _remembered()

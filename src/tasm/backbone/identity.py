@@ -1,8 +1,9 @@
 """What a model is, as hashes: a memory never runs on another model in silence.
 
-A checkpoint is hashed as its files lie: weights, configuration, processor, tokenizer and chat template,
-each by itself, so that a difference can be named. Fields that only say which version of a library wrote
-a file do not count. Hashes of files are remembered by path, size and modification time.
+A checkpoint is hashed as its files lie: weights, configuration, processor, tokenizer and chat
+template, each by itself, so that a difference can be named. Fields that only say which version of
+a library wrote a file do not count. Hashes of files are remembered by path, size and modification
+time.
 """
 
 import hashlib
@@ -32,7 +33,8 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Identity:
-    """The parts of a model, each with the SHA-256 of what it is (64 hex digits, or "" where it has none).
+    """The parts of a model, each with the SHA-256 of what it is (64 hex digits, or "" where it
+    has none).
 
     ```python
     memory_identity.differences(backbone.identity)      # [] or ['weights', 'chat template']
@@ -62,7 +64,8 @@ class Identity:
             isinstance(name, str) and isinstance(value, str) for name, value in document.items()
         ):
             raise FormatError(
-                f"The model identity is {type(document).__name__} {str(document)[:80]!r}; expected an "
+                f"The model identity is {type(document).__name__} {str(document)[:80]!r}; "
+                f"expected an "
                 f"object of strings with the parts {', '.join(PARTS)}."
             )
         return cls(dict(document))

@@ -1,7 +1,8 @@
 """Turns pictures into the processor's tensors and into the text that stands for each in the prompt.
 
-One call of the family's own processor serves many pictures: its text is nothing but image tokens with
-separators between them, and what the processor hands to the tokenizer shows how each was expanded.
+One call of the family's own processor serves many pictures: its text is nothing but image tokens
+with separators between them, and what the processor hands to the tokenizer shows how each was
+expanded.
 """
 
 import copy
@@ -31,7 +32,8 @@ _FOR_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids
 
 @dataclass(frozen=True)
 class LaidOutImages:
-    """Pictures as the model takes them: the text and the (tokens, 3) places of each, and all tensors."""
+    """Pictures as the model takes them: the text and the (tokens, 3) places of each, and all
+    tensors."""
 
     expansions: tuple[str, ...]
     places: tuple[Tensor, ...]
@@ -41,8 +43,8 @@ class LaidOutImages:
 class ImageLayout:
     """The image side of a processor.
 
-    `image_token` is the token that stands for one vector of the vision tower, `placeholder` what the
-    chat template writes for a picture, `arguments` the names of the model's arguments.
+    `image_token` is the token that stands for one vector of the vision tower, `placeholder` what
+    the chat template writes for a picture, `arguments` the names of the model's arguments.
 
     ```python
     laid_out = layout(pictures, max_pixels=None, multi_image=True)
@@ -70,7 +72,8 @@ class ImageLayout:
     def __call__(
         self, pictures: Sequence[Picture], *, max_pixels: int | None, multi_image: bool
     ) -> LaidOutImages:
-        """Lay pictures out; `multi_image` as images of one conversation, else each as a lone image."""
+        """Lay pictures out; `multi_image` as images of one conversation, else each as a lone
+        image."""
         if not pictures:
             return LaidOutImages((), (), NO_IMAGES)
         alone = self.family.lone_image_differs and not multi_image
@@ -221,7 +224,7 @@ def _shares(name: str, total: int, counts: Sequence[int]) -> tuple[int, ...]:
     shares = [total * count // tokens for count in counts]
     if sum(shares) != total or any(total * c % tokens for c in counts):
         raise ModelError(
-            f"Which part of {name!r} belongs to which image cannot be told: {total} entries for images "
-            f"of {list(counts)} tokens."
+            f"Which part of {name!r} belongs to which image cannot be told: {total} entries for "
+            f"images of {list(counts)} tokens."
         )
     return tuple(shares)

@@ -1,7 +1,8 @@
 """The image tensors of a processor, sliceable image by image.
 
-Every family packs images in its own way: rows of patches, one entry an image, tiles of all images in one
-row. This module knows the packing (which dimension, how many entries an image) and nothing of models.
+Every family packs images in its own way: rows of patches, one entry an image, tiles of all images
+in one row. This module knows the packing (which dimension, how many entries an image) and nothing
+of models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """One tensor of a processor: image `i` owns `entries[i]` entries of dimension `dimension`, in order."""
+    """One tensor of a processor: image `i` owns `entries[i]` entries of dimension `dimension`, in
+    order."""
 
     values: Tensor
     dimension: int
@@ -61,7 +63,8 @@ NO_IMAGES = ImageInputs(0, {})
 
 
 def concatenate(parts: Sequence[ImageInputs]) -> ImageInputs:
-    """Join images in order; other dimensions are padded with zeros to the largest, as processors do."""
+    """Join images in order; other dimensions are padded with zeros to the largest, as processors
+    do."""
     parts = [part for part in parts if part.count]
     if not parts:
         return NO_IMAGES
@@ -94,8 +97,8 @@ def _pad_and_join(tensors: Sequence[Tensor], dimension: int) -> Tensor:
 def batched(rows: Sequence[ImageInputs]) -> dict[str, Tensor]:
     """Join the images of several rows as arguments of the model.
 
-    Tensors with one entry an image (or patch) are concatenated; those that hold all images of a row in
-    their second dimension become one row each, padded with zeros to the largest number.
+    Tensors with one entry an image (or patch) are concatenated; those that hold all images of a
+    row in their second dimension become one row each, padded with zeros to the largest number.
     """
     names = next((list(row.tensors) for row in rows if row.count), [])
     joined = concatenate(rows)
@@ -106,7 +109,7 @@ def batched(rows: Sequence[ImageInputs]) -> dict[str, Tensor]:
             arguments[name] = packed.values
             continue
         entries = [sum(row.tensors[name].entries) if row.count else 0 for row in rows]
-        pieces = packed.values[0].split(entries)
+        pieces = torch.split(packed.values[0], entries)
         values = packed.values.new_zeros(len(rows), max(entries), *packed.values.shape[2:])
         for number, piece in enumerate(pieces):
             values[number, : piece.shape[0]] = piece

@@ -24,6 +24,7 @@ def check_positions(
     raise InputError(
         f"The model was trained for {max_positions:,} positions, and this needs {needed:,}: "
         f"{next_position:,} for the demonstrations, {query_positions:,} for the question and "
-        f"{new_tokens:,} for the answer. Use fewer demonstrations, smaller images (--max-pixels), or "
+        f"{new_tokens:,} for the answer. Use fewer demonstrations, smaller images "
+        f"(--max-pixels), or "
         f"--mode streaming."
     )

@@ -1,7 +1,7 @@
 """Opens a model: a folder, a hub name, the bundled model, or a random one made in memory.
 
-Weights come from safetensors files only and code from nowhere but transformers. A folder is never looked
-for on the network; only a name of the form owner/name is.
+Weights come from safetensors files only and code from nowhere but transformers. A folder is never
+looked for on the network; only a name of the form owner/name is.
 """
 
 import json
@@ -148,7 +148,8 @@ def _takes_images(config: Any, folder: Path) -> bool:
     if kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return False
     raise ModelError(
-        f"{folder} holds a {kind!r} model, which is neither an image-text model nor a text decoder; "
+        f"{folder} holds a {kind!r} model, which is neither an image-text model nor a text "
+        f"decoder; "
         f"expected one of those. `tasm models` lists the families."
     )
 
@@ -159,7 +160,8 @@ def _check_weights(folder: Path) -> None:
     pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
     if pickled:
         raise ModelError(
-            f"{folder} holds its weights as {pickled[0]}, a format that can run code when opened; tasm "
+            f"{folder} holds its weights as {pickled[0]}, a format that can run code when "
+            f"opened; tasm "
             f"reads safetensors only. Convert it once, where you trust it: "
             f"AutoModelForImageTextToText.from_pretrained(folder).save_pretrained(new_folder)."
         )
@@ -184,8 +186,9 @@ def _weights(folder: Path, has_images: bool, dtype: Any) -> Any:
     if lacking or misfits:
         shown = ", ".join((lacking or misfits)[:3])
         raise ModelError(
-            f"The weights of {folder} do not fit its config.json: {len(lacking)} tensors are missing "
-            f"and {len(misfits)} have another shape (such as {shown}). Copy the checkpoint again."
+            f"The weights of {folder} do not fit its config.json: {len(lacking)} tensors are "
+            f"missing and {len(misfits)} have another shape (such as {shown}). Copy the "
+            f"checkpoint again."
         )
     return hf
 
@@ -207,7 +210,8 @@ def _device(name: str) -> torch.device:
 def _dtype(name: str) -> torch.dtype:
     if name not in _DTYPES:
         raise InputError(
-            f"Unknown dtype {name!r}. Expected auto, {', '.join(_DTYPES)}.{did_you_mean(name, _DTYPES)}"
+            f"Unknown dtype {name!r}. Expected auto, "
+            f"{', '.join(_DTYPES)}.{did_you_mean(name, _DTYPES)}"
         )
     return _DTYPES[name]
 

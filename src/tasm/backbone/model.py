@@ -31,9 +31,9 @@ from tasm.errors import DemonstrationError, ModelError
 class Backbone:
     """A loaded model; made by `load_backbone` and `wrap_backbone`.
 
-    Attributes: `hf` (the transformers model), `processor`, `name`, `family` (a row of `FAMILIES`, or
-    generic facts), `decoder`, `rotary`, `geometry`, `device`, `dtype`, `identity` (computed when first
-    asked for).
+    Attributes: `hf` (the transformers model), `processor`, `name`, `family` (a row of `FAMILIES`,
+    or generic facts), `decoder`, `rotary`, `geometry`, `device`, `dtype`, `identity` (computed
+    when first asked for).
 
     ```python
     backbone = load_backbone("models/qwen2-vl-2b")
@@ -88,8 +88,8 @@ class Backbone:
     ) -> Transcript:
         """Lay demonstrations out in the model's chat template, as one conversation, tokenised once.
 
-        `system` is the system prompt (None: the demonstrations' own, or the template's), `max_pixels`
-        the largest area of an image in pixels (None: the processor's own).
+        `system` is the system prompt (None: the demonstrations' own, or the template's),
+        `max_pixels` the largest area of an image in pixels (None: the processor's own).
 
         Raises `DemonstrationError` for no demonstrations, for images where the model takes none and
         for differing system messages, `ModelError` where the template cannot be taken apart.
@@ -113,9 +113,10 @@ class Backbone:
         """
         is_image = chunk.place[:, 0] >= 0
         inputs = self._batch([Prompt(chunk.input_ids, is_image, chunk.images)], chunk.layout)
+        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
         if "logits_to_keep" in self._arguments:
-            inputs["logits_to_keep"] = 1
-        self.hf(**inputs, past_key_values=cache, use_cache=True)
+            options["logits_to_keep"] = 1
+        self.hf(**inputs, **options)
 
     def query_inputs(self, queries: Sequence[Query], *, layout: Layout) -> dict[str, Tensor]:
         """Return the queries' own tokens, laid out as they would be after the demonstrations.
@@ -170,7 +171,7 @@ class Backbone:
         counts = [len(prompt.images) for prompt in prompts]
         if "batch_num_images" in self._arguments and sum(counts):
             # The model tiles an image that is alone in its row; a larger number tells it not to.
-            several = [max(2, sum(counts))]
+            several = [max(2, int(sum(counts)))]
             rows = several if layout.multi_image else [count for count in counts if count]
             inputs["batch_num_images"] = torch.tensor(rows)
         return {name: self._placed(value) for name, value in inputs.items()}
@@ -226,6 +227,6 @@ def _image_token_id(config: Any, processor: Any) -> int:
             return found
     raise ModelError(
         f"Which token stands for an image cannot be told: looked for image_token_id and "
-        f"image_token_index in the configuration of {config.model_type!r} and for image_token_id in "
-        f"{type(processor).__name__}."
+        f"image_token_index in the configuration of {config.model_type!r} and for image_token_id "
+        f"in {type(processor).__name__}."
     )

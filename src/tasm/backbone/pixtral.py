@@ -1,6 +1,8 @@
-"""Pixtral's image layout, for the versions of transformers whose Pixtral processor needs torchvision.
+"""Pixtral's image layout, for the versions of transformers whose Pixtral processor needs
+torchvision.
 
-Images become rows of image tokens with a break token after each row and an end token after the last.
+Images become rows of image tokens with a break token after each row and an end token after the
+last.
 """
 
 from collections.abc import Sequence
@@ -13,8 +15,9 @@ class PixtralRows:
     Source: transformers, `PixtralProcessor.replace_image_token` (Mistral Small 3.1, Pixtral 12B).
 
     ```python
-    processor = PixtralRows.from_settings(image_processor, tokenizer, {"patch_size": 14, "spatial_merge_size": 2})
-    inputs = processor(images=[[image]], text=["[IMG]What is it?"], return_tensors="pt")
+    processor = PixtralRows.from_settings(image_processor, tokenizer, {"patch_size": 14,
+    "spatial_merge_size": 2}) inputs = processor(images=[[image]], text=["[IMG]What is it?"],
+    return_tensors="pt")
     ```
     """
 

@@ -1,7 +1,7 @@
 """Where each image token lies on its image: (t, h, w) on the merged grid.
 
-Arithmetic on counts and strings; it knows no model. Where an image's tokens do not add up to what the
-family's layout says, they are laid in one row, which keeps them apart and in order.
+Arithmetic on counts and strings; it knows no model. Where an image's tokens do not add up to what
+the family's layout says, they are laid in one row, which keeps them apart and in order.
 """
 
 import math
@@ -30,10 +30,10 @@ def places_of(
 ) -> Tensor:
     """Return the (tokens, 3) int32 places of an image's tokens, in their order.
 
-    `expansion` is the text that stands for the image, `grid` its (t, h, w) in patches before merging,
-    `tiles` how many pictures the vision tower sees, `size` its (height, width) in pixels, `pinpoints`
-    the resolutions of LLaVA-NeXT, `base` the side of its base square in tokens, `largest` how many base
-    squares the finer grid may fill (LLaVA-OneVision).
+    `expansion` is the text that stands for the image, `grid` its (t, h, w) in patches before
+    merging, `tiles` how many pictures the vision tower sees, `size` its (height, width) in
+    pixels, `pinpoints` the resolutions of LLaVA-NeXT, `base` the side of its base square in
+    tokens, `largest` how many base squares the finer grid may fill (LLaVA-OneVision).
 
     ```python
     >>> places_of("square", "<i>" * 4, "<i>").tolist()
@@ -89,7 +89,7 @@ def _squares(count: int, tiles: int) -> Tensor:
 
 def _tiles(expansion: str, image_token: str) -> Tensor | None:
     """Tiles on one fine grid (t = 0), then the whole image (t = 1)."""
-    found = []
+    found: list[Tensor] = []
     for before, length in _runs(expansion, image_token):
         side = math.isqrt(length)
         square = _grid(1, side, side)

@@ -1,8 +1,10 @@
-"""Loads a folder's processor: image processor, tokenizer, chat template, with or without torchvision.
+"""Loads a folder's processor: image processor, tokenizer, chat template, with or without
+torchvision.
 
 transformers builds a family's processor only where all its parts can be built, the video processor
-included, and that one needs torchvision. Without torchvision the family's own class is assembled from the
-other parts by a subclass that asks for no video processor. Nothing of transformers is altered.
+included, and that one needs torchvision. Without torchvision the family's own class is assembled
+from the other parts by a subclass that asks for no video processor. Nothing of transformers is
+altered.
 """
 
 import importlib
@@ -16,8 +18,9 @@ from tasm.errors import ModelError
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
-# Classes that cannot do without the video processor, and the class that lays images out just so: SmolVLM
-# wants the package num2words for its videos, LLaVA-NeXT-Video takes the video processor first.
+# Classes that cannot do without the video processor, and the class that lays images out just so:
+# SmolVLM wants the package num2words for its videos, LLaVA-NeXT-Video takes the video processor
+# first.
 LAID_OUT_LIKE = {
     "SmolVLMProcessor": "Idefics3Processor",
     "LlavaNextVideoProcessor": "LlavaNextProcessor",
@@ -94,7 +97,8 @@ def _assembled(folder: Path, model_type: str, tokenizer: Any) -> Any:
 
 
 def without_video(base: type) -> type:
-    """Return a subclass of a processor class that has an image processor and a tokenizer, nothing else."""
+    """Return a subclass of a processor class that has an image processor and a tokenizer, nothing
+    else."""
     wanted = ["image_processor", "tokenizer"]
     members: dict[str, Any] = {"get_attributes": classmethod(lambda cls: list(wanted))}
     if hasattr(base, "attributes"):
@@ -121,7 +125,8 @@ def _processor_class(name: str) -> type | None:
         if name not in (class_names if isinstance(class_names, tuple) else (class_names,)):
             continue
         try:
-            path = f"transformers.models.{module.replace('-', '_')}.processing_{module.replace('-', '_')}"
+            folder = module.replace("-", "_")
+            path = f"transformers.models.{folder}.processing_{folder}"
             return getattr(importlib.import_module(path), name, None)
         except ImportError:
             continue
@@ -180,7 +185,8 @@ def _tokenizer(folder: Path) -> Any:
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
-            f"The tokenizer of {folder} is a {type(tokenizer).__name__}, which does not tell where its "
+            f"The tokenizer of {folder} is a {type(tokenizer).__name__}, which does not tell "
+            f"where its "
             f"tokens lie in the text; expected one with a tokenizer.json."
         )
     return tokenizer
@@ -191,7 +197,8 @@ def _with_template(processor: Any, folder: Path, tokenizer: Any) -> Any:
         template = _template(folder) or getattr(tokenizer, "chat_template", None)
         if not template:
             raise ModelError(
-                f"{folder} has no chat template: looked for chat_template.jinja, chat_template.json and "
+                f"{folder} has no chat template: looked for chat_template.jinja, "
+                f"chat_template.json and "
                 f"'chat_template' in tokenizer_config.json. A base model without one cannot hold a "
                 f"conversation; use the instruction-tuned model, or add chat_template.jinja."
             )

@@ -1,7 +1,7 @@
 """Random models of a named geometry, made in memory: for measuring speed without a checkpoint.
 
-Their answers are noise. The same name gives the same weights on the same version of torch. Importing this
-module imports neither torch nor transformers.
+Their answers are noise. The same name gives the same weights on the same version of torch.
+Importing this module imports neither torch nor transformers.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ _TEMPLATE = (
 
 @dataclass(frozen=True)
 class RandomModel:
-    """A geometry of the Qwen2-VL kind; an image is resized to about `image_side` × `image_side` pixels."""
+    """A geometry of the Qwen2-VL kind; an image is resized to about `image_side` × `image_side`
+    pixels."""
 
     hidden_size: int
     intermediate_size: int

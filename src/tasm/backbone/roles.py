@@ -6,8 +6,9 @@ from enum import IntEnum
 class Role(IntEnum):
     """What a token of the transcript is.
 
-    `SYSTEM` is the head of the conversation: the beginning-of-sequence token and the system prompt with
-    its template. `TEMPLATE` is every other token that the chat template or the image layout adds.
+    `SYSTEM` is the head of the conversation: the beginning-of-sequence token and the system
+    prompt with its template. `TEMPLATE` is every other token that the chat template or the image
+    layout adds.
     """
 
     SYSTEM = 0

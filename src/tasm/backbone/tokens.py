@@ -18,10 +18,10 @@ from tasm.backbone.roles import Role
 class TokenisedConversation:
     """The tokens of a conversation.
 
-    `input_ids` (tokens,) int64; `roles` (tokens,) uint8, with every token outside texts and images as
-    `TEMPLATE`; `image` (tokens,) int32, the index of the image a token stands for, else -1; `where`
-    (tokens,) int64, the place of a token's last character in the rendered (unexpanded) text, -1 for a
-    token that the tokenizer itself adds at the beginning.
+    `input_ids` (tokens,) int64; `roles` (tokens,) uint8, with every token outside texts and
+    images as `TEMPLATE`; `image` (tokens,) int32, the index of the image a token stands for, else
+    -1; `where` (tokens,) int64, the place of a token's last character in the rendered
+    (unexpanded) text, -1 for a token that the tokenizer itself adds at the beginning.
     """
 
     input_ids: Tensor
@@ -40,8 +40,8 @@ def tokenise(
 ) -> TokenisedConversation:
     """Tokenise a conversation whose images are replaced by `expansions`, in order.
 
-    A token belongs where its last character stands; one that ends in the template but begins in a text
-    belongs to the text.
+    A token belongs where its last character stands; one that ends in the template but begins in a
+    text belongs to the text.
     """
     text, starts, kinds, origins = _expand(rendering, expansions)
     encoded = tokenizer(
@@ -76,7 +76,8 @@ def tokenise(
 
 
 def _expand(rendering: Rendering, expansions: Sequence[str]) -> tuple[str, Tensor, Tensor, Tensor]:
-    """The expanded text, and for every stretch: its start, its role, its origin and image number."""
+    """The expanded text, and for every stretch: its start, its role, its origin and image
+    number."""
     pieces: list[str] = []
     rows: list[tuple[int, int, int, int]] = []
     length = position = image = 0

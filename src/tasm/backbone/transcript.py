@@ -1,7 +1,8 @@
-"""What the demonstrations look like as tokens: ids, roles, places on the images, one span a demonstration.
+"""What the demonstrations look like as tokens: ids, roles, places on the images, one span a
+demonstration.
 
-Plain data. It knows neither a model nor a chat template (those are in `conversation.py`), and it holds
-no positions: the cache's hook records them when the model runs.
+Plain data. It knows neither a model nor a chat template (those are in `conversation.py`), and it
+holds no positions: the cache's hook records them when the model runs.
 """
 
 from dataclasses import asdict, dataclass
@@ -19,11 +20,12 @@ __all__ = ["Layout", "Role", "Transcript", "empty_places"]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a conversation is laid out, so that a query's tokens look as they would after the demonstrations.
+    """How a conversation is laid out, so that a query's tokens look as they would after the
+    demonstrations.
 
     `system` is the system prompt (None: the template's own), `max_pixels` the largest image area in
-    pixels (None: the processor's own), `multi_image` whether images are laid out as in a conversation of
-    several images (LLaVA-OneVision tiles a lone image and no other).
+    pixels (None: the processor's own), `multi_image` whether images are laid out as in a
+    conversation of several images (LLaVA-OneVision tiles a lone image and no other).
 
     ```python
     >>> Layout.from_json(Layout(system="Be brief.").to_json()).system
@@ -46,7 +48,8 @@ class Layout:
             return cls(**document)
         except TypeError as error:
             raise FormatError(
-                f"The layout of a conversation has the fields {sorted(document)}; expected 'system', "
+                f"The layout of a conversation has the fields {sorted(document)}; expected "
+                f"'system', "
                 f"'max_pixels' and 'multi_image'. Was it written by a newer tasm?"
             ) from error
 
@@ -59,10 +62,12 @@ class Transcript:
     |---|---|---|
     | `input_ids` | (tokens,) int64 | token ids, images expanded |
     | `roles` | (tokens,) uint8 | `Role` of every token |
-    | `demonstration` | (tokens,) int32 | index of its demonstration, -1 in the head (system prompt) |
-    | `place` | (tokens, 4) int32 | (image, t, h, w) on the merged grid, -1 where there is none; `image` counts from 0 over the whole transcript |
+    | `demonstration` | (tokens,) int32 | index of its demonstration, -1 in the head |
+    | `place` | (tokens, 4) int32 | (image, t, h, w) on the merged grid, -1 for text |
     | `spans` | | (start, end) of every demonstration; the head lies before the first |
     | `images` | | the processor's image tensors |
+
+    Images count from 0 over the whole transcript.
 
     ```python
     transcript = backbone.transcript(demonstrations)
@@ -87,8 +92,8 @@ class Transcript:
     def chunk(self, first: int, stop: int) -> "Transcript":
         """Return demonstrations `first` to `stop - 1`; the first chunk carries the system tokens.
 
-        Token indices of the chunk count from its own start; `demonstration` and `place` keep the numbers
-        of the whole transcript.
+        Token indices of the chunk count from its own start; `demonstration` and `place` keep the
+        numbers of the whole transcript.
         """
         stop = min(stop, len(self.spans))
         if not 0 <= first < stop:
