@@ -140,6 +140,11 @@ class MemoryCache(Cache):
     def recorder(self, recorder: Callable[[AttentionCall], None] | None) -> None:
         self._rows.recorder = recorder
 
+    @property
+    def live_positions(self) -> Tensor | None:
+        """Positions (position_rows, batch, n) of the first live call's tokens, None before it."""
+        return self._rows.first
+
     def commit(self) -> None:
         """Turn the live tokens into memory: immutable segments, positions recorded.
 

@@ -19,6 +19,7 @@ from tasm.build.evidence import Evidence, Stage
 from tasm.build.parts import Budget, Reducer, Scorer
 from tasm.build.recipe import Recipe
 from tasm.build.recorder import Recorder
+from tasm.build.replay import ReadAgain, Replay
 from tasm.build.select import select
 from tasm.build.working import WorkingLayer, joined
 from tasm.memory.layer import LayerTokens
@@ -82,6 +83,7 @@ class Compressor:
         recorder: Recorder,
         tokens: TokenTable,
         newest: Newest,
+        replay: Replay,
     ) -> None:
         """Compress what is kept so far together with a new chunk, all of it in `segments`.
 
@@ -96,18 +98,13 @@ class Compressor:
                 segments[layer] or (), before, newest.first, newest.stop
             )
             segments[layer] = None
+        reading = self._read_again(whole, replay)
         appends = self.recipe.streaming == "append" and newest.first > 0
         core = self._core_for(newest)
         evidence: list[Evidence | None] = [None] * self.backbone.geometry.layers
         for layer, held in whole.items():
             evidence[layer] = self._evidence(
-                layer,
-                held,
-                recorder.layer(layer),
-                tokens,
-                newest,
-                appends,
-                recorder.scalings.get(layer),
+                layer, held, recorder, reading, tokens, newest, appends
             )
         scores: list[Tensor | None] = [
             None if one is None else self.parts.scorer.score(one).float() for one in evidence
@@ -117,6 +114,8 @@ class Compressor:
             scores=tuple(scores),
             tokens=core,
             reduce=lambda layer, counts: self._candidate(evidence, scores, layer, counts),
+            replay=replay,
+            read=reading,
             notes=self.notes,
         )
         counts = self.parts.budget.allocate(stage)
@@ -134,6 +133,15 @@ class Compressor:
         self.seconds["score"] += scored - started
         self.seconds["reduce"] += time.perf_counter() - scored
 
+    def _read_again(self, whole: Mapping[int, WorkingLayer], replay: Replay) -> ReadAgain | None:
+        """Read the new demonstrations again over everything, if a part asks for it."""
+        records = getattr(self.parts.scorer, "replayed", ())
+        resumes = getattr(self.parts.budget, "resumes", False)
+        if not records and not resumes:
+            return None
+        layers = {layer: held.layer_tokens() for layer, held in whole.items()}
+        return replay.read(layers, tuple(records), keep_inputs=resumes)
+
     def _core_for(self, newest: Newest) -> int:
         if self.recipe.streaming != "append" or newest.stop - newest.first == self.total:
             return self.core
@@ -144,19 +152,21 @@ class Compressor:
         self,
         layer: int,
         held: WorkingLayer,
-        records: Mapping[Any, Any],
+        recorder: Recorder,
+        reading: ReadAgain | None,
         tokens: TokenTable,
         newest: Newest,
         appends: bool,
-        scaling: float | None,
     ) -> Evidence:
+        records = recorder.layer(layer)
+        replayed = {} if reading is None else reading.held.get(layer, {})
         if appends:
-            entries = held.keys.shape[1]
-            new = newest.stop - newest.first
+            entries, new = held.keys.shape[1], newest.stop - newest.first
             held = held.tail(new)
             last = torch.arange(entries - new, entries, device=held.keys.device)
             order = last.expand(held.keys.shape[0], -1)
             records = {record: record.keep(state, order) for record, state in records.items()}
+            replayed = {record: record.keep(state, order) for record, state in replayed.items()}
         return Evidence(
             layer=layer,
             layers=self.backbone.geometry.layers,
@@ -167,11 +177,12 @@ class Compressor:
             valid=held.valid,
             tokens=tokens,
             records=records,
+            replayed=replayed,
             rotary=self.backbone.rotary,
             module=self.backbone.decoder.layers[layer],
             first_new=newest.first,
             total=self.total,
-            scaling=held.keys.shape[-1] ** -0.5 if scaling is None else scaling,
+            scaling=recorder.scalings.get(layer, held.keys.shape[-1] ** -0.5),
             seed=self.seed,
         )
 

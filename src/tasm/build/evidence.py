@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tasm.backbone.rotary import Rotary
     from tasm.build.records import Record
+    from tasm.build.replay import ReadAgain, Replay
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class Evidence:
     | `valid` | (kv_heads, entries) bool | false where a ragged head has only padding |
     | `tokens` | | table of the transcript read so far, on the keys' device |
     | `records` | | what the recorder gathered, by record |
+    | `replayed` | | what a replay gathered, by record, for scorers that ask for it |
     | `rotary` | | rotates keys as the model does |
     | `module` | | the model's decoder layer |
     | `scaling` | | factor of the attention logits |
@@ -55,6 +57,7 @@ class Evidence:
     valid: Tensor
     tokens: TokenTable
     records: Mapping["Record", Any]
+    replayed: Mapping["Record", Any]
     rotary: "Rotary"
     module: "nn.Module | None" = None
     first_new: int = 0
@@ -174,14 +177,17 @@ class Stage:
 
     `evidence` and `scores` are by model layer, None where the layer does not compete (sliding
     windows, linear attention). `tokens` is the mean number of entries a layer and head may keep;
-    `reduce` makes a layer's kept tokens from given counts, for budgets that try several; what they
-    found goes into `notes`, by name.
+    `reduce` makes a layer's kept tokens from given counts, for budgets that try several, and
+    `replay` reads the stage's demonstrations again over them. `read` is such a reading over all
+    entries, made before scoring where a part asks for it. What was found goes into `notes`.
     """
 
     evidence: tuple[Evidence | None, ...]
     scores: tuple[Tensor | None, ...]
     tokens: int
     reduce: Callable[[int, Tensor], LayerTokens]
+    replay: "Replay"
+    read: "ReadAgain | None" = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

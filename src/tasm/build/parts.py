@@ -1,7 +1,10 @@
 """The three kinds of parts that a recipe composes, as protocols.
 
 A part is a small frozen dataclass in a file of its own with one method. It says in `records` what
-must be gathered while the demonstrations are read, and `replays` if they must be read once more.
+must be gathered while the demonstrations are read. A scorer with a further attribute `replayed` (a
+tuple of records) has the demonstrations read once more before it scores, against everything, and
+finds those records in `evidence.replayed`; a budget with `resumes = True` finds that reading in
+`stage.read`, ready to be resumed at any layer (`tasm.build.replay`).
 """
 
 from typing import Protocol, runtime_checkable

@@ -5,7 +5,7 @@ chunk, so that memory is bounded by a chunk and the budget.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from tasm.backbone.transcript import Transcript
 from tasm.build.chunks import chunk_edges
 from tasm.build.compress import Compressor, Newest
 from tasm.build.recorder import Recorder
+from tasm.build.replay import Replay, alone
 from tasm.build.rows import Rows
 from tasm.memory.tokens import TokenTable
 
@@ -73,8 +74,12 @@ def read(
         tables.append(cache.positions[:, -len(chunk) :])
         seconds += time.perf_counter() - started
         if mode == "streaming" or number == len(edges) - 1:
-            newest = Newest(first if mode == "streaming" else 0, end)
-            cache = _compressed(backbone, transcript, compressor, recorder, cache, tables, newest)
+            streams = mode == "streaming"
+            newest = Newest(first if streams else 0, end)
+            again = range(begin if streams else 0, stop)
+            cache = _compressed(
+                backbone, transcript, compressor, recorder, cache, tables, newest, again
+            )
         first = end
     progress("encode", len(edges), len(edges))
     return Encoded(
@@ -94,8 +99,10 @@ def _compressed(
     cache: MemoryCache,
     tables: list[Tensor],
     newest: Newest,
+    demonstrations: Sequence[int],
 ) -> MemoryCache:
-    """Compress what the cache holds; returns a cache over what is left."""
+    """Compress what the cache holds, the newest of it `demonstrations`; returns a cache over what
+    is left."""
     segments, states = list(cache.segments), cache.states
     next_position, logical_length = cache.next_position, cache.logical_length
     # The cache must not hold on to keys that the compressor frees layer by layer.
@@ -103,7 +110,15 @@ def _compressed(
         cache.layers[layer].segments = ()
     del cache
     tokens = _table(transcript, tables, newest.stop, backbone.device)
-    compressor.stage(segments, recorder, tokens, newest)
+    replay = Replay(
+        backbone,
+        tuple(alone(transcript, number) for number in demonstrations),
+        tuple(None if layer in compressor.layers else one for layer, one in enumerate(segments)),
+        states,
+        next_position,
+        logical_length,
+    )
+    compressor.stage(segments, recorder, tokens, newest, replay)
     for layer in compressor.layers:
         segments[layer] = (compressor.working[layer].layer_tokens().segment(),)
     return MemoryCache.from_segments(
