@@ -82,7 +82,7 @@ def _forced(
     hf: Any, inputs: dict[str, Tensor], cache: Any, answers: Sequence[Sequence[int]]
 ) -> list[Tensor]:
     steps = max(len(answer) for answer in answers) + 1
-    forcing = _Forcing(answers, (end_tokens(hf) or (0,))[0])
+    forcing = _Forcing(answers, end_tokens(hf))
     with torch.inference_mode(), greedily(hf, steps):
         cached = {} if cache is None else {"past_key_values": cache}
         hf.generate(**inputs, **cached, logits_processor=LogitsProcessorList([forcing]))
@@ -92,9 +92,9 @@ def _forced(
 class _Forcing(LogitsProcessor):
     """Notes each row's distribution, then lets only the given answer's next token pass."""
 
-    def __init__(self, answers: Sequence[Sequence[int]], end: int) -> None:
+    def __init__(self, answers: Sequence[Sequence[int]], ends: Sequence[int]) -> None:
         self._answers = answers
-        self._end = end
+        self._ends = ends
         self._step = 0
         self.rows: list[list[Tensor]] = [[] for _ in answers]
 
@@ -103,9 +103,10 @@ class _Forcing(LogitsProcessor):
         for row, answer in enumerate(self._answers):
             if self._step <= len(answer):
                 self.rows[row].append(distributions[row])
+        # Some checkpoints name end tokens that their vocabulary does not hold.
+        end = next((token for token in self._ends if token < scores.shape[-1]), 0)
         wanted = [
-            answer[self._step] if self._step < len(answer) else self._end
-            for answer in self._answers
+            answer[self._step] if self._step < len(answer) else end for answer in self._answers
         ]
         forced = torch.full_like(scores, -torch.inf)
         forced[torch.arange(len(wanted)), torch.tensor(wanted, device=scores.device)] = 0
