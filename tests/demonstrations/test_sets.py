@@ -48,9 +48,9 @@ def test_bad_rows_can_be_left_out_and_are_all_listed(write_rows) -> None:
 
 
 def test_nothing_left_is_refused(write_rows) -> None:
-    with pytest.raises(DemonstrationError, match="found no demonstration"):
+    with pytest.raises(DemonstrationError, match="found no rows to use"):
         read_demonstrations(write_rows("no JSON"), skip_bad_rows=True, warn=lambda message: None)
-    with pytest.raises(DemonstrationError, match="found no query"):
+    with pytest.raises(DemonstrationError, match="found no rows to use"):
         read_queries([])
 
 
@@ -87,6 +87,15 @@ def test_repeated_queries_all_stay() -> None:
     first = read[0].id
     assert [query.id for query in read[:3]] == [first, f"{first}-2", f"{first}-3"]
     assert [query.answers for query in read] == [("x",), ("y",), ("x",), ("x",)]
+
+
+def test_progress_is_told(write_rows) -> None:
+    said: list[tuple[str, int, int]] = []
+    read_demonstrations(
+        write_rows(*text_rows(3)),
+        progress=lambda stage, done, total: said.append((stage, done, total)),
+    )
+    assert said == [("Reading", 1, 3), ("Reading", 2, 3), ("Reading", 3, 3)]
 
 
 def test_reading_twice_gives_the_same(write_rows) -> None:

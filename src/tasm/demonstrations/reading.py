@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -28,14 +28,16 @@ from tasm.errors import DemonstrationError
 _SHOWN = 10
 """Bad rows that a message names; the others are counted."""
 
-_WAY_OUT = "--skip-bad-rows, in Python skip_bad_rows=True"
+_WAY_OUT = "Correct what is wrong, or leave it out with --skip-bad-rows (skip_bad_rows=True)."
 
 Warn = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+Read = TypeVar("Read", Demonstration, Query)
 
 
 def warn_in_python(message: str) -> None:
     """Pass a message to Python's `warnings`; the command line has its own way."""
-    warnings.warn(message, UserWarning, stacklevel=3)
+    warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def read_demonstrations(
@@ -44,6 +46,7 @@ def read_demonstrations(
     question: str | None = None,
     skip_bad_rows: bool = False,
     warn: Warn = warn_in_python,
+    progress: Progress | None = None,
 ) -> list[Demonstration]:
     """Read solved examples from a file, a folder, a list of rows or a `datasets` object.
 
@@ -55,22 +58,13 @@ def read_demonstrations(
 
     `question` stands in for rows that have none. All pictures are decoded once, for their
     identity. A row with the same content as an earlier one is left out, and `warn` is called with
-    a sentence. With `skip_bad_rows` bad rows are left out in the same way.
+    a sentence. With `skip_bad_rows` bad rows are left out in the same way. `progress` is called
+    with a stage, the rows read so far and their number.
 
     Raises `DemonstrationError` that names every bad row (file, line, field, what was found, what
     is expected), for two rows with one id, and for a set without any demonstration.
     """
-    opened = open_source(source, question)
-    read: list[Demonstration] = []
-    bad: list[str] = []
-    for found in opened.rows:
-        try:
-            read.append(_demonstration(found, opened.folder, question))
-        except RowProblem as problem:
-            bad.append(f"{found.origin}, {problem}")
-    _report_bad_rows(bad, len(read) + len(bad), opened.name, skip_bad_rows, warn)
-    if not read:
-        raise DemonstrationError(f"{opened.name}: found no demonstration; expected at least one.")
+    read = _read_all(source, question, _demonstration, skip_bad_rows, warn, progress)
     kept = _without_duplicates(read, warn)
     _check_ids(kept)
     return kept
@@ -82,6 +76,7 @@ def read_queries(
     question: str | None = None,
     skip_bad_rows: bool = False,
     warn: Warn = warn_in_python,
+    progress: Progress | None = None,
 ) -> list[Query]:
     """Read questions from the same places and in the same form as demonstrations.
 
@@ -95,17 +90,7 @@ def read_queries(
 
     Raises `DemonstrationError` as `read_demonstrations` does.
     """
-    opened = open_source(source, question)
-    read: list[Query] = []
-    bad: list[str] = []
-    for found in opened.rows:
-        try:
-            read.append(_query(found, opened.folder, question))
-        except RowProblem as problem:
-            bad.append(f"{found.origin}, {problem}")
-    _report_bad_rows(bad, len(read) + len(bad), opened.name, skip_bad_rows, warn)
-    if not read:
-        raise DemonstrationError(f"{opened.name}: found no query; expected at least one.")
+    read = _read_all(source, question, _query, skip_bad_rows, warn, progress)
     numbered = list(_with_repeats_numbered(read))
     _check_ids(numbered)
     return numbered
@@ -129,6 +114,34 @@ def make_query(
         return _query(Found("", {"images": list(images), "question": question}), Path(), None)
     except RowProblem as problem:
         raise DemonstrationError(f"Query, {problem}.") from None
+
+
+def _read_all(
+    source: Any,
+    question: str | None,
+    read_row: Callable[[Found, Path, str | None], Read],
+    skip_bad_rows: bool,
+    warn: Warn,
+    progress: Progress | None,
+) -> list[Read]:
+    opened = open_source(source, question)
+    rows = list(opened.rows)
+    read: list[Read] = []
+    bad: list[str] = []
+    for done, found in enumerate(rows, start=1):
+        try:
+            read.append(read_row(found, opened.folder, question))
+        except RowProblem as problem:
+            bad.append(f"{found.origin}, {problem}")
+        if progress is not None:
+            progress("Reading", done, len(rows))
+    if bad:
+        _report_bad_rows(
+            bad, f"{len(bad)} of {len(rows)} rows of {opened.name}", skip_bad_rows, warn
+        )
+    if not read:
+        raise DemonstrationError(f"{opened.name}: found no rows to use; expected at least one.")
+    return read
 
 
 def _demonstration(found: Found, folder: Path, question: str | None) -> Demonstration:
@@ -156,22 +169,18 @@ def _parse(found: Found, folder: Path, question: str | None) -> Row:
     return parse_row(found.row, folder, question)
 
 
-def _report_bad_rows(bad: list[str], rows: int, name: str, skip_bad_rows: bool, warn: Warn) -> None:
-    if not bad:
-        return
-    shown = bad if skip_bad_rows else bad[:_SHOWN]
-    listed = "".join(f"\n  {line}" for line in shown)
-    if len(shown) < len(bad):
-        listed += f"\n  … and {len(bad) - len(shown)} more"
-    count = f"{len(bad)} of {rows} rows of {name}"
+def _report_bad_rows(bad: list[str], count: str, skip_bad_rows: bool, warn: Warn) -> None:
     if skip_bad_rows:
-        warn(f"{count} left out:{listed}")
-        return
-    if len(bad) == 1:
-        raise DemonstrationError(f"{bad[0]}. Correct this row, or leave it out: {_WAY_OUT}.")
-    raise DemonstrationError(
-        f"{count} cannot be used. Correct them, or leave them out: {_WAY_OUT}.{listed}"
-    )
+        warn(f"{count} left out:{_listed(bad, len(bad))}")
+    elif len(bad) == 1:
+        raise DemonstrationError(f"{bad[0]}. {_WAY_OUT}")
+    else:
+        raise DemonstrationError(f"{count} cannot be used. {_WAY_OUT}{_listed(bad, _SHOWN)}")
+
+
+def _listed(lines: list[str], most: int) -> str:
+    more = [f"… and {len(lines) - most} more"] if len(lines) > most else []
+    return "".join(f"\n  {line}" for line in lines[:most] + more)
 
 
 def _without_duplicates(read: list[Demonstration], warn: Warn) -> list[Demonstration]:
@@ -182,10 +191,8 @@ def _without_duplicates(read: list[Demonstration], warn: Warn) -> list[Demonstra
         if earlier is not one:
             repeats.append(f"{one.origin or one.id} is the same as {earlier.origin or earlier.id}")
     if repeats:
-        shown = "".join(f"\n  {line}" for line in repeats[:_SHOWN])
-        more = len(repeats) - _SHOWN
-        shown += f"\n  … and {more} more" if more > 0 else ""
-        warn(f"{len(repeats)} of {len(read)} demonstrations left out as duplicates:{shown}")
+        count = f"{len(repeats)} of {len(read)} demonstrations"
+        warn(f"{count} left out as duplicates:{_listed(repeats, _SHOWN)}")
     return list(first.values())
 
 
