@@ -4,14 +4,13 @@ It builds a memory from demonstrations on disk, asks it, asks without demonstrat
 them as an ordinary prompt, and writes a page about it. It measures nothing that `tasm bench` would.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query, is_correct, read_demonstrations, read_queries
+from tasm.evaluate.folders import whole_folder
 
 if TYPE_CHECKING:
     from tasm.answer import Answer
@@ -32,15 +31,8 @@ def run_demo(out: Path, *, progress: Report | None = None) -> dict[str, Any]:
     print(found["ways"])
     ```
     """
-    work = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}-"))
-    try:
-        document = _run(work, progress)
-        if out.exists():
-            shutil.rmtree(out)
-        work.rename(out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+    with whole_folder(out, mark="report.html") as folder:
+        document = _run(folder, progress)
     return {**document, "memory": str(out / f"{SUITE}.tasm"), "report": str(out / "report.html")}
 
 
@@ -48,6 +40,7 @@ def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
     import tasm.build
     from tasm.answer import load_model, ordinary_answers, zero_shot_answers
     from tasm.demo_report import report_page
+    from tasm.evaluate.thumbnails import thumbnails
     from tasm.evaluate.verify import Verification, measure_fidelity
     from tasm.memory import TaskMemory
     from tasm.reference.suites import write_suite
@@ -57,7 +50,9 @@ def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
     demonstrations = read_demonstrations(task / "demonstrations.jsonl")
     queries = read_queries(task / "queries.jsonl")
     model = load_model("reference")
-    tasm.build(model, demonstrations, progress=progress).save(folder / f"{SUITE}.tasm")
+    tasm.build(model, demonstrations, progress=progress).save(
+        folder / f"{SUITE}.tasm", pictures=thumbnails(demonstrations)
+    )
     memory = TaskMemory.load(folder / f"{SUITE}.tasm")
     memory.check_all()
 

@@ -41,9 +41,9 @@ def report_page(document: dict[str, Any], memory: "TaskMemory", queries: Sequenc
     )
     body = [
         "<h1>A task memory, from end to end</h1>",
-        f'<p class="soft">{document["demonstrations"]} demonstrations teach the bundled model '
-        "names of glyphs that it has never seen. They became a task memory once; every question below "
-        "was then answered from it, without demonstrations, and from all of them as an ordinary "
+        f'<p class="soft">{document["demonstrations"]} demonstrations teach the bundled '
+        "model names of glyphs that it has never seen. They became a task memory once; every "
+        "question below was then answered from it, without demonstrations, and from all of them as an ordinary "
         "prompt.</p>",
         facts(
             [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasm.answer.explanation import Explanation
 from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.result import Answer, DemonstrationWeight
+from tasm.backbone.limits import check_positions
 from tasm.backbone.transcript import Role
 from tasm.demonstrations import Query
 from tasm.errors import InputError
@@ -99,7 +100,9 @@ def ask_batches(
         rows = queries[start : start + batch_size]
         inputs = backbone.query_inputs(rows, layout=memory.layout)
         new_tokens = _new_tokens(backbone, memory, inputs, max_new_tokens)
-        cache = memory.cache(gate=gate, epsilon=epsilon)
+        cache = memory.cache(
+            device=backbone.device, dtype=backbone.dtype, gate=gate, epsilon=epsilon
+        )
         explanation = None
         if explain:
             explanation = Explanation(memory.tokens.demonstration, len(rows))
@@ -132,19 +135,19 @@ def _new_tokens(
 ) -> int:
     """How many tokens may be generated without passing the model's positions."""
     largest = backbone.geometry.max_positions
-    new_tokens = default_new_tokens(memory) if wanted is None else wanted
-    if largest is None:
-        return new_tokens
-    query = int(inputs["attention_mask"].sum(1).max())
-    room = largest - memory.next_position - query
-    if room < (1 if wanted is None else wanted):
-        raise InputError(
-            f"The memory ends at position {memory.next_position:,}, the query has {query:,} tokens "
-            f"and the answer may have {new_tokens:,}: together more than the {largest:,} positions "
-            "the model was trained for. Ask for fewer new tokens, use smaller images, or build "
-            "from fewer demonstrations."
-        )
-    return min(new_tokens, room)
+    query = backbone.query_positions(inputs)
+    new_tokens = wanted
+    if new_tokens is None:
+        new_tokens = default_new_tokens(memory)
+        if largest is not None:  # nobody asked for that many: fewer will do
+            new_tokens = max(1, min(new_tokens, largest - memory.next_position - query))
+    check_positions(
+        next_position=memory.next_position,
+        query_positions=query,
+        new_tokens=new_tokens,
+        max_positions=largest,
+    )
+    return new_tokens
 
 
 def _answers(

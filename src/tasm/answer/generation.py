@@ -46,7 +46,7 @@ def generate(
     """
     hf = backbone.hf
     clock = _FirstStep()
-    streamer = None if on_text is None else _TextStream(backbone.processor, on_text)
+    streamer = None if on_text is None else _TextStream(backbone.tokenizer, on_text)
     cached = {} if cache is None else {"past_key_values": cache}
     started = time.perf_counter()
     with torch.inference_mode(), greedily(hf, max_new_tokens):
@@ -102,12 +102,7 @@ def greedily(hf: Any, max_new_tokens: int) -> Iterator[None]:
 
 def decode(backbone: Any, token_ids: tuple[int, ...]) -> str:
     """Return the text of an answer, special tokens and outer white space left out."""
-    return tokenizer_of(backbone.processor).decode(token_ids, skip_special_tokens=True).strip()
-
-
-def tokenizer_of(processor: Any) -> Any:
-    """Return a processor's tokenizer; a text-only model's processor is one itself."""
-    return getattr(processor, "tokenizer", processor)
+    return backbone.tokenizer.decode(token_ids, skip_special_tokens=True).strip()
 
 
 class _FirstStep(LogitsProcessor):
@@ -127,8 +122,8 @@ class _FirstStep(LogitsProcessor):
 class _TextStream(BaseStreamer):
     """Turns tokens into text as they come; holds back what a later token may still change."""
 
-    def __init__(self, processor: Any, on_text: Callable[[str], None]) -> None:
-        self._tokenizer = tokenizer_of(processor)
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+        self._tokenizer = tokenizer
         self._on_text = on_text
         self._tokens: list[int] | None = None
         self._said = ""

@@ -5,7 +5,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tasm.cli.building import build_and_save, built_for_people, plan_for_people
+from tasm.cli.building import (
+    build_and_save,
+    built_for_people,
+    check_settings,
+    plan_for_people,
+)
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.options import (
@@ -31,13 +36,15 @@ def build(
         str, typer.Option("--recipe", metavar="NAME", help="The method; `tasm recipes` lists them.")
     ] = "tasm",
     core: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--core",
             metavar="SIZE",
-            help="What is always attended: 20%, 512 (tokens per layer and KV head) or 64MB.",
+            help="What is always attended: 20%, 512 (tokens per layer and KV head) or 64MB. "
+            "Default: the recipe's own, mostly 20%.",
+            show_default=False,
         ),
-    ] = "20%",
+    ] = None,
     bank: Annotated[
         str | None,
         typer.Option(
@@ -128,12 +135,11 @@ def build(
       tasm build birds.jsonl --model reference --core 512 --out birds.tasm --plan
     """
     from tasm.answer import load_model
-    from tasm.build.recipes import find_recipe
     from tasm.demonstrations import read_demonstrations
 
     if not plan:
         check_out(out, overwrite)
-    find_recipe(recipe)
+    check_settings(recipe, core, bank)
     rows = read_demonstrations(
         demonstrations, question=question, skip_bad_rows=skip_bad_rows, warn=warn
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasm.cli.frame import warn
 from tasm.cli.progress import Progress
 from tasm.evaluate.thumbnails import thumbnails
 
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
     from tasm.demonstrations import Demonstration
     from tasm.memory import TaskMemory
+
+
+def check_settings(recipe: str, core: str | None, bank: str | None) -> None:
+    """Refuse at once, before a model is loaded, what no model could make possible."""
+    from tasm.build.recipes import find_recipe
+    from tasm.build.sizes import parse_size
+
+    find_recipe(recipe)
+    for name, size in (("core", core), ("bank", bank)):
+        if size is not None:
+            parse_size(size, name)
+
+
+def settings_of(memory: "TaskMemory") -> dict[str, Any]:
+    """Return the recipe and settings that a memory was built with, for `rebuild`."""
+    return {"recipe": memory.recipe["name"], **memory.recipe["settings"]}
 
 
 def build_and_save(
@@ -30,7 +47,7 @@ def build_and_save(
 
     started = time.perf_counter()
     with Progress() as progress:
-        memory = tasm.build(backbone, demonstrations, progress=progress, **settings)
+        memory = tasm.build(backbone, demonstrations, progress=progress, notice=warn, **settings)
     built = time.perf_counter()
     if not keep_demonstrations:
         memory = without_demonstrations(memory)

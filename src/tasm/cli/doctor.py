@@ -1,9 +1,7 @@
 """`tasm doctor`: what is installed, what is there to run on, and what to do about the rest."""
 
 import importlib.metadata
-import importlib.util
 import platform
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +9,7 @@ import typer
 import tasm
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json
-from tasm.errors import TasmError
+from tasm.errors import ModelError, TasmError
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "numpy")
 OPTIONAL = {
@@ -90,8 +88,12 @@ def _devices() -> list[dict[str, Any]]:
 
 def _reference_model() -> str | None:
     """Where the bundled model lies, if it does."""
-    folder = Path(str(importlib.util.find_spec("tasm").origin)).parent / "reference" / "model"  # type: ignore[union-attr]
-    return str(folder) if (folder / "config.json").is_file() else None
+    from tasm.backbone.loading import reference_folder
+
+    try:
+        return str(reference_folder())
+    except ModelError:
+        return None
 
 
 def _huggingface_cache() -> str:

@@ -52,7 +52,7 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
             with _quiet_libraries(), _standard_output_for(as_json):
                 result = function(*arguments, **options)
             _print(result, as_json, output)
-        except typer.Exit:
+        except (typer.Exit, SystemExit):  # rich leaves this way when its reader has left
             raise
         except BaseException as error:  # the one place where errors become exit codes
             raise typer.Exit(_report(error)) from None

@@ -2,7 +2,7 @@
 
 import time
 
-from tasm.cli.building import build_and_save, built_for_people
+from tasm.cli.building import build_and_save, built_for_people, settings_of
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import open_memory
@@ -29,7 +29,7 @@ def rebuild(
       tasm rebuild birds.tasm --model Qwen/Qwen3-VL-8B-Instruct --out birds-qwen3.tasm
     """
     from tasm.answer import load_model
-    from tasm.evaluate.originals import build_settings, recorded_demonstrations
+    from tasm.evaluate.originals import recorded_demonstrations
 
     check_out(out, overwrite)
     old = open_memory(memory)
@@ -45,7 +45,7 @@ def rebuild(
     document = build_and_save(
         loaded.backbone,
         demonstrations,
-        build_settings(old),
+        settings_of(old),
         out,
         overwrite=overwrite,
         keep_demonstrations=True,

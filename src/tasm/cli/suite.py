@@ -9,6 +9,7 @@ from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json, Overwrite
 from tasm.errors import InputError, did_you_mean
+from tasm.evaluate.folders import whole_folder
 
 Split = Literal["held-out", "train"]
 
@@ -82,11 +83,15 @@ def suite(
         "ways": ways,
         "font": font,
     }
-    document = write_suite(
-        name, out, seed=seed, split=split, **{k: v for k, v in given.items() if v is not None}
-    )
-    return Result(
-        document,
-        f"{document['demonstrations']} demonstrations and {document['queries']} queries "
-        f"written to {out}",
-    )
+    chosen = {option: value for option, value in given.items() if value is not None}
+    try:
+        with whole_folder(out, mark="demonstrations.jsonl") as folder:
+            written = write_suite(name, folder, seed=seed, split=split, **chosen)
+    except ValueError as error:
+        raise InputError(f"{error}.") from error
+    document = {
+        "demonstrations": str(out / "demonstrations.jsonl"),
+        "queries": str(out / "queries.jsonl"),
+        "files": written["files"],
+    }
+    return Result(document, f"{document['demonstrations']}\n{document['queries']}")

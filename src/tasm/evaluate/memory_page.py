@@ -71,14 +71,18 @@ def memory_page(memory: "TaskMemory", name: str) -> str:
         f"<footer>Model identity <code>{escape(memory.identity.digest)}</code></footer>",
     ]
     return page(
-        f"{name} · task memory", "\n".join(body), style=heat_style(memory), script=heat_script(memory)
+        f"{name} · task memory",
+        "\n".join(body),
+        style=heat_style(memory),
+        script=heat_script(memory),
     )
 
 
 def memory_section(memory: "TaskMemory") -> str:
     """Return what is kept and the demonstrations with heat maps, as part of a page.
 
-    The page needs `heat_style(memory)` and `heat_script(memory)`. Raises `DamageError` as `memory_page`.
+    The page needs `heat_style(memory)` and `heat_script(memory)`. Raises what `memory_page`
+    raises.
     """
     core, bank = kept_shares(memory)
     return (
@@ -146,11 +150,12 @@ def _demonstrations(memory: "TaskMemory", core: Shares, bank: Shares) -> str:
     maps = heat_maps(memory, core, bank)
     kept = core.mean(0)
     owners = memory.tokens.demonstration.cpu().numpy()
+    thumbnails = memory.thumbnails()
     cards, first = [], 0
     for number, entry in enumerate(memory.demonstrations):
         last = first + len(entry.pictures)
         share = float(kept[owners == number].mean()) if (owners == number).any() else 0.0
-        cards.append(_card(memory, entry, maps[first:last], share))
+        cards.append(_card(thumbnails, entry, maps[first:last], share))
         first = last
     return (
         "<h2>Demonstrations</h2>"
@@ -164,10 +169,10 @@ def _demonstrations(memory: "TaskMemory", core: Shares, bank: Shares) -> str:
 
 
 def _card(
-    memory: "TaskMemory", entry: "DemonstrationEntry", maps: list[HeatMap], share: float
+    thumbnails: dict[str, bytes], entry: "DemonstrationEntry", maps: list[HeatMap], share: float
 ) -> str:
     pictures = "".join(
-        _picture(memory.thumbnail(picture.sha256), heat)
+        _picture(thumbnails.get(picture.sha256), heat)
         for picture, heat in zip(entry.pictures, maps, strict=False)
     )
     question = "" if entry.question is None else f"<p>{escape(entry.question)}</p>"

@@ -1,0 +1,129 @@
+"""`tasm ask`: the document, files of queries, and every refusal."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+ASK = {
+    "answer", "triggered", "divergence", "retrieved_tokens", "tokens", "seconds", "demonstrations",
+}  # fmt: skip
+QUESTION = ("--question", "What colour?")
+
+
+def test_the_document_has_every_field(run: Run, built: Path) -> None:
+    ran = run("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png", "--json")
+    assert ran.code == 0, ran.err
+    document = ran.json
+    assert set(document) == ASK
+    assert set(document["tokens"]) == {"query", "answer"}
+    assert set(document["seconds"]) == {"load", "prefill", "decode"}
+    assert document["demonstrations"] == []
+    assert 0 <= document["triggered"] <= 1
+    assert document["divergence"] >= 0
+    assert document["tokens"]["query"] > 4
+
+
+def test_an_explanation_names_every_demonstration(run: Run, built: Path) -> None:
+    ask = ("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png", "--explain")
+    shares = run(*ask, "--json").json["demonstrations"]
+    assert len(shares) == 8
+    assert all(set(one) == {"id", "weight"} and one["weight"] > 0 for one in shares)
+    assert sum(one["weight"] for one in shares) == pytest.approx(1)
+    assert shares[0]["id"] in run(*ask).out
+
+
+def test_the_gate_can_be_overridden(run: Run, built: Path) -> None:
+    ask = ("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png", "--json")
+    never = run(*ask, "--gate", "never").json
+    assert (never["triggered"], never["divergence"], never["retrieved_tokens"]) == (0, None, 0)
+    always = run(*ask, "--gate", "always").json
+    assert always["triggered"] == 1
+    assert always["retrieved_tokens"] > 0
+    assert run(*ask, "--epsilon", "0").json["triggered"] == 1
+    assert run(*ask, "--epsilon", "10").json["triggered"] == 0
+    for wrong in ("-1", "nan", "much"):
+        assert run(*ask, "--epsilon", wrong).code == 2
+
+
+def test_a_stream_says_what_the_answer_says(run: Run, built: Path) -> None:
+    ask = ("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png")
+    whole = run(*ask, "--max-new-tokens", "9").out.strip()
+    assert run(*ask, "--max-new-tokens", "9", "--stream").out.strip() == whole
+    streamed = run(*ask, "--max-new-tokens", "9", "--stream", "--json")
+    assert streamed.json["answer"] == whole
+    assert whole in streamed.err
+
+
+def test_a_file_of_queries(run: Run, built: Path, tmp_path: Path) -> None:
+    ask = ("ask", built / "memory.tasm", "--queries", built / "queries.jsonl")
+    ran = run(*ask, "--json")
+    assert ran.code == 0, ran.err
+    assert set(ran.json) == {"answers", "accuracy"}
+    answers = ran.json["answers"]
+    assert [set(answer) for answer in answers] == [ASK | {"id", "correct"}] * 3
+    assert [answer["correct"] for answer in answers] == [False, None, False]
+    assert ran.json["accuracy"] == 0
+    singly = run(*ask, "--batch-size", "1", "--json").json["answers"]
+    assert [one["answer"] for one in singly] == [one["answer"] for one in answers]
+    out = tmp_path / "answers.jsonl"
+    ran = run(*ask, "--out", out)
+    assert ran.code == 0, ran.err
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [line["answer"] for line in lines] == [one["answer"] for one in answers]
+    before = out.read_bytes()
+    ran = run(*ask, "--out", out)
+    assert ran.code == 2
+    assert "--overwrite" in ran.err
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--question"),
+        ((*QUESTION, "--queries", "q.jsonl"), "either"),
+        ((*QUESTION, "--image", "gone.png"), "gone.png"),
+        ((*QUESTION, "--out", "a.jsonl"), "--queries"),
+        (("--queries", "gone.jsonl"), "gone.jsonl"),
+        (("--queries", "q.jsonl", "--image", "a.png"), "--image"),
+        ((*QUESTION, "--gate", "sometimes"), "sometimes"),
+        ((*QUESTION, "--max-new-tokens", "0"), "max-new-tokens"),
+        (("--question", "<image> <image>?", "--image", "NEW"), "<image>"),
+        ((*QUESTION, "--max-new-tokens", "1000000"), "positions"),
+    ],
+)
+def test_bad_usage_is_refused(options: tuple[str, ...], said: str, run: Run, built: Path) -> None:
+    options = tuple(str(built / "new.png") if word == "NEW" else word for word in options)
+    ran = run("ask", built / "memory.tasm", *options, "--json")
+    assert ran.code == 2, ran.err
+    assert ran.out == ""
+    assert said in ran.err
+
+
+def test_a_memory_must_be_one(run: Run, built: Path, tmp_path: Path) -> None:
+    for place in (tmp_path / "gone", built / "demos.jsonl", built):
+        ran = run("ask", place, *QUESTION)
+        assert ran.code == 2
+        assert str(place) in ran.err
+
+
+def test_another_models_memory_is_refused(run: Run, built: Path, other_model: Path) -> None:
+    ran = run("ask", built / "memory.tasm", *QUESTION, "--model", other_model, "--json")
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "another model" in ran.err
+
+
+def test_a_model_that_has_moved(run: Run, fresh: Path, model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    moved = tmp_path / "moved"
+    shutil.copytree(model, moved)
+    ran = run("ask", fresh / "memory.tasm", *QUESTION, "--model", moved)
+    assert ran.code == 0, ran.err
+    ran = run("ask", fresh / "memory.tasm", *QUESTION, "--model", tmp_path / "nowhere")
+    assert ran.code == 2
+    assert "nowhere" in ran.err

@@ -1,0 +1,267 @@
+"""`tasm build` and `tasm rebuild`: the document, and every refusal."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run, colour_rows, draw, write_rows
+
+BUILD = {
+    "memory", "model", "recipe", "mode", "demonstrations", "tokens", "core_tokens", "bank_tokens",
+    "full_bytes", "core_bytes", "bank_bytes", "file_bytes", "peak_memory_bytes", "seconds",
+}  # fmt: skip
+SECONDS = {"load", "encode", "score", "reduce", "save", "total"}
+
+
+@pytest.fixture
+def demos(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "demos.jsonl", colour_rows(tmp_path))
+
+
+def test_the_document_has_every_field(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "memory.tasm"
+    ran = run("build", demos, "--model", model, "--out", out, "--json")
+    assert ran.code == 0, ran.err
+    document = ran.json
+    assert set(document) == BUILD
+    assert set(document["seconds"]) == SECONDS
+    assert document["memory"] == str(out)
+    assert document["demonstrations"] == 8
+    assert (document["recipe"], document["mode"]) == ("tasm", "joint")
+    assert 0 < document["core_tokens"] < document["bank_tokens"] < document["tokens"]
+    files = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    assert document["file_bytes"] == files
+    seconds = document["seconds"]
+    assert seconds["total"] >= max(seconds["load"], seconds["save"])
+
+
+def test_people_get_a_sentence(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:
+    ran = run("build", demos, "--model", model, "--out", tmp_path / "m.tasm", "--core", "30")
+    assert ran.code == 0, ran.err
+    assert "8 demonstrations" in ran.out
+    assert "of the full context" in ran.out
+
+
+def test_a_plan_builds_nothing(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "memory.tasm"
+    ran = run("build", demos, "--model", model, "--out", out, "--plan", "--json")
+    assert ran.code == 0, ran.err
+    planned = ran.json
+    assert not out.exists()
+    built = run("build", demos, "--model", model, "--out", out, "--json").json
+    for field in ("tokens", "core_tokens", "bank_tokens", "full_bytes"):
+        assert planned[field] == built[field], field
+    assert 0.8 < planned["core_bytes"] / built["core_bytes"] < 1.25
+    assert "core bytes" in run("build", demos, "--model", model, "--out", out, "--plan").out
+
+
+def test_no_demonstrations_leaves_texts_and_pictures_out(
+    run: Run, demos: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "memory.tasm"
+    ran = run("build", demos, "--model", model, "--out", out, "--no-demonstrations")
+    assert ran.code == 0, ran.err
+    manifest = (out / "memory.json").read_text()
+    assert not (out / "pictures").exists()
+    for word in ("What colour?", "yellow", "demos.jsonl", "0.jpg"):
+        assert word not in manifest
+
+
+def test_a_folder_of_classes_takes_its_question(run: Run, model: Path, tmp_path: Path) -> None:
+    for colour in ("red", "blue"):
+        (tmp_path / "discs" / colour).mkdir(parents=True)
+        draw(tmp_path / "discs" / colour / "a.png", colour)
+    out = tmp_path / "m.tasm"
+    ran = run(
+        "build", tmp_path / "discs", "--question", "Which?", "--model", model, "--out", out,
+        "--mode", "streaming", "--core", "50%", "--store", "bfloat16", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.json["mode"] == "streaming"
+    ran = run("build", tmp_path / "discs", "--model", model, "--out", tmp_path / "n.tasm")
+    assert ran.code == 2
+    assert "--question" in ran.err
+
+
+def bad_rows(case: str, folder: Path) -> list[dict[str, Any]]:
+    good = {"image": "good.png", "question": "What colour?", "answer": "red"}
+    draw(folder / "good.png", "red")
+    (folder / "text.png").write_text("no picture at all")
+    (folder / "empty.png").write_bytes(b"")
+    return {
+        "missing image": [good, {**good, "image": "gone.png"}],
+        "text named png": [good, {**good, "image": "text.png"}],
+        "empty picture": [good, {**good, "image": "empty.png"}],
+        "no answer": [good, {"image": "good.png", "question": "What colour?"}],
+        "wrong type": [good, {**good, "answer": 7}],
+        "no rows": [],
+    }[case]
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("missing image", ("line 2", "gone.png")),
+        ("text named png", ("line 2", "text.png", "picture")),
+        ("empty picture", ("line 2", "empty.png")),
+        ("no answer", ("line 2", "answer")),
+        ("wrong type", ("line 2", "answer", "7")),
+        ("no rows", ("demos.jsonl", "at least one")),
+    ],
+)
+def test_a_bad_row_is_named_and_nothing_is_built(
+    case: str, said: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    demos = write_rows(tmp_path / "demos.jsonl", bad_rows(case, tmp_path))
+    before = set(tmp_path.iterdir())
+    ran = run("build", demos, "--model", "reference", "--out", tmp_path / "m.tasm", "--json")
+    assert ran.code == 2
+    assert ran.out == ""
+    for words in said:
+        assert words in ran.err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_bad_rows_can_be_skipped_and_are_listed(run: Run, model: Path, tmp_path: Path) -> None:
+    demos = write_rows(tmp_path / "demos.jsonl", bad_rows("missing image", tmp_path))
+    ran = run(
+        "build", demos, "--model", model, "--out", tmp_path / "m.tasm", "--skip-bad-rows", "--json"
+    )
+    assert ran.code == 0, ran.err
+    assert ran.json["demonstrations"] == 1
+    assert "line 2" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--recipe", "tsam"], "Did you mean 'tasm'?"),
+        (["--recipe", "zero-shot"], "no memory to build"),
+        (["--core", "0"], "core budget"),
+        (["--core", "0%"], "core budget"),
+        (["--core", "300%"], "300%"),
+        (["--core", "much"], "'much'"),
+        (["--bank", "-1"], "'-1'"),
+        (["--mode", "jiont"], "jiont"),
+        (["--store", "int8"], "int8"),
+        (["--device", "abacus"], "abacus"),
+        (["--dtype", "float33"], "Did you mean 'float32'?"),
+        (["--chunk-tokens", "0"], "chunk-tokens"),
+    ],
+)
+def test_an_impossible_setting_is_refused(
+    options: list[str], said: str, run: Run, demos: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.tasm"
+    ran = run("build", demos, "--model", model, "--out", out, *options, "--json")
+    assert ran.code == 2, ran.err
+    assert ran.out == ""
+    assert said in ran.err
+    assert not out.exists()
+
+
+def test_the_model_must_be_one(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:
+    gone = run("build", demos, "--model", tmp_path / "nowhere", "--out", tmp_path / "m.tasm")
+    assert gone.code == 2
+    assert "nowhere" in gone.err
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare)
+    for path in bare.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    ran = run("build", demos, "--model", bare, "--out", tmp_path / "m.tasm")
+    assert ran.code == 2
+    assert str(bare) in ran.err
+    assert not (tmp_path / "m.tasm").exists()
+
+
+def test_more_positions_than_the_model_was_trained_for(
+    run: Run, demos: Path, model: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short"
+    shutil.copytree(model, short)
+    config = json.loads((short / "config.json").read_text())
+    for part in (config, config.get("text_config", {})):
+        if "max_position_embeddings" in part:
+            part["max_position_embeddings"] = 64
+    (short / "config.json").write_text(json.dumps(config))
+    ran = run("build", demos, "--model", short, "--out", tmp_path / "m.tasm")
+    assert ran.code == 2, ran.err
+    assert "64" in ran.err
+    assert not (tmp_path / "m.tasm").exists()
+
+
+def test_what_exists_is_not_overwritten_by_accident(run: Run, fresh: Path, model: Path) -> None:
+    memory = fresh / "memory.tasm"
+    manifest = (memory / "memory.json").read_bytes()
+    build = ("build", fresh / "demos.jsonl", "--model", model)
+    ran = run(*build, "--out", memory)
+    assert ran.code == 2
+    assert "--overwrite" in ran.err
+    assert (memory / "memory.json").read_bytes() == manifest
+    ran = run(*build, "--out", memory, "--core", "40", "--overwrite", "--json")
+    assert ran.code == 0, ran.err
+    assert (memory / "memory.json").read_bytes() != manifest
+    (fresh / "notes").mkdir()
+    (fresh / "notes" / "mine.txt").write_text("keep me")
+    ran = run(*build, "--out", fresh / "notes", "--overwrite")
+    assert ran.code == 2
+    assert (fresh / "notes" / "mine.txt").read_text() == "keep me"
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    run: Run, demos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(tmp_path.iterdir())
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    ran = run("build", demos, "--model", model, "--out", tmp_path / "m.tasm", "--json")
+    assert ran.code == 1
+    assert ran.out == ""
+    assert "disk is full" in ran.err.lower() or "no space" in ran.err.lower()
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_interruption_is_130(
+    run: Run, demos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasm.memory.task_memory.TaskMemory.save", interrupted)
+    ran = run("build", demos, "--model", model, "--out", tmp_path / "m.tasm")
+    assert ran.code == 130
+    assert not (tmp_path / "m.tasm").exists()
+
+
+def test_rebuild_repeats_the_build_on_another_model(
+    run: Run, built: Path, other_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "again.tasm"
+    ran = run("rebuild", built / "memory.tasm", "--model", other_model, "--out", out, "--json")
+    assert ran.code == 0, ran.err
+    assert set(ran.json) == BUILD
+    assert ran.json["demonstrations"] == 8
+    first = json.loads((built / "memory.tasm" / "memory.json").read_text())
+    second = json.loads((out / "memory.json").read_text())
+    assert first["recipe"] == second["recipe"]
+    assert first["model"] != second["model"]
+
+
+def test_rebuild_needs_the_original_files(
+    run: Run, fresh: Path, other_model: Path, tmp_path: Path
+) -> None:
+    draw(fresh / "3.png", "black")
+    out = tmp_path / "again.tasm"
+    ran = run("rebuild", fresh / "memory.tasm", "--model", other_model, "--out", out)
+    assert ran.code == 2
+    assert "gone" in ran.err
+    assert not out.exists()
