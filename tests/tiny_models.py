@@ -115,7 +115,7 @@ class Tiny:
         accepted = inspect.signature(self.model.forward).parameters
         kinds = (ids == IMAGE).long()
         names = [name for name in ("token_type_ids", "mm_token_type_ids") if name in accepted]
-        return {name: kinds for name in names} if self.image is not None else {}
+        return dict.fromkeys(names, kinds) if self.image is not None else {}
 
 
 def _pixels(*shape: int) -> Callable[[torch.Generator], Tensor]:
