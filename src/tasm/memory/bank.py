@@ -110,7 +110,7 @@ class Retrieved:
         if self.missing is not None:
             zeros = torch.zeros(self.missing.shape, device=self.keys.device)
             bias = zeros.masked_fill(self.missing, UNUSED)[None]
-        return Segment(keys=self.keys, values=self.values, bias=bias, index=None)
+        return Segment(keys=self.keys, values=self.values, bias=bias, index=self.index)
 
 
 Layers = Sequence[LayerTokens | BankLayer | None]

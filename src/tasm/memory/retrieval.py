@@ -5,6 +5,7 @@ core's segments and the bank; nothing of models, caches or files.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,17 @@ from tasm.memory.gate import (
 )
 from tasm.memory.granularity import Granularity
 from tasm.memory.statistics import RetrievalStatistics
+
+
+class Attached(NamedTuple):
+    """What the rows of a batch have attached in one layer: keys, values (batch, kv_heads, k,
+    head_dim); their places in the transcript and bias (batch, kv_heads, k), the bias `UNUSED` where
+    there is nothing."""
+
+    keys: Tensor
+    values: Tensor
+    places: Tensor
+    bias: Tensor
 
 
 class Retrieval:
@@ -60,9 +72,7 @@ class Retrieval:
         """Drop what was retrieved, and the statistics."""
         layers = len(self.core)
         self._previous: list[Tensor | None] = [None] * layers
-        self._keys: list[Tensor | None] = [None] * layers
-        self._values: list[Tensor | None] = [None] * layers
-        self._bias: list[Tensor | None] = [None] * layers
+        self._attached: list[Attached | None] = [None] * layers
         self._begun = [False] * layers
         self.statistics = RetrievalStatistics(layers, self._attention_layers())
 
@@ -106,10 +116,11 @@ class Retrieval:
         )
         searched = query.float().mean(2)
         if self._may_branch(layer):
-            self._search_fired_rows(layer, searched, fired, query)
+            self._attach_fired_rows(layer, searched, fired, query)
         else:
-            self._search_all_rows(layer, searched, fired, query)
-        return self._attached(layer)
+            self._attach_without_waiting(layer, searched, fired, query)
+        now = self._attached[layer]
+        return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
 
     # ------------------------------------------------------------------ the gate
 
@@ -159,56 +170,46 @@ class Retrieval:
         bank on an accelerator, where it would wait for the device, and not under torch.compile."""
         tokens = self.bank.layers[layer]
         return (
-            not torch.compiler.is_compiling()
-            and tokens is not None
-            and (tokens.device.type == "cpu")
+            not torch.compiler.is_compiling() and tokens is not None and tokens.device.type == "cpu"
         )
 
-    def _search_fired_rows(
+    def _attach_fired_rows(
         self, layer: int, searched: Tensor, fired: Tensor, query: Tensor
     ) -> None:
         rows = fired.nonzero().flatten()
         if rows.numel() == 0:
             return
-        found = self._search(layer, searched[rows], query)
-        before = self._keys[layer], self._values[layer], self._bias[layer]
-        batch = query.shape[0]
+        found, batch = self._search(layer, searched[rows], query), query.shape[0]
+        before = self._attached[layer]
+        if before is None:
+            keys, values, places, bias = (part.new_zeros(batch, *part.shape[1:]) for part in found)
+            before = Attached(keys, values, places, bias.fill_(UNUSED))
+        pairs = zip(before, found, strict=True)
+        self._attached[layer] = Attached(*(old.index_copy(0, rows, new) for old, new in pairs))
 
-        def place(old: Tensor | None, new: Tensor, empty: float) -> Tensor:
-            whole = new.new_full((batch, *new.shape[1:]), empty) if old is None else old
-            return whole.index_copy(0, rows, new)
+    def _attach_without_waiting(
+        self, layer: int, searched: Tensor, fired: Tensor, query: Tensor
+    ) -> None:
+        found, before = self._search(layer, searched, query), self._attached[layer]
+        if before is None:
+            hidden = found.bias.masked_fill(~fired[:, None, None], UNUSED)
+            self._attached[layer] = found._replace(bias=hidden)
+            return
+        pairs = zip(before, found, strict=True)
+        self._attached[layer] = Attached(
+            *(torch.where(fired.view(-1, *[1] * (new.ndim - 1)), new, old) for old, new in pairs)
+        )
 
-        self._keys[layer] = place(before[0], found[0], 0.0)
-        self._values[layer] = place(before[1], found[1], 0.0)
-        self._bias[layer] = place(before[2], found[2], UNUSED)
-
-    def _search_all_rows(self, layer: int, searched: Tensor, fired: Tensor, query: Tensor) -> None:
-        keys, values, bias = self._search(layer, searched, query)
-        wide, narrow = fired[:, None, None, None], fired[:, None, None]
-        old_keys, old_values, old_bias = self._keys[layer], self._values[layer], self._bias[layer]
-        if old_keys is not None and old_values is not None and old_bias is not None:
-            keys = torch.where(wide, keys, old_keys)
-            values = torch.where(wide, values, old_values)
-            bias = torch.where(narrow, bias, old_bias)
-        else:
-            bias = bias.masked_fill(~narrow, UNUSED)
-        self._keys[layer], self._values[layer], self._bias[layer] = keys, values, bias
-
-    def _search(self, layer: int, searched: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys, values (rows, kv_heads, k, head_dim) and bias (rows, kv_heads, k) for `query`'s
-        device and dtype."""
+    def _search(self, layer: int, searched: Tensor, query: Tensor) -> Attached:
+        """What the bank has for `searched` (rows, kv_heads, head_dim), on `query`'s device and in
+        its dtype."""
         found = self.bank.search(layer, searched, self.top_k, self.granularity)
         bias = torch.zeros(found.index.shape, device=query.device)
         if found.missing is not None:
             bias = bias.masked_fill(found.missing.to(query.device), UNUSED)
         keys = found.keys.to(query.device, query.dtype)
-        return keys, found.values.to(query.device, query.dtype), bias
-
-    def _attached(self, layer: int) -> Segment | None:
-        keys, values, bias = self._keys[layer], self._values[layer], self._bias[layer]
-        if keys is None or values is None:
-            return None
-        return Segment(keys=keys, values=values, bias=bias, index=None)
+        values = found.values.to(query.device, query.dtype)
+        return Attached(keys, values, found.index.to(query.device), bias)
 
     # ------------------------------------------------------------------ rows
 
@@ -225,6 +226,9 @@ class Retrieval:
         self._map_rows(lambda tensor: tensor[index.to(tensor.device)])
 
     def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
-        for state in (self._previous, self._keys, self._values, self._bias):
-            state[:] = [None if tensor is None else change(tensor) for tensor in state]
+        self._previous = [None if shares is None else change(shares) for shares in self._previous]
+        self._attached = [
+            None if layer is None else Attached(*(change(part) for part in layer))
+            for layer in self._attached
+        ]
         self.statistics.map_rows(change)
