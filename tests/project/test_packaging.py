@@ -2,7 +2,11 @@
 
 import importlib.metadata
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from itertools import chain
 from pathlib import Path
 
@@ -53,6 +57,24 @@ def test_the_extra_all_holds_every_other_extra() -> None:
     (everything,) = extras.pop("all")
     named = set(everything.removeprefix("tasm[").removesuffix("]").split(","))
     assert named == set(extras)
+
+
+def test_a_wheel_holds_all_that_the_package_needs(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    skipped = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=skipped)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (tmp_path / "out").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        licences = [name for name in archive.namelist() if name.endswith("/licenses/LICENSE")]
+    source = tmp_path / "src"
+    needed = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    assert held == {name for name in needed if ".egg-info/" not in name}
+    assert len(licences) == 1
 
 
 def test_nothing_unpickles() -> None:
