@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query, is_correct
 from tasm.evaluate.heat_maps import data_uri
+from tasm.evaluate.html_page import Bar, bar_chart, escape, facts, html_table, page
 from tasm.evaluate.memory_page import heat_script, heat_style, memory_section
-from tasm.evaluate.page import Bar, bar_chart, escape, facts, html_table, page
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 QUERY_STYLE = """
 .queries { display:grid; grid-template-columns:repeat(auto-fill,minmax(185px,1fr)); gap:.9rem; }
 .queries img { display:block; width:100%; border-radius:6px; image-rendering:auto; }
-.right { color:var(--accent); } .wrong { color:#c4372c; }
+.right { color:var(--accent); } .wrong { color:var(--wrong); }
 """
 COLOURS = ("var(--rest)", "var(--core)", "var(--bank)")
 
@@ -43,8 +43,8 @@ def report_page(document: dict[str, Any], memory: "TaskMemory", queries: Sequenc
         "<h1>A task memory, from end to end</h1>",
         f'<p class="soft">{document["demonstrations"]} demonstrations teach the bundled '
         "model names of glyphs that it has never seen. They became a task memory once; every "
-        "question below was then answered from it, without demonstrations, and from all of them as an ordinary "
-        "prompt.</p>",
+        "question below was then answered from it, without demonstrations, and from all of them "
+        "as an ordinary prompt.</p>",
         facts(
             [
                 ("accuracy, task memory", f"{ways[1]['accuracy']:.2f}"),

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
 
 
 @pytest.fixture
-def fresh(built: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of `built` that a test may damage."""
-    copy = tmp_path / "copy"
-    shutil.copytree(built, copy)
-    yield copy
+def fresh(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `built` that a test may damage; beside it, so that relative paths still hold."""
+    return Path(shutil.copytree(built, tmp_path_factory.mktemp("fresh"), dirs_exist_ok=True))

@@ -91,7 +91,7 @@ def test_a_file_of_queries(run: Run, built: Path, tmp_path: Path) -> None:
         (("--queries", "q.jsonl", "--image", "a.png"), "--image"),
         ((*QUESTION, "--gate", "sometimes"), "sometimes"),
         ((*QUESTION, "--max-new-tokens", "0"), "max-new-tokens"),
-        (("--question", "<image> <image>?", "--image", "NEW"), "<image>"),
+        (("--question", "<image> <image>?", "--image", "NEW"), "picture 2"),
         ((*QUESTION, "--max-new-tokens", "1000000"), "positions"),
     ],
 )

@@ -130,8 +130,9 @@ def test_a_bad_row_is_named_and_nothing_is_built(
 def test_bad_rows_can_be_skipped_and_are_listed(run: Run, model: Path, tmp_path: Path) -> None:
     demos = write_rows(tmp_path / "demos.jsonl", bad_rows("missing image", tmp_path))
     ran = run(
-        "build", demos, "--model", model, "--out", tmp_path / "m.tasm", "--skip-bad-rows", "--json"
-    )
+        "build", demos, "--model", model, "--out", tmp_path / "m.tasm", "--skip-bad-rows", "--json",
+        "--core", "90%",
+    )  # fmt: skip
     assert ran.code == 0, ran.err
     assert ran.json["demonstrations"] == 1
     assert "line 2" in ran.err

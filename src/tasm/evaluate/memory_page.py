@@ -18,7 +18,7 @@ from tasm.evaluate.heat_maps import (
     heat_maps,
     kept_shares,
 )
-from tasm.evaluate.page import Bar, bar_chart, escape, facts, page
+from tasm.evaluate.html_page import Bar, bar_chart, escape, facts, page
 
 if TYPE_CHECKING:
     from tasm.memory import DemonstrationEntry, TaskMemory
