@@ -24,7 +24,7 @@ setup: .venv/.installed
 	touch $@
 
 demo: setup
-	$(BIN)/tasm demo --out out/demo
+	$(BIN)/tasm demo --out out/demo --overwrite
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope

@@ -32,9 +32,7 @@ def test_the_python_interface_reads_as_documented(
     assert set(answer.seconds) == {"prefill", "decode"}
 
 
-def test_a_batch_answers_as_single_queries_do(
-    model: tasm.Model, memory: tasm.TaskMemory
-) -> None:
+def test_a_batch_answers_as_single_queries_do(model: tasm.Model, memory: tasm.TaskMemory) -> None:
     together = model.ask_all(memory, queries(), batch_size=4, max_new_tokens=5, explain=True)
     for query, answer in zip(queries(), together, strict=True):
         alone = model.ask_all(memory, [query], max_new_tokens=5, explain=True)[0]
@@ -91,9 +89,7 @@ def test_settings_come_back_after_an_error(model: tasm.Model) -> None:
     assert model.hf.generation_config is own
 
 
-def test_an_answer_ends_before_its_end_token(
-    model: tasm.Model, memory: tasm.TaskMemory
-) -> None:
+def test_an_answer_ends_before_its_end_token(model: tasm.Model, memory: tasm.TaskMemory) -> None:
     """With the third generated token as the end token, two are left."""
     inputs = model.inputs(memory, question="Which?")
     free = generate(model.backbone, inputs, memory.cache(), max_new_tokens=6).token_ids[0]
@@ -151,9 +147,7 @@ def test_positions_are_not_passed(
         model.ask(memory, question="Which?", max_new_tokens=4)
 
 
-def test_another_models_memory_is_refused(
-    memory: tasm.TaskMemory, tmp_path: Path
-) -> None:
+def test_another_models_memory_is_refused(memory: tasm.TaskMemory, tmp_path: Path) -> None:
     from tests.tiny_folders import tiny_folder
 
     other = tasm.load_model(str(tiny_folder("qwen2_vl", tmp_path / "other", seed=3)))

@@ -112,4 +112,4 @@ def _on_grid(
     for token, (row, column) in enumerate(zip(rows, columns, strict=True)):
         grid[:, row, column] += shares[:, token]
         count[row, column] += 1
-    return grid / np.maximum(count, 1)
+    return (grid / np.maximum(count, 1)).astype(np.float32)

@@ -45,9 +45,7 @@ svg .axis { fill:var(--soft); }
 footer { margin-top:3rem; color:var(--soft); font-size:.85rem; border-top:1px solid var(--line);
   padding-top:.9rem; }
 """
-POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-)
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def escape(text: object) -> str:

@@ -39,7 +39,7 @@ def run_demo(out: Path, *, progress: Report | None = None) -> dict[str, Any]:
 def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
     import tasm.build
     from tasm.answer import load_model, ordinary_answers, zero_shot_answers
-    from tasm.demo_report import report_page
+    from tasm.demo.report import report_page
     from tasm.evaluate.thumbnails import thumbnails
     from tasm.evaluate.verify import Verification, measure_fidelity
     from tasm.memory import TaskMemory
