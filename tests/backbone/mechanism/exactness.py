@@ -21,7 +21,7 @@ def tiny_or_skip(family: str, **changes: Any) -> Tiny:
 
 
 def stock(tiny: Tiny, turns: Sequence[Turn], answer: Sequence[int] = ()) -> Tensor:
-    """Logits of one ordinary forward over turns and answer, at the last prompt token and the answer."""
+    """Logits of one ordinary forward, at the last prompt token and the answer's tokens."""
     detach(tiny.model, "eager")
     whole = [*turns[:-1], Turn([*turns[-1].ids, *answer], turns[-1].images)]
     with torch.no_grad():

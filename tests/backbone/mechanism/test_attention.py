@@ -1,4 +1,4 @@
-"""The registered attention against one softmax over everything, with every kind of mask and segment."""
+"""The registered attention against one softmax over everything, all masks and segments."""
 
 from types import SimpleNamespace
 
@@ -26,7 +26,7 @@ def with_memory(key: Tensor, segments: tuple[Segment, ...], rows: LiveRows) -> T
 
 
 def one_softmax(query: Tensor, runs: list[tuple[Tensor, Tensor, Tensor]], scaling: float) -> Tensor:
-    """Softmax over all runs of (keys, values, added logits (batch, kv_heads, n, tokens)) in float64."""
+    """Softmax over runs of (keys, values, added (batch, kv_heads, n, tokens)) in float64."""
     batch, _, n, _ = query.shape
     output = torch.zeros(batch, n, KV_HEADS * GROUP, HEAD_DIM, dtype=torch.float64)
     for b in range(batch):
@@ -131,7 +131,7 @@ def test_a_token_that_counts_twice_equals_two_copies() -> None:
 
 
 def test_ragged_heads_equal_heads_of_their_own() -> None:
-    """Head 0 keeps four tokens, head 1 one: padding by UNUSED equals attention without the padding."""
+    """Head 0 keeps four tokens, head 1 one: padding by UNUSED equals having no padding."""
     torch.manual_seed(0)
     query, (key, value) = torch.randn(2, 6, 3, 8), torch.randn(2, 2, 2, 3, 8)
     keys, values = torch.randn(2, 1, 2, 4, 8)

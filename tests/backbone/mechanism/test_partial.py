@@ -1,5 +1,7 @@
 """Partial attention and its merge against attention written out in float64."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -107,7 +109,7 @@ def test_merging_runs_equals_one_softmax(cuts: list[int], sink: bool) -> None:
     edges = [0, *sorted(cuts), 12]
     parts = [
         partial_attention(query, key[:, :, a:b], value[:, :, a:b], None, 0.3)
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in itertools.pairwise(edges)
     ]
     logit = torch.randn(4) if sink else None
     output, sums = merge(parts, None if logit is None else logit.view(1, 4, 1))
