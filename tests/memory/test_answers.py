@@ -167,6 +167,33 @@ def test_segments_in_any_order_give_the_same(tiny, encoded):
     assert difference.abs().max() < 1e-5
 
 
+@pytest.mark.slow
+def test_compiled_decoding_with_the_bank_on_the_device_has_no_graph_break():
+    tiny = tiny_model("llama")  # Qwen2-VL's own forward branches on a static cache's length
+    attach(tiny.model)
+    encoded = MemoryCache.empty(tiny.model.config)
+    with torch.no_grad():
+        tiny.model(**tiny.inputs(demonstrations(tiny)), past_key_values=encoded, logits_to_keep=1)
+    encoded.commit()
+    banked = [torch.arange(5, 12), torch.arange(3, 15)]
+    memory = memory_of(tiny, encoded, banked, kind="js", epsilon=0.01)
+    even = [torch.full(layer.index.shape, 1 / layer.index.shape[1]) for layer in memory.core]
+    memory = memory.replaced(reference=GateReference(tuple(even), (None,) * len(even)))
+    query = tiny.inputs([queries(tiny)[0]])
+    plain = memory.cache()
+    static = memory.cache(bank_on="device", live_tokens=query["input_ids"].shape[1] + STEPS)
+    compiled = torch.compile(tiny.model.forward, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        expected = tiny.model(**query, past_key_values=plain).logits[:, -1]
+        tiny.model(**query, past_key_values=static)
+        for _ in range(STEPS):
+            ids = expected.argmax(-1)[:, None]
+            expected = tiny.model(input_ids=ids, past_key_values=plain).logits[:, -1]
+            got = compiled(input_ids=ids, past_key_values=static).logits[:, -1]
+            assert (got - expected).abs().max() < 1e-5
+    assert 0 < plain.extra.statistics.triggered()[0] < 1
+
+
 def test_beams_carry_what_their_rows_retrieved(tiny, encoded, stock):
     total = encoded.logical_length
     banked = [torch.arange(5, total, 2), torch.arange(3, total, 3)]

@@ -129,8 +129,9 @@ def test_triggered_can_leave_out_what_a_finished_row_went_on_with():
 
 def test_calibrated_thresholds_and_later_ones_of_their_own():
     scene = Scene()
-    for first, later, wanted in ((-1.0, 9.0, [1, 0]), (9.0, -1.0, [0, 1]), (9.0, None, [0, 0])):
-        steps = None if later is None else (later,) * LAYERS
+    wanted_of = {(-1.0, 9.0): [1, 0], (9.0, -1.0): [0, 1], (9.0, None): [0, 0], (None, 9.0): [1, 0]}
+    for (first, later), wanted in wanted_of.items():
+        steps = (later,) * LAYERS
         retrieval = scene.retrieval()
         retrieval.reference = GateReference(scene.reference, (first,) * LAYERS, steps)
         for layers in scene.queries[:2]:

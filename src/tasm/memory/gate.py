@@ -17,6 +17,10 @@ GateKind = Literal["js", "always", "never"]
 _KINDS: tuple[str, ...] = get_args(GateKind)
 
 
+PAPER_EPSILON = 0.002
+"""TASM's own threshold in nats (section 1.4), for a layer without a calibrated one."""
+
+
 @dataclass(frozen=True)
 class GateSettings:
     """When a query retrieves, and how much.
@@ -69,21 +73,22 @@ class GateReference:
     Attributes:
         layers: per layer (kv_heads, core tokens), how the demonstrations' own answer queries look
             at the reduced core: probabilities, each row sums to one; None for a layer not gated.
-        thresholds: per layer, nats: the first step retrieves above it; None where not calibrated.
-        step_thresholds: the same for later steps, which compare with the step before; None to use
-            `thresholds`.
+        thresholds: per layer, nats: the first step retrieves above it; None for the paper's.
+        step_thresholds: the same for later steps, which compare with the step before; None, as a
+            whole or for a layer, to use `thresholds`.
     """
 
     layers: tuple[Tensor | None, ...]
     thresholds: tuple[float | None, ...]
     step_thresholds: tuple[float | None, ...] | None = None
 
-    def threshold(self, layer: int, is_first: bool) -> float | None:
-        """The calibrated threshold of a layer in nats, or None where there is none."""
-        chosen = self.thresholds
+    def threshold(self, layer: int, is_first: bool) -> float:
+        """The calibrated threshold of a layer in nats, or the paper's where there is none."""
+        threshold = self.thresholds[layer]
         if not is_first and self.step_thresholds is not None:
-            chosen = self.step_thresholds
-        return chosen[layer]
+            later = self.step_thresholds[layer]
+            threshold = threshold if later is None else later
+        return PAPER_EPSILON if threshold is None else threshold
 
     @property
     def nbytes(self) -> int:

@@ -79,9 +79,11 @@ def per_layer(devices: Devices, layers: int) -> list[torch.device | str | None]:
 
 
 def _key(devices: Devices, dtype: torch.dtype | None) -> object:
-    many = not (devices is None or isinstance(devices, torch.device | str))
-    names = tuple(str(device) for device in devices) if many else str(devices)  # type: ignore[union-attr]
-    return names, dtype
+    if devices is None:
+        return None, dtype
+    listed = [devices] if isinstance(devices, torch.device | str) else devices
+    # Asked of a tensor, because "cuda" and "cuda:0" are one place.
+    return tuple(str(torch.empty(0, device=device).device) for device in listed), dtype
 
 
 def _place(contents: CoreContents, devices: Devices, dtype: torch.dtype | None) -> Placed:

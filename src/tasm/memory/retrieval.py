@@ -13,6 +13,7 @@ from torch import Tensor
 from tasm.backbone.segment import UNUSED, Segment
 from tasm.memory.bank import Bank
 from tasm.memory.gate import (
+    PAPER_EPSILON,
     GateReference,
     GateSettings,
     core_distribution,
@@ -154,8 +155,9 @@ class Retrieval:
     def _threshold(self, layer: int, is_first: bool) -> float:
         if self.settings.epsilon != "calibrated":
             return self.settings.epsilon
-        threshold = None if self.reference is None else self.reference.threshold(layer, is_first)
-        return float("-inf") if threshold is None else threshold
+        if self.reference is None:
+            return PAPER_EPSILON
+        return self.reference.threshold(layer, is_first)
 
     # ------------------------------------------------------------------ the search
 
