@@ -58,7 +58,7 @@ class PixtralRows:
     def apply_chat_template(self, conversation: list[dict[str, Any]], **settings: Any) -> str:
         """Render a conversation as text, images as one image token each."""
         text = self.tokenizer.apply_chat_template(
-            conversation, chat_template=self.chat_template, tokenize=False, **settings
+            conversation, **{**settings, "chat_template": self.chat_template, "tokenize": False}
         )
         return str(text)
 
@@ -84,7 +84,8 @@ class PixtralRows:
             pieces = sample.split(self.image_token)
             joined = pieces[0] + "".join(next(remaining) + piece for piece in pieces[1:])
             expanded.append(joined)
-        return {**self.tokenizer(expanded, **settings), **image_inputs}
+        tokens = self.tokenizer(expanded, return_tensors=return_tensors, **settings)
+        return {**tokens, **image_inputs}
 
     def _rows(self, height: int, width: int) -> str:
         row = self.image_token * width

@@ -103,6 +103,9 @@ def _model(geometry: RandomModel, tokenizer: Any, seed: int) -> Any:
             "rope_theta": 1_000_000.0,
             "rope_scaling": {"rope_type": "default", "mrope_section": section},
             "tie_word_embeddings": True,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
         },
         vision_config={
             "depth": geometry.vision_layers,
@@ -145,17 +148,21 @@ def _tokenizer() -> Any:
 
 
 def _processor(geometry: RandomModel, tokenizer: Any) -> Any:
-    from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor
+    import transformers
 
     from tasm.backbone.processors import without_video
 
+    # Room around the area, so that square images of any size round to the same number of tokens.
     area = geometry.image_side**2
-    image_processor = Qwen2VLImageProcessor(
-        size={"shortest_edge": area, "longest_edge": area},
+    size = {"shortest_edge": int(0.9 * area), "longest_edge": int(1.2 * area)}
+    # Without torchvision: the class of its own that newer versions have, older ones' plain class.
+    plain = getattr(transformers, "Qwen2VLImageProcessorPil", None)
+    image_processor = (plain or transformers.Qwen2VLImageProcessor)(
+        size=size,
         patch_size=geometry.patch,
         merge_size=geometry.merge,
         temporal_patch_size=2,
     )
-    return without_video(Qwen2VLProcessor)(
+    return without_video(transformers.Qwen2VLProcessor)(
         image_processor=image_processor, tokenizer=tokenizer, chat_template=_TEMPLATE
     )

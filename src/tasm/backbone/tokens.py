@@ -52,7 +52,7 @@ def tokenise(
     )
     ids = torch.tensor(encoded["input_ids"], dtype=torch.long)
     offsets = torch.tensor(encoded["offset_mapping"], dtype=torch.long).reshape(-1, 2)
-    first, last = offsets[:, 0], torch.maximum(offsets[:, 0], offsets[:, 1] - 1)
+    first, last = offsets[:, 0].contiguous(), torch.maximum(offsets[:, 0], offsets[:, 1] - 1)
     # Some tokenizers give a piece of white space an offset before its neighbour's: keep the order.
     last = torch.cummax(last, 0).values if last.numel() else last
     owner = (torch.searchsorted(starts, last, right=True) - 1).clamp_min(0)
