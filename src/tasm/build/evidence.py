@@ -152,7 +152,7 @@ class Selection:
     @cached_property
     def slot(self) -> Tensor:
         """(kv_heads, entries) place of a kept entry in `order`; meaningless elsewhere."""
-        return self.kept.long().cumsum(1) - 1
+        return (self.kept.long().cumsum(1) - 1).clamp(min=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,4 +217,13 @@ def take(tensor: Tensor, index: Tensor) -> Tensor:
     """Return `tensor` (kv_heads, entries, …) at `index` (kv_heads, n), head by head."""
     if tensor.ndim == 2:
         return tensor.gather(1, index)
-    return tensor.gather(1, index[..., None].expand(*index.shape, tensor.shape[-1]))
+    # Rows of one flat table: many times faster than gather with an expanded index.
+    rows = flat_rows(index, tensor.shape[1])
+    taken = tensor.reshape(-1, tensor.shape[-1]).index_select(0, rows)
+    return taken.view(*index.shape, tensor.shape[-1])
+
+
+def flat_rows(index: Tensor, entries: int) -> Tensor:
+    """Return the row numbers of `index` (kv_heads, n) in a table whose heads follow each other."""
+    heads = torch.arange(index.shape[0], device=index.device)[:, None]
+    return (index + heads * entries).flatten()

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.build.evidence import Evidence
+from tasm.build.evidence import Evidence, take
 
 _TEXT_BLOCK = 256
 _PAIRS = 1 << 22
@@ -89,8 +89,7 @@ def match_images(
         entry = torch.where(token >= 0, entry_of.gather(1, token.clamp(min=0)), -1)
         reached = (entry >= 0) & sinks.gather(1, entry.clamp(min=0)) & evidence.valid
         there = entry.clamp(min=0)
-        near = unit.gather(1, there[..., None].expand_as(unit))
-        cosine = (unit * near).sum(-1).masked_fill(~reached, -torch.inf)
+        cosine = (unit * take(unit, there)).sum(-1).masked_fill(~reached, -torch.inf)
         matches = matches.better(entry, cosine)
     return matches
 

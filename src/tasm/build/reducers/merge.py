@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.build.evidence import Evidence, Reduced, Selection, take
+from tasm.build.evidence import Evidence, Reduced, Selection, flat_rows, take
 from tasm.build.matching import Matches, Metric, TextScope, match_images, match_text
 
 
@@ -102,7 +102,7 @@ def weighted_merge(
     results = []
     for vector in vectors:
         gathered = take(vector, order) * own_weight[..., None]
-        wide = slot[..., None].expand(*slot.shape, vector.shape[-1])
-        gathered = gathered.scatter_add(1, wide, vector * weights[..., None])
+        weighted = (vector * weights[..., None]).flatten(0, 1)
+        gathered.flatten(0, 1).index_add_(0, flat_rows(slot, order.shape[1]), weighted)
         results.append(gathered / total[..., None])
     return results
