@@ -67,7 +67,8 @@ def answer_distributions(
     for start in range(0, len(queries), batch_size):
         rows = slice(start, start + batch_size)
         inputs = backbone.query_inputs(queries[rows], layout=memory.layout)
-        found += _forced(backbone.hf, inputs, memory.cache(), answers[rows])
+        cache = memory.cache(device=backbone.device, dtype=backbone.dtype)
+        found += _forced(backbone.hf, inputs, cache, answers[rows])
         if progress is not None:
             progress(len(found), len(queries))
     return found

@@ -51,17 +51,15 @@ def batch8_expanded_over_shared(bench: Bench) -> float:
 
 def decode_growth(bench: Bench) -> float:
     """Return a decode step beside a memory of ten times the demonstrations over one time's."""
-    return _against(
-        bench, _asked(bench, bench.grown.cache()), _asked(bench, bench.small.cache())
-    ).ratio
+    return _against(bench, _asked(bench, bench.grown), _asked(bench, bench.small)).ratio
 
 
 def gate_over_decode(bench: Bench) -> float:
     """Return what a gate that never opens adds to a decode step, as a share of the step."""
     timing = _against(
         bench,
-        _asked(bench, bench.memory.cache(gate="js", epsilon=SHUT)),
-        _asked(bench, bench.memory.cache(gate="never")),
+        _asked(bench, bench.memory, gate="js", epsilon=SHUT),
+        _asked(bench, bench.memory, gate="never"),
     )
     return (timing.first - timing.second) / timing.second
 
@@ -90,10 +88,11 @@ def _stepper(hf: Any, cache: Any, batch: int = 1) -> Callable[[], None]:
     return lambda: decode_steps(hf, cache, STEPS, batch)
 
 
-def _asked(bench: Bench, cache: Any) -> Callable[[], None]:
+def _asked(bench: Bench, memory: Any, **gate: Any) -> Callable[[], None]:
     """Steps after a query has been read, as in an answer."""
     backbone = bench.backbone
-    inputs = backbone.query_inputs([noise_query()], layout=bench.memory.layout)
+    cache = memory.cache(device=backbone.device, dtype=backbone.dtype, **gate)
+    inputs = backbone.query_inputs([noise_query()], layout=memory.layout)
     with torch.inference_mode():
         backbone.hf(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return _stepper(backbone.hf, cache)
