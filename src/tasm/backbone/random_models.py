@@ -154,11 +154,11 @@ def _processor(geometry: RandomModel, tokenizer: Any) -> Any:
 
     # Room around the area, so that square images of any size round to the same number of tokens.
     area = geometry.image_side**2
-    size = {"shortest_edge": int(0.9 * area), "longest_edge": int(1.2 * area)}
     # Without torchvision: the class of its own that newer versions have, older ones' plain class.
     plain = getattr(transformers, "Qwen2VLImageProcessorPil", None)
     image_processor = (plain or transformers.Qwen2VLImageProcessor)(
-        size=size,
+        min_pixels=int(0.9 * area),
+        max_pixels=int(1.2 * area),
         patch_size=geometry.patch,
         merge_size=geometry.merge,
         temporal_patch_size=2,

@@ -162,10 +162,11 @@ def test_the_newer_layout_of_a_processor_loads_too(copy_of: Callable[[str], Path
     folder = copy_of("qwen2_vl")
     image = json.loads((folder / "preprocessor_config.json").read_text())
     remove(folder, "preprocessor_config.json")
+    image["image_mean"] = [0.25, 0.5, 0.75]
     whole = {"processor_class": image.pop("processor_class"), "image_processor": image}
     (folder / "processor_config.json").write_text(json.dumps(whole))
-    size = load_backbone(folder).processor.image_processor.size
-    assert dict(size)["longest_edge"] == image["size"]["longest_edge"]
+    loaded = load_backbone(folder).processor.image_processor
+    assert list(loaded.image_mean) == image["image_mean"]
 
 
 def test_the_reference_folder_is_inside_the_package() -> None:
