@@ -1,0 +1,286 @@
+"""Second and third stage: the decoder learns from contexts; then everything learns together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import layout, net, pictures
+from .bank import Bank, patches
+from .episodes import Episode, Task, World
+from .layout import Batch
+from .pictures import Picture
+from .tasks.bind import bind
+from .tasks.count import count
+from .tasks.late import late
+from .tasks.locate import locate
+from .tasks.mixed import mixed
+from .tasks.needle import needle
+from .tasks.read import read
+from .tasks.rule import rule
+from .training import Log, optimisers, restore, save
+
+Paint = Callable[[list[Picture]], Tensor]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a task is drawn in training: sizes, ways, queries an episode."""
+
+    task: Task
+    sizes: tuple[int, ...]
+    ways: tuple[int, ...]
+    queries: int
+
+
+COURSES = {
+    "bind": Course(bind, (6, 8, 12, 16, 24, 32, 40, 48), (2, 3, 4, 6, 8, 10), 2),
+    "needle": Course(needle, (2, 4, 6, 8, 12, 16, 24, 32, 50, 64), (0,), 24),
+    "late": Course(late, (4, 6, 8, 12, 16, 24, 32), (2, 3, 4, 5, 6), 8),
+    "rule": Course(rule, (8, 12, 16, 24, 32, 40), (2, 3, 3, 4), 2),
+    "locate": Course(locate, (4, 6, 8, 12, 16, 24), (0,), 10),
+    "count": Course(count, (6, 8, 12, 16), (3, 4), 2),
+    "read": Course(read, (6, 8, 12, 16), (0,), 2),
+    "mixed": Course(mixed, (16, 24, 32, 48), (3, 4, 6), 12),
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage: how often each task comes (and from when on), and how much training helps."""
+
+    shares: dict[str, float]
+    joins: dict[str, float]
+    guidance: tuple[float, float]  # at the beginning, and at `fades`; none after
+    fades: float
+    ease: tuple[float, float]
+    grows: bool  # contexts and labels grow with progress
+    tower: bool  # the tower learns too
+    rate: float
+
+
+PHASES = {
+    "decoder": Phase(
+        {"bind": 2, "needle": 3, "late": 2.5, "rule": 2, "locate": 1.5, "mixed": 1},
+        {"needle": 0.1, "rule": 0.1, "late": 0.15, "locate": 0.25, "mixed": 0.5},
+        (0.3, 0.0),
+        0.8,
+        (0.5, 0.5),
+        True,
+        False,
+        1.5e-3,
+    ),
+    "tasks": Phase(
+        {"bind": 1, "needle": 1, "late": 3, "rule": 3, "locate": 2, "mixed": 0.5}
+        | {"count": 0.5, "read": 0.7},
+        {"count": 0.3, "read": 0.3},
+        (0.3, 0.1),
+        1.0,
+        (0.6, 0.0),
+        False,
+        False,
+        1.2e-3,
+    ),
+    "joint": Phase(
+        {"bind": 2, "needle": 1.5, "late": 2, "rule": 2, "locate": 1.5, "mixed": 1}
+        | {"count": 0.7, "read": 0.7},
+        {},
+        (0.1, 0.0),
+        0.4,
+        (0.2, 0.0),
+        False,
+        True,
+        6e-4,
+    ),
+}
+
+
+def paint_exactly(batch: list[Picture]) -> Tensor:
+    """Pictures as the suites draw them."""
+    drawn = [np.asarray(pictures.draw(p)) for p in batch]
+    return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 255
+
+
+def draw(rng: Random, phase: Phase, progress: float, budget: int) -> tuple[str, list[Episode], int]:
+    """A task, episodes of it that fill a token budget, and how far positions may skip."""
+    names = [n for n in phase.shares if phase.joins.get(n, 0.0) <= progress]
+    name = rng.choices(names, [phase.shares[n] for n in names])[0]
+    course, most = COURSES[name], 12 + progress * 156 if phase.grows else 64
+    size = rng.choice([s for s in course.sizes if s <= most])
+    ways = rng.choice([w for w in course.ways if w <= max(2, size // 2)])
+    long = rng.random() < (min(0.5, progress * 4) if phase.grows else 0.5)
+    gap = 0 if phase.grows else rng.choice((0, 0, 0, 10, 30))
+    ease = phase.ease[0] + (phase.ease[1] - phase.ease[0]) * progress
+    world = World(rng, "train", long=long, looks=False, ease=ease)
+    tokens = size * 22 + course.queries * (7 if name == "needle" else 22)
+    many = max(1, round(budget / tokens))
+    return name, [course.task(world, size, course.queries, ways) for _ in range(many)], gap
+
+
+def embed(model: Any, batch: Batch, paint: Paint, frozen: bool) -> Tensor:
+    """Word embeddings with the tower's tokens in their places."""
+    embeds = model.model.language_model.embed_tokens(batch.ids)
+    if not batch.pictures:
+        return embeds  # type: ignore[no-any-return]
+    patch = patches(paint(batch.pictures))
+    with torch.set_grad_enabled(not frozen and torch.is_grad_enabled()):
+        tokens = net.tower(model.model.visual, patch).float()
+    flat = embeds.reshape(-1, net.WIDTH)
+    first = batch.spots[:, 0] * batch.ids.shape[1] + batch.spots[:, 1]
+    where = (first[:, None] + torch.arange(net.TOKENS)).flatten()
+    return flat.index_copy(0, where, tokens.reshape(-1, net.WIDTH)).view_as(embeds)
+
+
+def forward(
+    model: Any, batch: Batch, paint: Paint, guided: bool = False, frozen: bool = False
+) -> tuple[Tensor, net.Pass]:
+    """Logits at the targets, and the pass."""
+    watch = tuple({layer for layer, _, _ in batch.guides}) if guided else ()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeds = embed(model, batch, paint, frozen)
+        language = model.model.language_model
+        out = net.decoder(language, embeds, batch.positions, batch.mask(), watch)
+    states = out.states[batch.rows[:, 0], batch.rows[:, 1]].float()
+    return states @ language.embed_tokens.weight.T, out
+
+
+def guide_loss(batch: Batch, out: net.Pass) -> Tensor:
+    """How far the guided heads are from looking where they should."""
+    length, losses = batch.ids.shape[1], []
+    for (layer, group, head), guide in batch.guides.items():
+        rows = torch.tensor(guide.rows)
+        weight = out.attention[layer][rows[:, 0], head, group, rows[:, 1]].float()
+        wanted = torch.zeros(len(rows), length)
+        at = [i for i, columns in enumerate(guide.columns) for _ in columns]
+        wanted[at, [c for columns in guide.columns for c in columns]] = 1
+        losses.append(-((weight * wanted).sum(1) + 1e-5).log().mean())
+    return torch.stack(losses).mean()
+
+
+class Aids(nn.Module):
+    """Passing aids: a question's end and its answer tell what the picture shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = nn.Linear(net.WIDTH, net.WIDTH)
+        sizes = (len(pictures.COLOURS), len(pictures.SHAPES), 4, 4)
+        self.facts = nn.ModuleList(nn.Linear(net.WIDTH, n) for n in sizes)
+
+    def forward(self, batch: Batch, out: net.Pass) -> Tensor:
+        losses = []
+        if batch.twins:
+            losses.append(self.alike(torch.tensor(batch.twins), out))
+        if batch.facts:
+            at = torch.tensor(batch.facts)
+            state = out.inner[1][at[:, 0], at[:, 1]].float()
+            told = [F.cross_entropy(f(state), at[:, 2 + n]) for n, f in enumerate(self.facts)]
+            losses.append(torch.stack(told).mean())
+        return torch.stack(losses).sum()
+
+    def alike(self, at: Tensor, out: net.Pass) -> Tensor:
+        """Pictures of one class against the others', by the tower's mean features."""
+        state = out.inner[1][at[:, 0], at[:, 1]].float()
+        visual = at[:, 2, None] + torch.arange(net.TOKENS)
+        seen = out.embeds[at[:, 0, None], visual].float().mean(1).detach()
+        seen = F.normalize(seen - seen.mean(0), dim=-1)
+        scores = 12 * F.normalize(self.looks(state), dim=-1) @ seen.T
+        same = (at[:, 3, None] == at[None, :, 3]).float()
+        return -(same / same.sum(1, keepdim=True) * scores.log_softmax(1)).sum(1).mean()
+
+
+def settle_tower(model: Any, bank: Bank, rng: Random) -> None:
+    """Scale the merger's output to the size of the word embeddings."""
+    from .fonts import glyphs
+    from .tower import sample
+
+    batch = [sample(rng, glyphs("train")) for _ in range(256)]
+    with torch.no_grad():
+        tokens = net.tower(model.model.visual, patches(bank.paint(batch))).flatten(0, 1)
+        last = model.model.visual.merger.mlp[2]
+        mean, scale = tokens.mean(0), 0.5 / (tokens - tokens.mean(0)).pow(2).mean().sqrt()
+        last.weight.mul_(scale)
+        last.bias.sub_(mean).mul_(scale)
+
+
+@torch.no_grad()
+def quick_check(model: Any, seed: int = 1) -> dict[str, float]:
+    """Held-out accuracy of the first answer token, a few episodes a task."""
+    rng, found = Random(seed), {}
+    trials = {
+        "bind": (bind, 40, 8, 8),
+        "needle": (needle, 50, 24, 0),
+        "late": (late, 24, 8, 4),
+        "rule": (rule, 32, 8, 3),
+        "locate": (locate, 16, 8, 0),
+        "count": (count, 16, 8, 4),
+        "read": (read, 16, 8, 0),
+    }
+    for name, (task, size, queries, ways) in trials.items():
+        world = World(rng, "held-out")
+        batch = layout.batch([task(world, size, queries, ways) for _ in range(4)])
+        logits, _ = forward(model, batch, paint_exactly)
+        right = (logits.argmax(1) == batch.targets).float()
+        found["held_" + name] = right[batch.asked].mean().item()
+    return found
+
+
+def train(
+    model: Any, folder: Path, stage: str, minutes: float, seed: int = 1, budget: int = 3500
+) -> None:
+    """One phase, until the time is up; continues from its last checkpoint."""
+    torch.manual_seed(seed)
+    phase = PHASES[stage]
+    bank, language, aids = Bank(folder), model.model.language_model, Aids()
+    named = list((model.model if phase.tower else language).named_parameters())
+    modules = {"model": model, "aids": aids}
+    opts = optimisers(named, aids.parameters(), lr=phase.rate)
+    seconds, steps = restore(folder / f"{stage}.pt", modules, opts)
+    if steps == 0 and stage == "decoder":
+        settle_tower(model, bank, Random(seed))
+    begin, rng, log, told = time.time() - seconds, Random(seed + steps), Log(folder, stage), seconds
+    while (now := time.time() - begin) < minutes * 60:
+        progress = now / (minutes * 60)
+        pace = min(1.0, steps / 100) * min(1.0, (1 - progress) / 0.5 + 0.02)
+        for opt in opts:
+            opt.pace(pace)
+        name, episodes, gap = draw(rng, phase, progress, budget)
+        batch = layout.batch(episodes, gap, rng)
+        first, last = phase.guidance
+        faded = progress / phase.fades
+        strength = first + (last - first) * faded if faded < 1 else 0.0
+        logits, out = forward(model, batch, bank.paint, strength > 0, frozen=not phase.tower)
+        each = F.cross_entropy(logits, batch.targets, reduction="none")
+        loss = (each * batch.weights).sum() / batch.weights.sum()
+        total = loss
+        if strength > 0:
+            guide = guide_loss(batch, out)
+            total = loss + strength * guide
+            log.mean(**{f"guide_{name}": guide.item()})
+            if batch.twins or batch.facts:
+                told_by = aids(batch, out)
+                total = total + strength * told_by
+                log.mean(**{f"aid_{name}": told_by.item()})
+        for opt in opts:
+            opt.zero()
+        total.backward()
+        nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
+        for opt in opts:
+            opt.step()
+        right = (logits.argmax(1) == batch.targets).float()
+        log.mean(**{f"loss_{name}": loss.item(), name: right[batch.asked].mean().item()})
+        steps += 1
+        if now - told > 60:
+            told = now
+            log.write(steps, now, **quick_check(model))
+            save(folder / f"{stage}.pt", modules, opts, now, steps)
+    save(folder / f"{stage}.pt", modules, opts, minutes * 60, steps)
+    log.write(steps, minutes * 60, **quick_check(model))

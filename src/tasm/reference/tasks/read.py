@@ -1,0 +1,25 @@
+"""read: which letter of a short text is wanted, and in which form."""
+
+from __future__ import annotations
+
+from .. import pictures
+from ..episodes import Episode, Hint, Turn, World
+from ..pictures import Picture
+
+
+def read(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
+    """Four letters; the answer is one of them, or the one that follows it in the alphabet."""
+    rng = world.rng
+    place, shift = rng.randrange(4), rng.choice((0, 0, 0, 1))
+    asking, row, turns = rng.choice(("read", "letter")), rng.randrange(4), []
+    for i in range(demonstrations + queries):
+        text = rng.choices(range(len(world.named)), k=4)
+        ground, ink = pictures.ground_and_ink(rng)
+        items = tuple(
+            world.item("glyph", world.named[c], x * 16, row * 16, 16, ink)
+            for x, c in enumerate(text)
+        )
+        answer = world.named[(text[place] + shift) % len(world.named)]
+        hints = [Hint(3, i, (row * 4 + place,))]
+        turns.append(Turn((Picture(ground, items), asking), answer, float(i >= 2), hints=hints))
+    return Episode(turns[:demonstrations], turns[demonstrations:])

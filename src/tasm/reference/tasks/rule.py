@@ -1,0 +1,49 @@
+"""rule: which attribute the answer speaks of, and the words for its values."""
+
+from __future__ import annotations
+
+from .. import pictures, words
+from ..episodes import QUARTERS, Episode, Turn, World, by_class
+from ..pictures import Picture
+
+ATTRIBUTES = ("colour", "shape", "place", "count")
+
+
+def scene(world: World, colour: str, shape: str, place: int, count: int) -> Picture:
+    """One to three small things of one kind in one quarter."""
+    left, top = QUARTERS[place]
+    spots = world.rng.sample([(left + x, top + y) for x in (0, 16) for y in (0, 16)], count)
+    dark = world.rng.random() < 0.5
+    ground = (20, 20, 24) if dark else (236, 236, 228)
+    ink = pictures.shade(world.rng, colour)
+    return Picture(ground, tuple(world.item("shape", shape, x, y, 16, ink) for x, y in spots))
+
+
+def rule(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
+    """All attributes vary; the word follows the values of one of them."""
+    rng = world.rng
+    values: dict[str, list[object]] = {
+        "colour": list(world.colours(ways)),
+        "shape": list(world.shapes(ways)),
+        "place": list(rng.sample(range(4), min(ways, 4))),
+        "count": list(rng.sample((1, 2, 3), min(ways, 3))),
+    }
+    decides = rng.choice(ATTRIBUTES)
+    ways = len(values[decides])
+    labels, asking = world.labels(ways), rng.choice(words.ASKING)
+    keys = world.order(demonstrations, ways) + world.order(queries, ways)
+    for name in ATTRIBUTES:
+        if name != decides and rng.random() < world.ease:
+            values[name] = values[name][:1]
+    turns = []
+    for key in keys:
+        drawn = {name: rng.choice(found) for name, found in values.items()}
+        drawn[decides] = values[decides][key]
+        picture = scene(world, **drawn)  # type: ignore[arg-type]
+        turns.append(Turn((picture, asking), labels[key], facts=facts(**drawn)))  # type: ignore[arg-type]
+    return by_class(keys, demonstrations, turns)
+
+
+def facts(colour: str, shape: str, place: int, count: int) -> tuple[int, ...]:
+    """What a picture shows, as numbers, for training's probes."""
+    return list(pictures.COLOURS).index(colour), list(pictures.SHAPES).index(shape), place, count
