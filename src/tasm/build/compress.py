@@ -21,6 +21,7 @@ from tasm.build.recipe import Recipe
 from tasm.build.recorder import Recorder
 from tasm.build.replay import ReadAgain, Replay
 from tasm.build.select import select
+from tasm.build.sharing import shared_scores
 from tasm.build.working import WorkingLayer, joined
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
@@ -109,6 +110,7 @@ class Compressor:
         scores: list[Tensor | None] = [
             None if one is None else self.parts.scorer.score(one).float() for one in evidence
         ]
+        scores = shared_scores(self.parts.scorer, evidence, scores)
         stage = Stage(
             evidence=tuple(evidence),
             scores=tuple(scores),
@@ -182,6 +184,7 @@ class Compressor:
             module=self.backbone.decoder.layers[layer],
             first_new=newest.first,
             total=self.total,
+            budget=self._core_for(newest),
             scaling=recorder.scalings.get(layer, held.keys.shape[-1] ** -0.5),
             seed=self.seed,
         )

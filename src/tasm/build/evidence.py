@@ -44,6 +44,7 @@ class Evidence:
     | `scaling` | | factor of the attention logits |
     | `first_new` | | first transcript token of the newest chunk (0 in joint mode) |
     | `total` | | tokens of the whole transcript, also those not read yet |
+    | `budget` | | entries a layer and head may keep, in the mean |
 
     `roles`, `demonstration`, `place`, `positions`, `always` give the table's columns per entry.
     """
@@ -62,6 +63,7 @@ class Evidence:
     module: "nn.Module | None" = None
     first_new: int = 0
     total: int = 0
+    budget: int = 0
     scaling: float = 1.0
     seed: int = 0
 

@@ -88,8 +88,9 @@ class Received:
 class AttentionReceived(Record):
     """Attention weights of the chosen rows on every entry: their sum over rows, or their maximum.
 
-    Softmax over everything the rows can see; averaged over the query heads of a KV head (for the
-    maximum: the largest of them). State: `Received`.
+    Softmax over everything the rows can see, or over the newest `chunk` alone (in a replay: the
+    chunk in the memory and the row's own demonstration); averaged over the query heads of a KV head
+    (for the maximum: the largest of them). State: `Received`.
 
     ```python
     AttentionReceived("answers")          # EMLoC, TASM: what answers look at
@@ -100,6 +101,7 @@ class AttentionReceived(Record):
 
     rows: str = "answers"
     statistic: Literal["sum", "max"] = "sum"
+    among: Literal["everything", "chunk"] = "everything"
     has_columns: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
@@ -116,8 +118,8 @@ class AttentionReceived(Record):
         mass = torch.zeros(kv_heads, columns, device=device)
         seen_by = torch.zeros(1, columns, device=device)
         if len(rows):
-            parts = [self._over_rows(weights[0]) for weights in call.weights(rows)]
-            mass = torch.cat(parts, -1)
+            old = reading.rows.older if self.among == "chunk" else 0
+            mass = torch.cat([self._over_rows(part) for part in _among(call, rows, old)], -1)
             seen_by[:, :before] = len(rows)
             seen_by[:, before:] = _visible(call.mask, rows, new)
         if held is None:
@@ -141,6 +143,25 @@ class AttentionReceived(Record):
         """Columns follow their entries."""
         seen = held.seen_by.expand(order.shape[0], -1)
         return Received(take(held.mass, order), take(seen, order))
+
+
+def _among(call: "AttentionCall", rows: Tensor, old: int) -> Iterator[Tensor]:
+    """Attention weights (kv_heads, group, rows, tokens) in blocks, the first `old` tokens left out
+    and the others divided by what they have together."""
+    if old == 0:
+        yield from (weights[0] for weights in call.weights(rows))
+        return
+    left_out: Tensor | float = 0.0
+    first = 0
+    for weights in call.weights(rows):
+        left_out = left_out + weights[0, ..., : max(0, old - first)].sum(-1, keepdim=True)
+        first += weights.shape[-1]
+    first = 0
+    for weights in call.weights(rows):
+        share = weights[0] / (1 - left_out).clamp(min=1e-12)  # type: ignore[operator]
+        share[..., : max(0, old - first)] = 0
+        first += weights.shape[-1]
+        yield share
 
 
 def _visible(mask: Tensor | None, rows: Tensor, new: int) -> Tensor:

@@ -1,0 +1,88 @@
+"""The gate's reference and threshold against the stock way of computing them, demonstration by
+demonstration."""
+
+import math
+
+import pytest
+import torch
+
+from tasm.build.calibrate import LARGEST_DIVERGENCE
+from tasm.build.recipes import find_recipe
+from tasm.build.records import Queries
+from tests.build.test_records import record
+from tests.build.tiny_backbone import build_tiny, tiny_backbone
+
+
+def js(first: list[float], second: list[float]) -> float:
+    total = 0.0
+    for p, q in zip(first, second, strict=True):
+        mean = (p + q) / 2
+        total += p * math.log(p / mean) / 2 if p > 0 else 0
+        total += q * math.log(q / mean) / 2 if q > 0 else 0
+    return total
+
+
+def without(distribution: list[float], own: list[bool]) -> list[float]:
+    left = [0.0 if mine else p for p, mine in zip(distribution, own, strict=True)]
+    return [p / sum(left) for p in left]
+
+
+def average(rows: list[list[float]]) -> list[float]:
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9])
+def test_reference_and_threshold(quantile: float) -> None:
+    backbone = tiny_backbone()
+    transcript = backbone.transcript(range(1, 6))
+    recipe = find_recipe("tasm").with_settings(gate={"quantile": quantile})
+    memory = build_tiny(backbone, transcript, recipe=recipe, core="40%")
+    assert memory.reference is not None
+    queries = record(backbone, transcript, (Queries("answer-starts"),), 5)
+    layer = 1
+    kept = queries.layer(layer)[Queries("answer-starts")]
+    core = memory.core[layer]
+    assert core is not None and len(kept.index) == 5
+    positions = memory.tokens.positions.long()
+    starts = [start for start, _ in transcript.spans]
+    looks: list[list[list[float]]] = []  # by demonstration and head
+    for row, token in enumerate(kept.index.tolist()):
+        moved = positions[:, token] - positions[:, starts[row]].min() + memory.next_position
+        query = backbone.rotary.rotate(layer, kept.queries[:, row : row + 1], moved[:, None])
+        heads = []
+        for head in range(2):
+            logits = query[2 * head : 2 * head + 2, 0] @ core.keys[head].T * 16**-0.5
+            heads.append(logits.softmax(-1).mean(0).tolist())
+        looks.append(heads)
+    own = [
+        [(transcript.demonstration[core.index[head].long()] == d).tolist() for head in range(2)]
+        for d in range(5)
+    ]
+    masked = [[without(looks[d][h], own[d][h]) for h in range(2)] for d in range(5)]
+    for head in range(2):
+        expected = average([masked[d][head] for d in range(5)])
+        expected = [p / sum(expected) for p in expected]
+        found = memory.reference.layers[layer]
+        assert found is not None
+        torch.testing.assert_close(found[head], torch.tensor(expected), atol=1e-5, rtol=1e-3)
+    divergences = []
+    for d in range(5):
+        by_head = []
+        for head in range(2):
+            others = average([masked[e][head] for e in range(5) if e != d])
+            by_head.append(js(masked[d][head], without(others, own[d][head])))
+        divergences.append(sum(by_head) / 2)
+    threshold = float(torch.quantile(torch.tensor(divergences), quantile))
+    assert memory.reference.thresholds[layer] == pytest.approx(threshold, abs=1e-5)
+
+
+def test_one_demonstration_never_opens_the_gate() -> None:
+    memory = build_tiny(tiny_backbone(), 1, core="12", bank="4")
+    assert memory.reference is not None
+    assert memory.reference.thresholds == (LARGEST_DIVERGENCE,) * 3
+
+
+def test_no_bank_no_reference() -> None:
+    memory = build_tiny(tiny_backbone(), bank="0")
+    assert memory.reference is None and memory.bank is None
+    assert memory.gate.kind == "never"
