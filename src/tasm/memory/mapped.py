@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tasm.memory.blocks import MappedFile, MappedTensor
 from tasm.memory.layer import LayerTokens
+from tasm.memory.mapped_file import MappedFile, MappedTensor
 
 
 def layer_tensors(layer: int, tokens: LayerTokens) -> dict[str, Tensor]:

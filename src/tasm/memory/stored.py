@@ -16,12 +16,12 @@ from tasm.backbone.transcript import Layout
 from tasm.errors import DamageError, FormatError
 from tasm.memory import store
 from tasm.memory.bank import Bank
-from tasm.memory.blocks import MappedFile
 from tasm.memory.contents import CoreContents, Counts
 from tasm.memory.entry import DemonstrationEntry, absolute_hint
 from tasm.memory.gate import GateReference, GateSettings
 from tasm.memory.manifest import FORMAT_VERSION, Manifest
 from tasm.memory.mapped import MappedLayer, read_layer
+from tasm.memory.mapped_file import MappedFile
 from tasm.memory.task_memory import TaskMemory
 from tasm.memory.tokens import TABLE, TokenTable
 
