@@ -126,9 +126,9 @@ class ImageLayout:
 
     def _own_limit(self) -> bool:
         """Whether the image processor's size is an area in pixels, as Qwen's and GLM's is."""
-        return self.family.places == "grid" and {"shortest_edge", "longest_edge"} <= set(
-            _size_of(self.processor.image_processor)
-        )
+        image_processor = self.processor.image_processor
+        names = set(_size_of(image_processor))
+        return hasattr(image_processor, "merge_size") and names >= {"shortest_edge", "longest_edge"}
 
     def _limited(self, image: Image.Image, max_pixels: int | None) -> Image.Image:
         if max_pixels is None or self._own_limit() or image.width * image.height <= max_pixels:

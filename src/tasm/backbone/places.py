@@ -42,7 +42,7 @@ def places_of(
     """
     count = expansion.count(image_token)
     found: Tensor | None = None
-    if layout == "grid" and grid is not None:
+    if grid is not None:  # also an unlisted family whose processor reports a grid
         found = _merged(grid, count)
     elif layout == "rows":
         found = _rows(_runs(expansion, image_token))

@@ -71,7 +71,7 @@ def test_every_token_has_a_place_of_its_own(layout: str, count: int, tiles: int)
         layout,  # type: ignore[arg-type]
         TOKEN * count,
         TOKEN,
-        grid=(1, 8, 8),
+        grid=(1, 2, 2 * count) if layout == "grid" else None,
         tiles=tiles,
         size=(30, 40),
         pinpoints=[[28, 56]],
