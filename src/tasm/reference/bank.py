@@ -31,7 +31,7 @@ class Bank:
         file = folder / "bank.npz"
         if not file.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            np.savez(file, **self._render())
+            np.savez(file, allow_pickle=False, **self._render())
         with np.load(file) as data:
             self.masks = {s: torch.from_numpy(data[f"s{s}"]) for s in SIZES}
 

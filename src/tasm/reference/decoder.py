@@ -171,14 +171,14 @@ class Aids(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.looks = nn.Linear(net.WIDTH, net.WIDTH)
+        self.looks = nn.ModuleList(nn.Linear(net.WIDTH, net.WIDTH) for _ in range(2))
         sizes = (len(pictures.COLOURS), len(pictures.SHAPES), 4, 4)
         self.facts = nn.ModuleList(nn.Linear(net.WIDTH, n) for n in sizes)
 
     def forward(self, batch: Batch, out: net.Pass) -> Tensor:
         losses = []
         if batch.twins:
-            losses.append(self.alike(torch.tensor(batch.twins), out))
+            losses.append(self.alike(torch.tensor(batch.twins), out, int(batch.sharp)))
         if batch.facts:
             at = torch.tensor(batch.facts)
             state = out.inner[1][at[:, 0], at[:, 1]].float()
@@ -186,14 +186,13 @@ class Aids(nn.Module):
             losses.append(torch.stack(told).mean())
         return torch.stack(losses).sum()
 
-    def alike(self, at: Tensor, out: net.Pass) -> Tensor:
-        """Pictures of one class against the others', by the tower's mean features."""
-        state = out.inner[1][at[:, 0], at[:, 1]].float()
-        visual = at[:, 2, None] + torch.arange(net.TOKENS)
-        seen = out.embeds[at[:, 0, None], visual].float().mean(1).detach()
+    def alike(self, at: Tensor, out: net.Pass, sharp: int) -> Tensor:
+        """Things of one class against the others', by the tower's mean features."""
+        state = out.inner[1 + sharp][at[:, 0], at[:, 1]].float()
+        seen = out.embeds[at[:, :1], at[:, 3:]].float().mean(1).detach()
         seen = F.normalize(seen - seen.mean(0), dim=-1)
-        scores = 12 * F.normalize(self.looks(state), dim=-1) @ seen.T
-        same = (at[:, 3, None] == at[None, :, 3]).float()
+        scores = 12 * F.normalize(self.looks[sharp](state), dim=-1) @ seen.T
+        same = (at[:, 2, None] == at[None, :, 2]).float()
         return -(same / same.sum(1, keepdim=True) * scores.log_softmax(1)).sum(1).mean()
 
 
@@ -271,7 +270,7 @@ def train(
                 log.mean(**{f"aid_{name}": told_by.item()})
         for opt in opts:
             opt.zero()
-        total.backward()
+        torch.autograd.backward(total)
         nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
         for opt in opts:
             opt.step()

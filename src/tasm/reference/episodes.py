@@ -36,7 +36,8 @@ class Turn:
     parts: tuple[str | Picture, ...]
     answer: str
     weight: float = 0.0
-    alike: int = -1
+    alike: int = -1  # the class of what is asked about, by its looks
+    sight: tuple[int, ...] = ()  # where that is, if it is not the whole picture
     facts: tuple[int, ...] = ()
     hints: list[Hint] = field(default_factory=list)
 

@@ -45,7 +45,8 @@ class Batch:
     weights: Tensor
     asked: Tensor  # which targets are the first token of a query's answer
     guides: dict[tuple[int, int, int], Guide]
-    twins: list[tuple[int, int, int, int]]  # episode, place, first visual token, class
+    twins: list[tuple[int, ...]]  # episode, place, class, its visual tokens
+    sharp: bool  # whether those are a part of the picture
     facts: list[tuple[int, ...]]  # episode, place, what the picture shows
 
     def mask(self) -> Tensor:
@@ -141,15 +142,20 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
     targets: list[int] = []
     weights: list[float] = []
     asked: list[bool] = []
-    twins: list[tuple[int, int, int, int]] = []
+    twins: list[tuple[int, ...]] = []
+    sharp = False
     facts: list[tuple[int, ...]] = []
     for b, (episode, turns) in enumerate(zip(episodes, placed, strict=True)):
         every = episode.demonstrations + episode.queries
         for index, (turn, here) in enumerate(zip(every, turns, strict=True)):
             _guide(guides, b, turn, here, turns)
             if turn.alike >= 0:
+                cells = turn.sight or tuple(range(net.TOKENS))
+                columns = [here.visual[c] for c in cells] * (net.TOKENS // len(cells))
                 kind = b * 1000 + turn.alike
-                twins += [(b, r, here.visual[0], kind) for r in [here.ask, *here.answer[:-1]]]
+                places = [here.ask] if turn.sight else [here.ask, *here.answer[:-1]]
+                twins += [(b, place, kind, *columns) for place in places]
+                sharp = bool(turn.sight)
             if turn.facts:
                 facts += [(b, r, *turn.facts) for r in [here.ask, *here.answer[:-1]]]
             if turn.weight == 0:
@@ -172,6 +178,7 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
         torch.tensor(asked),
         guides,
         twins,
+        sharp,
         facts,
     )
 

@@ -139,7 +139,7 @@ def train(model: Any, folder: Path, minutes: float, batch: int = 192, seed: int 
         loss, pixels, place, big, small = losses(heads, tokens.float(), image, chosen, bank)
         for opt in opts:
             opt.zero()
-        (loss + 2 * pixels + 0.1 * place).backward()
+        torch.autograd.backward(loss + 2 * pixels + 0.1 * place)
         nn.utils.clip_grad_norm_([p for m in modules.values() for p in m.parameters()], 1.0)
         for opt in opts:
             opt.step()

@@ -33,7 +33,8 @@ def optimisers(
     named: Iterable[tuple[str, nn.Parameter]], others: Iterable[nn.Parameter] = (), lr: float = 2e-3
 ) -> list[Optimiser]:
     """Muon for the blocks' matrices, AdamW for everything else."""
-    matrices, rest = [], list(others)
+    matrices: list[nn.Parameter] = []
+    rest = list(others)
     for name, parameter in named:
         inside = "blocks." in name or "layers." in name
         (matrices if inside and parameter.ndim == 2 else rest).append(parameter)

@@ -22,5 +22,7 @@ def late(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
         picture = world.quarters({a: owner[k][a] for a, k in zip(QUARTERS, mixed, strict=True)})
         hints = [Hint(3, j, CELL[at]) for j, k in enumerate(keys) if k == right]
         hints.append(Hint(2, demonstrations + q, CELL[at]))
-        asked.append(Turn((picture, words.PLACES[place]), labels[right], 1.0, hints=hints))
+        turn = Turn((picture, words.PLACES[place]), labels[right], 1.0, 4 * right + place, CELL[at])
+        turn.hints = hints
+        asked.append(turn)
     return Episode(shown, asked)

@@ -41,5 +41,7 @@ def locate(world: World, demonstrations: int, queries: int, ways: int) -> Episod
         ground, ink = pictures.ground_and_ink(rng)
         picture = pictures.Picture(ground, (world.item("glyph", held[which][at], 16, 16, 32, ink),))
         hints = [*own(demonstrations + q, inked(picture)), Hint(3, which, CELL[at])]
-        turns.append(Turn((tags[which], picture), where[place], 1.0, hints=hints))
+        turn = Turn((tags[which], picture), where[place], 1.0, 4 * which + place, inked(picture))
+        turn.hints = hints
+        turns.append(turn)
     return Episode(turns[:demonstrations], turns[demonstrations:])

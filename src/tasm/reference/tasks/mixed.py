@@ -32,12 +32,10 @@ def mixed(world: World, demonstrations: int, queries: int, ways: int) -> Episode
 
     turns, asked = [], []
     for index, side in enumerate(sides):
-        source = both[side].demonstrations
-        turn = source[moved[side].index(index)]
-        turns.append(at(turn, side, index, len(source)))
+        shown = both[side].demonstrations
+        turns.append(at(shown[moved[side].index(index)], side, index, len(shown)))
     for q in range(queries):
         side = q % 2
-        source = both[side]
-        count = len(source.demonstrations)
-        asked.append(at(source.queries[q], side, demonstrations + q, count))
+        count = len(both[side].demonstrations)
+        asked.append(at(both[side].queries[q], side, demonstrations + q, count))
     return Episode(turns, asked)
