@@ -272,7 +272,8 @@ def _save_tokenizer(
     return vocabulary
 
 
-def _save_model(folder: Path, class_name: str, config: Any, seed: int) -> None:
+def save_model(folder: Path, class_name: str, config: Any, seed: int) -> None:
+    """Write a random model of `config` into `folder`, in place of any that is there."""
     import torch
     import transformers
 
@@ -367,7 +368,7 @@ def _qwen(folder: Path, family: str, seed: int) -> None:
     config = getattr(transformers, class_name + "Config")(
         text_config=text, vision_config=vision, tie_word_embeddings=False, **tokens
     )
-    _save_model(folder, class_name + "ForConditionalGeneration", config, seed)
+    save_model(folder, class_name + "ForConditionalGeneration", config, seed)
 
 
 def _clip(layers: int = 3) -> dict[str, Any]:
@@ -472,7 +473,7 @@ def _llava(folder: Path, family: str, seed: int) -> None:
     if family == "llava_next_video":
         settings |= {"video_token_index": vocabulary["<video>"]}
     config = getattr(transformers, class_name + "Config")(**settings)
-    _save_model(folder, class_name + "ForConditionalGeneration", config, seed)
+    save_model(folder, class_name + "ForConditionalGeneration", config, seed)
 
 
 def _llava_onevision(folder: Path, seed: int) -> None:
@@ -528,7 +529,7 @@ def _llava_onevision(folder: Path, seed: int) -> None:
         vision_aspect_ratio="anyres_max_9",
         tie_word_embeddings=False,
     )
-    _save_model(folder, "LlavaOnevisionForConditionalGeneration", config, seed)
+    save_model(folder, "LlavaOnevisionForConditionalGeneration", config, seed)
 
 
 def _idefics3(folder: Path, family: str, seed: int) -> None:
@@ -618,7 +619,7 @@ def _idefics3(folder: Path, family: str, seed: int) -> None:
         scale_factor=2,
         tie_word_embeddings=False,
     )
-    _save_model(folder, class_name + "ForConditionalGeneration", config, seed)
+    save_model(folder, class_name + "ForConditionalGeneration", config, seed)
 
 
 def _internvl(folder: Path, seed: int) -> None:
@@ -683,7 +684,7 @@ def _internvl(folder: Path, seed: int) -> None:
         vision_feature_layer=-1,
         tie_word_embeddings=False,
     )
-    _save_model(folder, "InternVLForConditionalGeneration", config, seed)
+    save_model(folder, "InternVLForConditionalGeneration", config, seed)
 
 
 GEMMA_TEXT = {
@@ -764,7 +765,7 @@ def _gemma3(folder: Path, seed: int) -> None:
         image_token_index=vocabulary["<image_soft_token>"],
         tie_word_embeddings=False,
     )
-    _save_model(folder, "Gemma3ForConditionalGeneration", config, seed)
+    save_model(folder, "Gemma3ForConditionalGeneration", config, seed)
 
 
 def _mistral3(folder: Path, seed: int) -> None:
@@ -845,7 +846,7 @@ def _mistral3(folder: Path, seed: int) -> None:
         vision_feature_layer=-1,
         tie_word_embeddings=False,
     )
-    _save_model(folder, "Mistral3ForConditionalGeneration", config, seed)
+    save_model(folder, "Mistral3ForConditionalGeneration", config, seed)
 
 
 def _glm4v(folder: Path, seed: int) -> None:
@@ -916,7 +917,7 @@ def _glm4v(folder: Path, seed: int) -> None:
         video_end_token_id=vocabulary["<|end_of_video|>"],
         tie_word_embeddings=False,
     )
-    _save_model(folder, "Glm4vForConditionalGeneration", config, seed)
+    save_model(folder, "Glm4vForConditionalGeneration", config, seed)
 
 
 def _text(folder: Path, family: str, seed: int) -> None:
@@ -971,7 +972,7 @@ def _text(folder: Path, family: str, seed: int) -> None:
     if family == "qwen3":
         text |= {"head_dim": 16}
     config = getattr(transformers, class_name + "Config")(**text)
-    _save_model(folder, class_name + "ForCausalLM", config, seed)
+    save_model(folder, class_name + "ForCausalLM", config, seed)
 
 
 IMAGE_FAMILIES = (
