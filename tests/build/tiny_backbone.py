@@ -40,7 +40,9 @@ class TinyBackbone(Backbone):
         self.__dict__["identity"] = Identity({"weights": "0" * 64})
         attach(tiny.model)
 
-    def transcript(self, seeds: Sequence[int], **_: Any) -> Transcript:  # type: ignore[override]
+    def transcript(self, seeds: Sequence[Any], **_: Any) -> Transcript:
+        """Lay demonstrations out; of a real one its id is the seed."""
+        seeds = [int(getattr(seed, "id", seed)) for seed in seeds]
         ids, roles = list(SYSTEM), [Role.SYSTEM] * len(SYSTEM)
         demonstration, place = [-1] * len(SYSTEM), [[-1] * 4 for _ in SYSTEM]
         spans, pictures = [], []
@@ -141,18 +143,10 @@ def build_tiny(
         if isinstance(demonstrations, Transcript)
         else backbone.transcript(range(1, demonstrations + 1))
     )
-    rows = [
-        Demonstration(
-            str(number),
-            (Message("user", ("q",)), Message("assistant", ("a",))),
-            "0" * 64,
-        )
-        for number in range(len(transcript.spans))
-    ]
     return build_transcript(
         backbone,
         transcript,
-        rows,
+        rows(len(transcript.spans)),
         settings(**given),
         lambda *_: None,
         (notices if notices is not None else []).append,
@@ -161,7 +155,10 @@ def build_tiny(
     )
 
 
-QUERY = (BEFORE, IMAGE, AFTER)
+def rows(count: int) -> list[Demonstration]:
+    """Demonstrations whose ids are seeds for a tiny backbone."""
+    turns = (Message("user", ("q",)), Message("assistant", ("a",)))
+    return [Demonstration(str(number), turns, "0" * 64) for number in range(1, count + 1)]
 
 
 def logits_after(backbone: TinyBackbone, cache: Any, ids: Sequence[int]) -> Tensor:
