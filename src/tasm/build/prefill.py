@@ -117,6 +117,7 @@ def _compressed(
         states,
         next_position,
         logical_length,
+        newest.stop - newest.first,
     )
     compressor.stage(segments, recorder, tokens, newest, replay)
     for layer in compressor.layers:

@@ -1,14 +1,15 @@
 """The table of recipes: one row a published method. Knows no torch.
 
 To add a method write its new part (one file under `scorers/`, `budgets/`, `reducers/`) and one row
-here; a package of someone else offers rows through the entry point group `tasm.recipes` (each entry
-a `Recipe` or a list of them).
+in `published`; a package of someone else offers rows through the entry point group `tasm.recipes`
+(each entry a `Recipe` or a list of them).
 """
 
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
+from tasm.build.published import ROWS as _PUBLISHED
 from tasm.build.recipe import Part, Recipe
 from tasm.errors import RecipeError, did_you_mean
 
@@ -89,7 +90,7 @@ def table(rows: Iterable[Recipe]) -> dict[str, Recipe]:
     return found
 
 
-RECIPES: dict[str, Recipe] = table(_ROWS)
+RECIPES: dict[str, Recipe] = table([*_ROWS, *_PUBLISHED])
 """The recipes of this package; `all_recipes` adds those of others."""
 
 

@@ -5,6 +5,7 @@ sees one layer's attention call, never a whole attention matrix. Adding a record
 `observe` (and `keep`, if it has a column for every entry).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -111,15 +112,19 @@ class AttentionReceived(Record):
 
     def observe(self, held: Received | None, reading: Reading) -> Received:
         """Add this pass's attention; new tokens get new columns."""
-        call, rows = reading.call, reading.rows.select(self.rows)
+        return self.add(held, reading, reading.rows.select(self.rows))
+
+    def add(self, held: Received | None, reading: Reading, rows: Tensor) -> Received:
+        """Add the attention of the rows numbered `rows`."""
+        call = reading.call
         before = sum(segment.tokens for segment in call.segments)
         columns, new = before + reading.new, reading.new
         kv_heads, device = call.key.shape[1], call.key.device
         mass = torch.zeros(kv_heads, columns, device=device)
         seen_by = torch.zeros(1, columns, device=device)
         if len(rows):
-            old = reading.rows.older if self.among == "chunk" else 0
-            mass = torch.cat([self._over_rows(part) for part in _among(call, rows, old)], -1)
+            hidden = before - reading.rows.chunk if self.among == "chunk" else 0
+            mass = torch.cat([self._over_rows(part) for part in _among(call, rows, hidden)], -1)
             seen_by[:, :before] = len(rows)
             seen_by[:, before:] = _visible(call.mask, rows, new)
         if held is None:
@@ -170,6 +175,32 @@ def _visible(mask: Tensor | None, rows: Tensor, new: int) -> Tensor:
         return (mask[0, 0, rows, -new:] > -1e4).sum(0).float()
     own = torch.arange(new, device=rows.device)
     return (rows[:, None] >= own).sum(0).float()
+
+
+@dataclass(frozen=True)
+class AttentionFromRaters(Record):
+    """Attention from raters: text rows that look at this pass's images more than the mean text row.
+
+    State: `Received`, with the raters' attention on every entry. Source: SparseVLM (arXiv
+    2410.04417), equations (3) and (4), with attention in place of the embeddings' similarity.
+    """
+
+    has_columns: ClassVar[bool] = True  # type: ignore[misc]
+
+    def observe(self, held: Received | None, reading: Reading) -> Received:
+        """Choose this pass's raters and add their attention."""
+        call, text = reading.call, reading.rows.select("text")
+        images = reading.rows.select("images")
+        if len(text) and len(images):
+            weights = torch.cat([part[0] for part in call.weights(text)], -1)
+            new = weights[..., -reading.new :]
+            looks = new[..., images].sum(-1).mean((0, 1))  # (text rows,)
+            text = text[looks >= looks.mean()]
+        return AttentionReceived().add(held, reading, text)
+
+    def keep(self, held: Received, order: Tensor) -> Received:
+        """Columns follow their entries."""
+        return AttentionReceived().keep(held, order)
 
 
 @dataclass(frozen=True, eq=False)

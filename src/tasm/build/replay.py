@@ -71,6 +71,8 @@ class Replay:
     states: Sequence[dict[str, Tensor] | None]
     next_position: int
     logical_length: int
+    chunk: int = 0
+    """Tokens of the newest chunk, the last of the memory's entries."""
 
     def read(
         self,
@@ -166,7 +168,11 @@ class Replay:
         device = self.backbone.device
         end = self.logical_length + len(chunk)
         return Rows(
-            chunk.roles.to(device), chunk.demonstration.to(device), self.logical_length, end
+            chunk.roles.to(device),
+            chunk.demonstration.to(device),
+            self.logical_length,
+            end,
+            self.chunk,
         )
 
 

@@ -26,12 +26,14 @@ _COUNTED = ("last", "every")
 @dataclass(frozen=True)
 class Rows:
     """The rows of one forward pass: `roles` (n,) uint8 and `demonstration` (n,) of its tokens, its
-    first transcript token, and where the stage (all that is read before compressing) ends."""
+    first transcript token, and where the stage (all that is read before compressing) ends. In a
+    replay the newest `chunk` tokens of the memory are the last of its entries."""
 
     roles: Tensor
     demonstration: Tensor
     first: int
     stage_end: int
+    chunk: int = 0
 
     def __len__(self) -> int:
         return int(self.roles.shape[0])

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.build.evidence import Evidence, Reduced, Selection, flat_rows, take
+from tasm.build.evidence import Evidence, Reduced, Selection, take
 from tasm.build.matching import Matches, Metric, TextScope, match_images, match_text
+from tasm.build.reducers.averaging import finished, weighted_merge
 
 
 @dataclass(frozen=True)
@@ -55,29 +56,9 @@ class SpatialMerge:
             evidence.counts,
             [keys, evidence.values.float()],
         )
-        counts = take(evidence.counts, selection.order)
         gained = torch.where(merges, evidence.counts, 0.0)
-        counts = counts.scatter_add(1, slot, gained)
-        merged_keys = averaged[0]
-        if self.keys == "plain":
-            positions = evidence.positions.gather(
-                2, selection.order.expand(evidence.positions.shape[0], -1, -1)
-            )
-            merged_keys = evidence.rotary.rotate(evidence.layer, merged_keys, positions)
-        untouched = (counts == take(evidence.counts, selection.order))[..., None]
-        # What nothing was merged into stays bit for bit what it was.
-        return Reduced(
-            keys=torch.where(
-                untouched, take(evidence.keys, selection.order), merged_keys.to(evidence.keys.dtype)
-            ),
-            values=torch.where(
-                untouched,
-                take(evidence.values, selection.order),
-                averaged[1].to(evidence.values.dtype),
-            ),
-            counts=counts,
-            bias=self.count_bias * counts.log() if self.count_bias else None,
-        )
+        counts = take(evidence.counts, selection.order).scatter_add(1, slot, gained)
+        return finished(evidence, selection, *averaged, counts, self.keys, self.count_bias)
 
     def match(self, evidence: Evidence, keys: Tensor, selection: Selection) -> Matches:
         """Return what every entry would merge into; sinks are kept entries of demonstrations."""
@@ -85,24 +66,3 @@ class SpatialMerge:
         matches = match_images(evidence, keys, sinks & evidence.is_image, self.window, self.metric)
         text = match_text(evidence, keys, sinks & ~evidence.is_image, self.text_scope)
         return matches.better(text.sink, text.similarity)
-
-
-def weighted_merge(
-    selection: Selection, slot: Tensor, weights: Tensor, own: Tensor, vectors: list[Tensor]
-) -> list[Tensor]:
-    """Return each of `vectors` (kv_heads, entries, …) averaged into the kept entries, (kv_heads,
-    kept, …).
-
-    Entry e joins kept entry `slot[h, e]` with `weights[h, e]` (0: not at all); the kept entry
-    itself has weight `own[h, e]`. Weights of one kept entry are divided by their sum.
-    """
-    order = selection.order
-    own_weight = take(own, order)
-    total = own_weight.scatter_add(1, slot, weights)
-    results = []
-    for vector in vectors:
-        gathered = take(vector, order) * own_weight[..., None]
-        weighted = (vector * weights[..., None]).flatten(0, 1)
-        gathered.flatten(0, 1).index_add_(0, flat_rows(slot, order.shape[1]), weighted)
-        results.append(gathered / total[..., None])
-    return results

@@ -1,0 +1,47 @@
+"""More tokens for layers whose attention is spread, fewer where it is concentrated: D2O.
+
+Wan et al., "D2O: Dynamic Discriminative Operations", arXiv 2406.13035, section 3.2.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasm.build.budgets.dense_first import DenseFirst
+from tasm.build.budgets.shares import counts_by_layer
+from tasm.build.evidence import Stage
+
+
+@dataclass(frozen=True)
+class InverseVariance:
+    """Tokens of a layer in proportion to exp(−F_l), F_l the standardised variance of its scores.
+
+    A dense attention map has a small variance of column sums and gets more. The first `dense`
+    layers are kept whole where the budget allows it (see `DenseFirst`).
+
+    Differs from the paper in: the ratio between the largest and the smallest share is not capped.
+    """
+
+    dense: int = 2
+
+    def allocate(self, stage: Stage) -> list[Tensor | None]:
+        """Return (kv_heads,) counts by layer."""
+        whole = DenseFirst(self.dense).allocate(stage)
+        dense = stage.competing[: stage.notes["dense_layers"]]
+        others = [layer for layer in stage.competing if layer not in dense]
+        variances = torch.stack([_variance(stage, layer) for layer in others])
+        spread = variances.std(correction=0).clamp(min=1e-12)
+        shares = (-(variances - variances.mean()) / spread).softmax(0)
+        rest = float(sum(int(whole[layer][0]) for layer in others))  # type: ignore[index]
+        wishes = {layer: float(whole[layer][0]) for layer in dense}  # type: ignore[index]
+        wishes |= {layer: rest * float(share) for layer, share in zip(others, shares, strict=True)}
+        return counts_by_layer(stage, wishes)
+
+
+def _variance(stage: Stage, layer: int) -> Tensor:
+    """Variance over a layer's entries of its normalised scores."""
+    one, scores = stage.evidence[layer], stage.scores[layer]
+    assert one is not None and scores is not None
+    received = scores[one.valid].clamp(min=0)
+    return (received / received.sum().clamp(min=1e-20)).var(correction=0)
