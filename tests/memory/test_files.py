@@ -152,9 +152,21 @@ def test_caches_share_segments_and_ragged_banks_work_from_disk(tmp_path):
     memory = tasm.load(tmp_path / "m.tasm")
     one, other = memory.cache(), memory.cache(gate="never")
     assert one.segments[0][0].keys is other.segments[0][0].keys
+    assert one.segments[0][0].keys.data_ptr() == memory.core[0].keys.data_ptr()
     assert other.extra is None
     segment = one.extra(0, QUERY, 0.4)
     assert (segment.bias[0, 1] > -1e20).sum() == 2
+
+
+@pytest.mark.parametrize("granularity", ["token", "neighbourhood", "image"])
+def test_granularities_bring_as_many_tokens(tmp_path, granularity):
+    memory = task_memory(gate=GateSettings(kind="always", granularity=granularity))
+    memory.save(tmp_path / "m.tasm")
+    for either in (memory, tasm.load(tmp_path / "m.tasm")):
+        segment = either.cache().extra(0, QUERY, 0.4)
+        assert segment.keys.shape[2] == memory.gate.tokens_to_retrieve(56)
+        places = segment.index[0, 0]
+        assert len(set(places.tolist())) == len(places)
 
 
 def test_stored_in_half_precision(tmp_path):
@@ -305,6 +317,10 @@ def test_unknown_fields_are_tolerated_with_a_warning(saved):
         ("model", {}),
         ("demonstrations", [{"id": "x"}]),
         ("sizes", {}),
+        ("dtype", "os"),
+        ("core_tokens", [12]),
+        ("core_tokens", [[12, 12, 12], 12]),
+        ("bank_tokens", []),
         ("files", {}),
     ],
 )
@@ -543,6 +559,12 @@ def test_a_manifest_replaced_while_opening_is_read_again(saved, monkeypatch):
     answers = iter([old, store.read_manifest(saved)])
     monkeypatch.setattr(store, "read_manifest", lambda folder: next(answers))
     assert_same(tasm.load(saved), task_memory(seed=1))
+
+
+def test_a_dtype_that_the_file_has_not_is_refused(saved):
+    rewrite(saved, lambda document: document.update(dtype="float16"))
+    with pytest.raises(DamageError, match="float16"):
+        tasm.load(saved).cache()
 
 
 def test_what_may_be_shown_is_json_with_the_sizes_of_layers(saved):

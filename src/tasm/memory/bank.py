@@ -159,6 +159,11 @@ class Bank:
     ) -> Retrieved:
         """The `k` tokens with the largest q·k per row and KV head: an exact scan, equation (16).
 
+        ```python
+        found = bank.search(layer=3, query=query, k=96)
+        found.index        # (batch, kv_heads, 96) places in the transcript
+        ```
+
         Args:
             layer: a layer that has a bank.
             query: (batch, kv_heads, head_dim), rotated, on the layer's device.

@@ -143,6 +143,10 @@ def js_divergence(first: Tensor, second: Tensor) -> Tensor:
 def gate_divergence(first: Tensor, second: Tensor) -> Tensor:
     """One number per row: the divergence of each KV head, averaged over heads.
 
+    ```python
+    moved = gate_divergence(core_distribution(query, keys, scaling), reference[None])
+    ```
+
     Args:
         first: (batch, kv_heads, tokens).
         second: (batch or 1, kv_heads, tokens).

@@ -30,15 +30,6 @@ def layer_tensors(layer: int, tokens: LayerTokens) -> dict[str, Tensor]:
     return {f"layers.{layer}.{name}": part for name, part in parts.items()}
 
 
-def read_layer(file: MappedFile, layer: int) -> LayerTokens:
-    """A layer of a file, all of it checked; equal heads stay in the mapping, nothing is copied.
-
-    Raises:
-        DamageError: a block differs, or the layer's tensors do not fit one another.
-    """
-    return MappedLayer.open(file, layer).held()
-
-
 @dataclass(frozen=True)
 class MappedLayer:
     """A bank layer on disk: blocks of keys are read and checked as a search touches them, values

@@ -19,8 +19,8 @@ from tasm.memory.bank import Bank
 from tasm.memory.contents import CoreContents, Counts
 from tasm.memory.entry import DemonstrationEntry, absolute_hint
 from tasm.memory.gate import GateReference, GateSettings
+from tasm.memory.layers_on_disk import bank_layers, check_layers, core_layers, per_head
 from tasm.memory.manifest import FORMAT_VERSION, Manifest
-from tasm.memory.mapped import MappedLayer, read_layer
 from tasm.memory.mapped_file import MappedFile
 from tasm.memory.task_memory import TaskMemory
 from tasm.memory.tokens import TABLE, TokenTable
@@ -51,6 +51,7 @@ class StoredMemory(TaskMemory):
         self._step_thresholds = settings.pop("step_thresholds", None)
         self._manifest = manifest
         geometry = _parse(where, "geometry", lambda: _geometry(manifest.geometry))
+        check_layers(where, manifest, geometry)
         model = manifest.model
         name = absolute_hint(model.get("path"), folder) or model.get("name") or ""
         super().__init__(
@@ -79,8 +80,8 @@ class StoredMemory(TaskMemory):
         self._bank_file = None
         if manifest.bank is not None:
             file = MappedFile(folder / manifest.bank.name, manifest.bank)
-            counts = self.bank_counts or ()
-            self._bank_file, self._bank = file, Bank(lambda: _bank_layers(file, counts, geometry))
+            self._bank = Bank(lambda: bank_layers(file, manifest, geometry))
+            self._bank_file = file
 
     @property
     def contents(self) -> CoreContents:
@@ -92,21 +93,22 @@ class StoredMemory(TaskMemory):
         file = self._core_file
         file.check(0, file.record.size)
         names = set(file.names)
-        counts = self.core_counts
-        layers = []
-        for layer, heads in enumerate(counts):
-            kept = None if heads is None else read_layer(file, layer)
-            if kept is not None:
-                _check_geometry(file, layer, kept.counts, kept.keys, heads, self.geometry)
-            layers.append(kept)
+        try:
+            tokens = TokenTable(**{part: file.read(f"tokens.{part}") for part in TABLE})
+        except ValueError as error:
+            raise file.damage(str(error)) from error
+        layers = core_layers(file, self._manifest, self.geometry)
+        for layer in layers:
+            if layer is not None and layer.index.numel() and int(layer.index.max()) >= len(tokens):
+                raise file.damage(f"it names a token past the {len(tokens)} of the table")
         return CoreContents(
-            layers=tuple(layers),
-            tokens=TokenTable(**{part: file.read(f"tokens.{part}") for part in TABLE}),
+            layers=layers,
+            tokens=tokens,
             distributions=tuple(
                 file.read(f"gate.{layer}") if f"gate.{layer}" in names else None
-                for layer in range(len(counts))
+                for layer in range(len(layers))
             ),
-            states=tuple(_read_state(file, layer) for layer in range(len(counts))),
+            states=tuple(_read_state(file, layer) for layer in range(len(layers))),
         )
 
     @property
@@ -129,13 +131,13 @@ class StoredMemory(TaskMemory):
     @property
     def core_counts(self) -> Counts:
         """Core tokens of every layer and KV head, as the manifest says."""
-        return _long(self._manifest.core_tokens, self.geometry)
+        return per_head(self._manifest.core_tokens, self.geometry)
 
     @property
     def bank_counts(self) -> Counts | None:
         """Bank tokens of every layer and KV head, as the manifest says."""
         entries = self._manifest.bank_tokens
-        return None if entries is None else _long(entries, self.geometry)
+        return None if entries is None else per_head(entries, self.geometry)
 
     @property
     def core_bytes(self) -> int:
@@ -176,47 +178,10 @@ class StoredMemory(TaskMemory):
         )
 
 
-def _bank_layers(file: MappedFile, counts: Counts, geometry: Geometry) -> list[MappedLayer | None]:
-    layers: list[MappedLayer | None] = []
-    for number, heads in enumerate(counts):
-        layer = None if heads is None else MappedLayer.open(file, number)
-        if layer is not None:
-            keys = layer.keys.unchecked
-            _check_geometry(file, number, layer.counts, keys, heads, geometry)
-        layers.append(layer)
-    return layers
-
-
-def _check_geometry(
-    file: MappedFile,
-    layer: int,
-    counts: tuple[int, ...],
-    keys: Tensor,
-    expected: tuple[int, ...] | None,
-    geometry: Geometry,
-) -> None:
-    if counts != expected or keys.shape[-1] != geometry.head_dim:
-        raise file.damage(
-            f"layer {layer} holds {counts} tokens of size {keys.shape[-1]}, the manifest says "
-            f"{expected} of size {geometry.head_dim}"
-        )
-
-
 def _read_state(file: MappedFile, layer: int) -> dict[str, Tensor] | None:
     prefix = f"states.{layer}."
     names = [name for name in file.names if name.startswith(prefix)]
     return {name.removeprefix(prefix): file.read(name) for name in names} or None
-
-
-def _long(entries: list[Any], geometry: Geometry) -> Counts:
-    return tuple(
-        None
-        if entry is None
-        else tuple(entry)
-        if isinstance(entry, list)
-        else (entry,) * geometry.kv_heads
-        for entry in entries
-    )
 
 
 def _geometry(document: Mapping[str, Any]) -> Geometry:
