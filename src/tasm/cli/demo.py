@@ -39,7 +39,7 @@ def demo(
 def _for_people(document: dict[str, Any]) -> Any:
     from rich.console import Group
 
-    from tasm.cli.text import bytes_text, number_text, plain, table
+    from tasm.cli.text import bytes_text, number_text, plain, seconds_text, table
 
     answers = table("Query", "Expected", "Zero-shot", "Memory", "Full context")
     for row in document["answers"]:
@@ -56,10 +56,10 @@ def _for_people(document: dict[str, Any]) -> Any:
             number_text(row["first_token_ms"], 1),
             number_text(row["answer_ms"], 1),
         )
-    agreement = document["verification"]["agreement"]
     return Group(
         answers,
         summary,
-        f"Agreement with the full context over all {document['verification']['queries']} "
-        f"queries: {number_text(agreement)}. Report: {plain(document['report'])}",
+        f"{100 * document['agreement']:.0f} % of the memory's answers are the full context's; it "
+        f"was built in {seconds_text(document['build_seconds'])}.",
+        f"Report: {plain(document['report'])}",
     )

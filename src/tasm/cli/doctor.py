@@ -155,6 +155,8 @@ def _for_people(document: dict[str, Any]) -> Any:
     listing.add_row("Hub cache", plain(document["huggingface_cache"]))
     if document["model"] is not None:
         model = document["model"]
-        seen = f"works: {model['family']}, {model['dtype']} on {model['device']}"
-        listing.add_row(plain(model["name"]), plain(seen if model["works"] else "does not work"))
+        seen = "does not work"
+        if model["works"]:
+            seen = f"works: {model['family']}, {model['dtype']} on {model['device']}"
+        listing.add_row(plain(model["name"]), plain(seen))
     return Group(listing, *(plain(sentence) for sentence in document["advice"]))

@@ -40,8 +40,10 @@ def _row(recipe: "Recipe") -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> Any:
     from tasm.cli.text import plain, table
 
-    cells = ("name", "year", "kind", "title", "scorer", "budget", "reducer", "gate", "url")
+    cells = ("name", "year", "title", "scorer", "reducer", "gate", "url")
     listing = table("Recipe", *(cell.capitalize() for cell in cells[1:]))
+    for column in (listing.columns[0], listing.columns[-1]):
+        column.no_wrap = True
     for row in rows:
         listing.add_row(*(plain(row[cell] if row[cell] else "–") for cell in cells))
     return listing

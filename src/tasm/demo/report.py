@@ -23,8 +23,7 @@ COLOURS = ("var(--rest)", "var(--core)", "var(--bank)")
 def report_page(document: dict[str, Any], memory: "TaskMemory", queries: Sequence[Query]) -> str:
     """Return the demo's page; `document` is what `tasm demo --json` prints."""
     ways = document["ways"]
-    core, full = document["verification"]["core_bytes"], document["verification"]["full_bytes"]
-    agreement = document["verification"]["agreement"]
+    core, full, agreement = (document[name] for name in ("core_bytes", "full_bytes", "agreement"))
     table = html_table(
         ("Way to ask", "Accuracy", "Core or cache, bytes", "ms to first token", "ms an answer"),
         [
