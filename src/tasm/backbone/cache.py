@@ -4,29 +4,22 @@ Knows segments, positions and layers; nothing of how a memory was built. `attach
 to read it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
 
-from tasm.backbone.geometry import (
-    Geometry,
-    layer_kinds,
-    position_rows,
-    sliding_window,
-    text_config,
-)
-from tasm.backbone.layers import DynamicMemoryLayer, StaticMemoryLayer, unread_memory
+from tasm.backbone.geometry import layer_kinds, position_rows, sliding_window
+from tasm.backbone.layers import DynamicMemoryLayer, StaticMemoryLayer
+from tasm.backbone.live import LiveCache
 from tasm.backbone.positions import LiveRows
-from tasm.backbone.recording import AttentionCall
 from tasm.backbone.segment import Extra, Segment
-from tasm.backbone.states import StateMemoryLayer
+from tasm.backbone.states import StateMemoryLayer, number_of_states, refuse_padding
 from tasm.errors import InputError
 
 
-class MemoryCache(Cache):
+class MemoryCache(LiveCache):
     """A `past_key_values` whose memory is read by tasm's attention and never by transformers.
 
     ```python
@@ -50,13 +43,12 @@ class MemoryCache(Cache):
         logical_length: int,
         live_tokens: int | None,
     ) -> None:
-        super().__init__(layers=layers)
+        super().__init__(layers, rows)
         self.config = config
         self.next_position = next_position
         self.logical_length = logical_length
         self.live_tokens = live_tokens
         self.positions = torch.empty(position_rows(config), 0, dtype=torch.long)
-        self._rows = rows
         self._states = [layer for layer in layers if isinstance(layer, StateMemoryLayer)]
 
     @classmethod
@@ -102,7 +94,7 @@ class MemoryCache(Cache):
         for number, kind in enumerate(kinds):
             if kind == "linear":
                 state = (states[number] if states is not None else None) or {}
-                layers.append(StateMemoryLayer(_number_of_states(config, state), state))
+                layers.append(StateMemoryLayer(number_of_states(config, state), state))
                 continue
             beside = tuple((segments[number] if segments is not None else None) or ())
             layer = DynamicMemoryLayer() if live_tokens is None else StaticMemoryLayer(live_tokens)
@@ -125,25 +117,6 @@ class MemoryCache(Cache):
     def states(self) -> list[dict[str, Tensor] | None]:
         """Each recurrent layer's state after the memory, `conv.I` and `recurrent.I`, or None."""
         return [getattr(layer, "initial", None) for layer in self.layers]
-
-    @property
-    def extra(self) -> Extra | None:
-        """What brings further tokens into each attention call."""
-        return self._rows.extra
-
-    @property
-    def recorder(self) -> Callable[[AttentionCall], None] | None:
-        """Called with an `AttentionCall` for every layer of every forward pass, or None."""
-        return self._rows.recorder
-
-    @recorder.setter
-    def recorder(self, recorder: Callable[[AttentionCall], None] | None) -> None:
-        self._rows.recorder = recorder
-
-    @property
-    def live_positions(self) -> Tensor | None:
-        """Positions (position_rows, batch, n) of the first live call's tokens, None before it."""
-        return self._rows.first
 
     def commit(self) -> None:
         """Turn the live tokens into memory: immutable segments, positions recorded.
@@ -201,82 +174,9 @@ class MemoryCache(Cache):
             )
         start = (self.next_position, self.logical_length, self.positions.shape[0])
         positions = rows.place(batch, count, tokens.device, position_ids, attention_mask, start)
-        if self._states:
-            _refuse_padding(attention_mask)
-            if begins:
-                for layer in self._states:
-                    layer.begin(batch)
+        if self._states and (begins or count > 1):
+            refuse_padding(attention_mask)
+        for layer in self._states if begins else ():
+            layer.begin(batch)
         rows.armed = True
         return positions
-
-    def end_call(self) -> None:
-        """Disarm the cache; raises UnreadMemoryError if a layer's memory was not read."""
-        self._rows.armed = False
-        if any(getattr(layer, "pending", False) for layer in self.layers):
-            raise unread_memory()
-
-    def crop(self, tokens: int) -> None:
-        """Drop the last live tokens, as transformers' own caches of the installed version do."""
-        if not self.is_croppable:
-            raise InputError(
-                "This cache cannot be cropped: it retrieves from a bank, or its live part is fixed or "
-                "recurrent. Use gate='never' and no `live_tokens`."
-            )
-        before = int(self.get_seq_length())
-        super().crop(tokens)
-        after = int(self.get_seq_length())
-        self._rows.crop(before - after, after)
-
-    @property
-    def is_croppable(self) -> bool:
-        """Whether `crop` leaves no trace, as assisted decoding needs it."""
-        plain = all(isinstance(layer, DynamicMemoryLayer) for layer in self.layers)
-        return plain and (self.extra is None or self.extra.chunkable)
-
-    def reset(self) -> None:
-        """Forget all live tokens and what was retrieved; the memory stays."""
-        super().reset()
-        self._rows.forget()
-        if self.extra is not None:
-            self.extra.reset()
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Reorder rows (beam search)."""
-        super().reorder_cache(beam_idx)
-        self._map_rows(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
-        if self.extra is not None:
-            self.extra.reorder(beam_idx)
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeat every row."""
-        super().batch_repeat_interleave(repeats)
-        self._map_rows(lambda tensor: tensor.repeat_interleave(repeats, 0))
-        if self.extra is not None:
-            self.extra.repeat(repeats)
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep some rows."""
-        super().batch_select_indices(indices)
-        self._map_rows(lambda tensor: tensor[indices.to(tensor.device)])
-        if self.extra is not None:
-            self.extra.select(indices)
-
-    def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
-        self._rows.map(change)
-        for layer in self.layers:
-            if hasattr(layer, "map_segments"):
-                layer.map_segments(change)
-
-
-def _number_of_states(config: Any, state: dict[str, Tensor]) -> int:
-    if isinstance(config, Geometry):  # a memory from disk: it knows sizes, not the configuration
-        return max(1, sum(name.startswith("conv.") for name in state))
-    return int(getattr(text_config(config), "number_of_conv_states", 1))
-
-
-def _refuse_padding(attention_mask: Any) -> None:
-    if isinstance(attention_mask, Tensor) and not bool(attention_mask.bool().all()):
-        raise InputError(
-            "A padded batch was given to a hybrid model with a memory: its recurrent state would "
-            "pass over the padding. Ask one query at a time, or queries of equal length."
-        )

@@ -134,6 +134,6 @@ def unread_memory() -> UnreadMemoryError:
     """The error for an attention call that did not read the segments it was given."""
     return UnreadMemoryError(
         "A task memory was given to the model, but the attention that ran did not read it. "
-        "Expected attention implementation 'tasm': call tasm.backbone.attach(model), and do not set another "
-        "one afterwards."
+        "Expected attention implementation 'tasm': call tasm.backbone.attach(model), and do "
+        "not set another one afterwards."
     )

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 from transformers import cache_utils
 
+from tasm.backbone.geometry import Geometry, text_config
 from tasm.errors import InputError, ModelError
 
 _Base: Any = getattr(cache_utils, "LinearAttentionLayer", object)
@@ -68,3 +69,19 @@ class StateMemoryLayer(_Base):
             for place, tensor in states.items():
                 if tensor is not None:
                     states[place] = change(tensor)
+
+
+def number_of_states(config: Any, state: dict[str, Tensor]) -> int:
+    """Return how many states a recurrent layer keeps, by configuration or by a state given."""
+    if isinstance(config, Geometry):  # a memory from disk: it knows sizes, not the configuration
+        return max(1, sum(name.startswith("conv.") for name in state))
+    return int(getattr(text_config(config), "number_of_conv_states", 1))
+
+
+def refuse_padding(attention_mask: Any) -> None:
+    """Raise InputError for a mask with padding."""
+    if isinstance(attention_mask, Tensor) and not bool(attention_mask.bool().all()):
+        raise InputError(
+            "A padded batch was given to a hybrid model with a memory: its recurrent state would "
+            "pass over the padding. Ask one query at a time, or queries of equal length."
+        )
