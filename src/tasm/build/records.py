@@ -156,14 +156,14 @@ def _among(call: "AttentionCall", rows: Tensor, old: int) -> Iterator[Tensor]:
     if old == 0:
         yield from (weights[0] for weights in call.weights(rows))
         return
-    left_out: Tensor | float = 0.0
+    left_out = torch.zeros((), device=rows.device)
     first = 0
     for weights in call.weights(rows):
         left_out = left_out + weights[0, ..., : max(0, old - first)].sum(-1, keepdim=True)
         first += weights.shape[-1]
     first = 0
     for weights in call.weights(rows):
-        share = weights[0] / (1 - left_out).clamp(min=1e-12)  # type: ignore[operator]
+        share = weights[0] / (1 - left_out).clamp(min=1e-12)
         share[..., : max(0, old - first)] = 0
         first += weights.shape[-1]
         yield share

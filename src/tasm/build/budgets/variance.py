@@ -27,14 +27,17 @@ class InverseVariance:
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
-        whole = DenseFirst(self.dense).allocate(stage)
+        whole = [
+            0.0 if counts is None else float(counts[0])
+            for counts in DenseFirst(self.dense).allocate(stage)
+        ]
         dense = stage.competing[: stage.notes["dense_layers"]]
         others = [layer for layer in stage.competing if layer not in dense]
         variances = torch.stack([_variance(stage, layer) for layer in others])
         spread = variances.std(correction=0).clamp(min=1e-12)
         shares = (-(variances - variances.mean()) / spread).softmax(0)
-        rest = float(sum(int(whole[layer][0]) for layer in others))  # type: ignore[index]
-        wishes = {layer: float(whole[layer][0]) for layer in dense}  # type: ignore[index]
+        rest = sum(whole[layer] for layer in others)
+        wishes = {layer: whole[layer] for layer in dense}
         wishes |= {layer: rest * float(share) for layer, share in zip(others, shares, strict=True)}
         return counts_by_layer(stage, wishes)
 

@@ -49,7 +49,7 @@ class SpatialMerge:
         merges = leaves & (matches.similarity >= self.threshold)
         weights = torch.where(merges, matches.similarity.exp(), 0.0)
         slot = selection.slot.gather(1, matches.sink.clamp(min=0))
-        averaged = weighted_merge(
+        merged_keys, merged_values = weighted_merge(
             selection,
             slot,
             weights * evidence.counts,
@@ -58,7 +58,9 @@ class SpatialMerge:
         )
         gained = torch.where(merges, evidence.counts, 0.0)
         counts = take(evidence.counts, selection.order).scatter_add(1, slot, gained)
-        return finished(evidence, selection, *averaged, counts, self.keys, self.count_bias)
+        return finished(
+            evidence, selection, merged_keys, merged_values, counts, self.keys, self.count_bias
+        )
 
     def match(self, evidence: Evidence, keys: Tensor, selection: Selection) -> Matches:
         """Return what every entry would merge into; sinks are kept entries of demonstrations."""

@@ -48,8 +48,10 @@ class ResidualMerge:
         best = cosine.max(-1)
         merges = evidence.competing & ~selection.kept & best.values.isfinite()
         weights = torch.where(merges, evidence.counts, 0.0)
-        averaged = weighted_merge(
+        merged_keys, merged_values = weighted_merge(
             selection, best.indices, weights, evidence.counts, [keys, evidence.values.float()]
         )
         counts = take(evidence.counts, order).scatter_add(1, best.indices, weights)
-        return finished(evidence, selection, *averaged, counts, self.keys, self.alpha)
+        return finished(
+            evidence, selection, merged_keys, merged_values, counts, self.keys, self.alpha
+        )

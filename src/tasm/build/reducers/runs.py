@@ -47,10 +47,14 @@ class RunMerge:
         weights = torch.where(merges, (-(distance**2) / (2 * sigma**2)).exp(), 0.0)
         slot = selection.slot.gather(1, pivot.clamp(min=0))
         own = torch.ones_like(weights)
-        averaged = weighted_merge(selection, slot, weights, own, [keys, evidence.values.float()])
+        merged_keys, merged_values = weighted_merge(
+            selection, slot, weights, own, [keys, evidence.values.float()]
+        )
         gained = torch.where(merges, evidence.counts, 0.0)
         counts = take(evidence.counts, selection.order).scatter_add(1, slot, gained)
-        return finished(evidence, selection, *averaged, counts, self.keys, self.count_bias)
+        return finished(
+            evidence, selection, merged_keys, merged_values, counts, self.keys, self.count_bias
+        )
 
     def _runs(self, evidence: Evidence, keys: Tensor) -> Tensor:
         """(kv_heads, entries) number of each entry's run."""
