@@ -215,6 +215,20 @@ def test_what_exists_is_not_overwritten_by_accident(run: Run, fresh: Path, model
     assert (fresh / "notes" / "mine.txt").read_text() == "keep me"
 
 
+def test_where_nothing_can_be_made(run: Run, demos: Path, tmp_path: Path) -> None:
+    ran = run("build", demos, "--model", "reference", "--out", demos / "m.tasm")
+    assert ran.code == 2
+    assert f"{demos} is no folder" in ran.err
+
+
+def test_folders_above_are_made(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b" / "m.tasm"
+    assert run("build", demos, "--model", model, "--out", out).code == 0
+    assert (out / "memory.json").is_file()
+    assert run("show", out, "--html", tmp_path / "pages" / "m.html").code == 0
+    assert (tmp_path / "pages" / "m.html").is_file()
+
+
 def test_a_full_disk_leaves_nothing_behind(
     run: Run, demos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,7 +160,8 @@ def _ask_file(
 
     if out is not None:
         check_out(out, overwrite)
-    queries = read_queries(queries_path, warn=warn)
+    with Progress() as progress:
+        queries = read_queries(queries_path, warn=warn, progress=progress)
     started = time.perf_counter()
     memory = open_memory(memory_path)
     loaded = open_model(memory, model)

@@ -22,6 +22,7 @@ from tasm.cli.options import (
     NewMemory,
     Overwrite,
 )
+from tasm.cli.progress import Progress
 
 Mode = Literal["joint", "streaming"]
 Store = Literal["float32", "float16", "bfloat16"]
@@ -140,9 +141,14 @@ def build(
     if not plan:
         check_out(out, overwrite)
     check_settings(recipe, core, bank)
-    rows = read_demonstrations(
-        demonstrations, question=question, skip_bad_rows=skip_bad_rows, warn=warn
-    )
+    with Progress() as progress:
+        rows = read_demonstrations(
+            demonstrations,
+            question=question,
+            skip_bad_rows=skip_bad_rows,
+            warn=warn,
+            progress=progress,
+        )
     started = time.perf_counter()
     backbone = load_model(model, dtype=dtype, device=device).backbone
     load_seconds = time.perf_counter() - started

@@ -29,7 +29,6 @@ def demo(
     """
     from tasm.demo import run_demo
 
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     check_out(out, overwrite)
     with Progress() as progress:
         document = run_demo(out, progress=progress)

@@ -84,8 +84,9 @@ def _check(
     from tasm.demonstrations import read_queries
     from tasm.evaluate.verify import check_identity, demonstrations_as_queries, measure_fidelity
 
-    asked = None if queries is None else read_queries(queries, warn=warn)
-    originals = _originals(memory, demonstrations)
+    with Progress() as progress:
+        asked = None if queries is None else read_queries(queries, warn=warn, progress=progress)
+        originals = _originals(memory, demonstrations)
     loaded = open_model(memory, model)
     difference = check_identity(loaded.backbone, memory)
     found.model_matches = difference is None

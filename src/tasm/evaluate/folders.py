@@ -28,6 +28,7 @@ def whole_folder(out: Path, mark: str) -> Iterator[Path]:
             f"{out} exists and has no {mark}, so it is none of these folders and is not replaced. "
             "Give another --out."
         )
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}-"))
     work.chmod(0o755)
     try:
