@@ -26,6 +26,9 @@ from tasm.errors import ModelError
 PICTURES_AT_ONCE = 32
 """Pictures decoded at one time; more are processed group after group."""
 
+KEPT_BYTES = 1 << 30
+"""Image tensors kept between laying a conversation out and encoding it."""
+
 _SEPARATOR = "\n\ue000\n"
 _FOR_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
 
@@ -72,21 +75,35 @@ class ImageLayout:
     def __call__(
         self, pictures: Sequence[Picture], *, max_pixels: int | None, multi_image: bool
     ) -> LaidOutImages:
-        """Lay pictures out; `multi_image` as images of one conversation, else each as a lone
-        image."""
+        """Lay pictures out: as images of one conversation with `multi_image`, else each alone."""
         if not pictures:
             return LaidOutImages((), (), NO_IMAGES)
         alone = self.family.lone_image_differs and not multi_image
         step = 1 if alone else PICTURES_AT_ONCE
-        groups = [
-            self._group(pictures[start : start + step], max_pixels, multi_image)
-            for start in range(0, len(pictures), step)
-        ]
-        return LaidOutImages(
-            tuple(text for group in groups for text in group.expansions),
-            tuple(places for group in groups for places in group.places),
-            concatenate([group.inputs for group in groups]),
-        )
+        expansions: list[str] = []
+        places: list[Tensor] = []
+        kept: list[ImageInputs] | None = []
+        total = 0
+        for start in range(0, len(pictures), step):
+            group = self._group(pictures[start : start + step], max_pixels, multi_image)
+            expansions += group.expansions
+            places += group.places
+            total += sum(packed.values.nbytes for packed in group.inputs.tensors.values())
+            # Beyond what may be kept, the tensors of each chunk are made again when it is encoded.
+            kept = [*kept, group.inputs] if kept is not None and total <= KEPT_BYTES else None
+        if kept is not None:
+            return LaidOutImages(tuple(expansions), tuple(places), concatenate(kept))
+
+        def made_again(first: int, stop: int) -> ImageInputs:
+            chosen = pictures[first:stop]
+            parts = [
+                self._group(chosen[start : start + step], max_pixels, multi_image).inputs
+                for start in range(0, len(chosen), step)
+            ]
+            return concatenate(parts)
+
+        dropped = ImageInputs(len(pictures), {}, made_again)
+        return LaidOutImages(tuple(expansions), tuple(places), dropped)
 
     def _group(
         self, pictures: Sequence[Picture], max_pixels: int | None, multi_image: bool

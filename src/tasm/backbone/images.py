@@ -5,7 +5,7 @@ in one row. This module knows the packing (which dimension, how many entries an 
 of models.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,9 @@ class PackedTensor:
 class ImageInputs:
     """Image tensors by the names of the model's arguments, for `count` images.
 
+    Where all tensors together would fill the memory, only `made_again` is held: called with the
+    first image and the one after the last, it makes their tensors from the pictures again.
+
     ```python
     first_two = transcript.images.slice(0, 2)
     hf(input_ids=…, **first_two.arguments())
@@ -41,6 +44,8 @@ class ImageInputs:
 
     count: int
     tensors: Mapping[str, PackedTensor]
+    made_again: Callable[[int, int], "ImageInputs"] | None = None
+    first: int = 0
 
     def __len__(self) -> int:
         return self.count
@@ -50,21 +55,28 @@ class ImageInputs:
         return ImageInputs(
             max(0, stop - first),
             {name: packed.slice(first, stop) for name, packed in self.tensors.items()},
+            self.made_again,
+            self.first + first,
         )
+
+    def present(self) -> "ImageInputs":
+        """Return these images with their tensors, made again where they were not kept."""
+        if self.count == 0 or self.tensors or self.made_again is None:
+            return self
+        return self.made_again(self.first, self.first + self.count)
 
     def arguments(self) -> dict[str, Tensor]:
         """Return the tensors as arguments of the model; empty where there is no image."""
         if self.count == 0:
             return {}
-        return {name: packed.values for name, packed in self.tensors.items()}
+        return {name: packed.values for name, packed in self.present().tensors.items()}
 
 
 NO_IMAGES = ImageInputs(0, {})
 
 
 def concatenate(parts: Sequence[ImageInputs]) -> ImageInputs:
-    """Join images in order; other dimensions are padded with zeros to the largest, as processors
-    do."""
+    """Join images in order; other dimensions are padded with zeros to the largest."""
     parts = [part for part in parts if part.count]
     if not parts:
         return NO_IMAGES
@@ -100,6 +112,7 @@ def batched(rows: Sequence[ImageInputs]) -> dict[str, Tensor]:
     Tensors with one entry an image (or patch) are concatenated; those that hold all images of a
     row in their second dimension become one row each, padded with zeros to the largest number.
     """
+    rows = [row.present() for row in rows]
     names = next((list(row.tensors) for row in rows if row.count), [])
     joined = concatenate(rows)
     arguments = {}

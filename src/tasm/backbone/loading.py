@@ -14,6 +14,7 @@ import torch
 from tasm.backbone.identity import FolderSource, ObjectSource
 from tasm.backbone.model import Backbone
 from tasm.backbone.processors import LOCAL, load_processor
+from tasm.backbone.quiet import quiet
 from tasm.backbone.random_models import RANDOM_MODELS, random_model
 from tasm.errors import InputError, ModelError, did_you_mean
 
@@ -41,20 +42,22 @@ def load_backbone(
     name = str(name_or_path)
     place = _device(device)
     if name.startswith("random:"):
-        hf, processor = random_model(name.removeprefix("random:"))
+        with quiet():
+            hf, processor = random_model(name.removeprefix("random:"))
         hf = hf.to(place, torch.float32 if dtype == "auto" else _dtype(dtype))
         return Backbone(hf, processor, name, ObjectSource())
     folder = reference_folder() if name == REFERENCE else _folder(name)
-    config = _config(folder)
-    has_images = _takes_images(config, folder)
-    _check_weights(folder)
-    # The processor first: what it lacks is known long before large weights are read.
-    processor = load_processor(folder, config.model_type, has_images=has_images)
     if dtype == "auto":
         wanted: Any = torch.float32 if place.type == "cpu" else "auto"
     else:
         wanted = _dtype(dtype)
-    hf = _weights(folder, has_images, wanted).to(place)
+    with quiet():
+        config = _config(folder)
+        has_images = _takes_images(config, folder)
+        _check_weights(folder)
+        # The processor first: what it lacks is known long before large weights are read.
+        processor = load_processor(folder, config.model_type, has_images=has_images)
+        hf = _weights(folder, has_images, wanted).to(place)
     return Backbone(hf, processor, name, FolderSource(folder))
 
 

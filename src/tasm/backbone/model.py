@@ -169,9 +169,10 @@ class Backbone:
                 inputs[name] = kinds
         inputs |= batched([prompt.images for prompt in prompts])
         counts = [len(prompt.images) for prompt in prompts]
-        if "batch_num_images" in self._arguments and sum(counts):
+        total = sum(counts)
+        if "batch_num_images" in self._arguments and total:
             # The model tiles an image that is alone in its row; a larger number tells it not to.
-            several = [max(2, int(sum(counts)))]
+            several = [max(2, total)]
             rows = several if layout.multi_image else [count for count in counts if count]
             inputs["batch_num_images"] = torch.tensor(rows)
         return {name: self._placed(value) for name, value in inputs.items()}

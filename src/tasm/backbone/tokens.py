@@ -49,6 +49,7 @@ def tokenise(
         add_special_tokens=special_tokens,
         return_offsets_mapping=True,
         return_attention_mask=False,
+        verbose=False,  # whether it is too long is told by positions, not by the tokenizer
     )
     ids = torch.tensor(encoded["input_ids"], dtype=torch.long)
     offsets = torch.tensor(encoded["offset_mapping"], dtype=torch.long).reshape(-1, 2)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasm.backbone import Layout, Role
+from tasm.backbone import Layout, Role, image_layout
 from tasm.demonstrations import make_query, read_demonstrations
 from tasm.errors import DemonstrationError, FormatError
 from tests.backbone.loading.conftest import PICTURES, demonstrations_for, queries_for
@@ -103,6 +103,27 @@ def test_chunks_carry_their_own_images_and_make_up_the_whole(backbone_of: Any, f
     again = transcript.chunk(1, 4).chunk(1, 3)
     assert torch.equal(again.input_ids, transcript.chunk(2, 4).input_ids)
     assert len(again.images) == 1
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "llava_onevision", "idefics3"])
+def test_image_tensors_too_large_to_keep_are_made_again_chunk_by_chunk(
+    backbone_of: Any, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, demonstrations = backbone_of(family), demonstrations_for(family)
+    kept = backbone.transcript(demonstrations)
+    monkeypatch.setattr(image_layout, "KEPT_BYTES", 1)
+    dropped = backbone.transcript(demonstrations)
+    assert torch.equal(dropped.input_ids, kept.input_ids)
+    assert torch.equal(dropped.place, kept.place)
+    assert not dropped.images.tensors
+    for first, stop in ((0, 1), (1, 2), (2, 3), (1, 4)):
+        expected = kept.chunk(first, stop).images.arguments()
+        made = dropped.chunk(first, stop).images.arguments()
+        assert made.keys() == expected.keys()
+        for name, value in made.items():
+            # Padding to the largest image of the whole may be narrower in a part.
+            wide = expected[name]
+            assert torch.equal(value, wide[tuple(slice(0, size) for size in value.shape)])
 
 
 def test_chunks_outside_the_demonstrations_are_refused(backbone_of: Any) -> None:
