@@ -65,11 +65,12 @@ def _from_folder(folder: Path, split: str) -> Iterator[Row]:
     of_split = [file for file in tables if file.name.startswith(f"{split}-")]
     for file in of_split or tables:
         yield from _from_parquet(file)
-    for file in sorted(folder.glob("*.jsonl")):
+    lists = sorted(folder.glob("*.jsonl"))
+    for file in lists:
         for line in file.read_text(encoding="utf-8").splitlines():
             if line.strip():
                 yield {**json.loads(line), "__folder__": folder}
-    if tables:
+    if tables or lists:
         return
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         for picture in sorted(place.iterdir()):
