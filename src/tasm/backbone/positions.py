@@ -66,7 +66,8 @@ class LiveRows:
             positions = local + start[0]
             body = positions[1:] if positions.ndim == 3 and positions.shape[0] == 4 else positions
             self.first = (body if body.ndim == 3 else body[None]).expand(start[2], -1, -1)
-            self.next_position = self.first.amax((0, 2)) + 1
+            known = self.first if real is None else self.first.masked_fill(~real, start[0] - 1)
+            self.next_position = known.amax((0, 2)) + 1  # of a row of padding alone: the start
             self.index = order + start[1]
             self.next_index = self.index[:, 0] + count
             return positions

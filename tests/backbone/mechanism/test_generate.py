@@ -127,6 +127,20 @@ def test_a_query_read_in_several_calls(family: str) -> None:
     torch.testing.assert_close(more, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_generate_that_chunks_a_padded_prompt(family: str) -> None:
+    """A short row is all padding in the first chunk."""
+    tiny = tiny_or_skip(family)
+    memory, queries = (
+        encode(tiny, [[tiny.turn(1)]]),
+        tiny.batch([tiny.turn(2, 3), tiny.turn(3, 11)]),
+    )
+    expected, logits = generate(tiny, memory.fork(), queries)
+    tokens, chunked = generate(tiny, memory.fork(), queries, prefill_chunk_size=4)
+    assert tokens.tolist() == expected.tolist()
+    torch.testing.assert_close(chunked, logits, atol=1e-5, rtol=0)
+
+
 def test_a_padded_forward_without_positions() -> None:
     """A plain forward gives no positions; the mask then says where each row begins."""
     tiny = tiny_or_skip("llama")
