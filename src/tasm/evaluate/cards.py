@@ -68,8 +68,7 @@ def card_table(rows: Iterable[PooledRow]) -> str:
     for suite, by_recipe in found.items():
         cells = [suite]
         for recipe in COLUMNS.values():
-            row = by_recipe.get(recipe)
-            cells.append("–" if row is None else f"{row.accuracy:.2f} {_ends(row)}")
+            cells.append(_figure(by_recipe.get(recipe)))
         full, answers = by_recipe.get("full"), by_recipe.get("answer-tokens")
         lost = None if full is None or answers is None else full.accuracy - answers.accuracy
         cells.append("–" if lost is None else f"{lost:.2f}")
@@ -77,5 +76,7 @@ def card_table(rows: Iterable[PooledRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _ends(row: PooledRow) -> str:
-    return f"[{row.ci95[0]:.2f}, {row.ci95[1]:.2f}]"
+def _figure(row: PooledRow | None) -> str:
+    if row is None:
+        return "–"
+    return f"{row.accuracy:.2f} [{row.ci95[0]:.2f}, {row.ci95[1]:.2f}]"

@@ -179,7 +179,7 @@ class Examination:
 
     def _against_full(
         self, answers: Sequence[Answer], distributions: Sequence[Tensor]
-    ) -> dict[str, tuple[Any, ...]]:
+    ) -> dict[str, Any]:
         full = self.full
         texts = [answer.text for answer in answers]
         return {

@@ -59,8 +59,12 @@ class Row:
     def from_json(cls, record: Mapping[str, Any]) -> "Row":
         """Read back what `to_json` gave; fields of a later version are ignored."""
         known = {item.name for item in fields(cls)}
-        values = {name: value for name, value in record.items() if name in known}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in record.items()
+            if name in known
+        }
+        return cls(**values)
 
 
 def row_key(settings: Mapping[str, Any]) -> str:

@@ -39,8 +39,8 @@ class Bench:
 
     @cached_property
     def stock(self) -> Any:
-        """The same weights with transformers' own attention."""
-        return stock_twin(self.backbone.hf)
+        """The same model with transformers' own attention, to encode with a stock cache."""
+        return stock_twin(self.backbone)
 
     @cached_property
     def demonstrations(self) -> list[Demonstration]:

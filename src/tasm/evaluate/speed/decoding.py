@@ -26,7 +26,7 @@ def decode_over_stock(bench: Bench) -> float:
     return _against(
         bench,
         _stepper(bench.backbone.hf, memory_cache(bench.backbone, TOKENS)),
-        _stepper(bench.stock, stock_cache(bench.backbone, TOKENS)),
+        _stepper(bench.stock.hf, stock_cache(bench.backbone, TOKENS)),
     ).ratio
 
 
@@ -35,7 +35,7 @@ def decode_full_over_memory(bench: Bench, tokens: int) -> float:
     kept = int(MEMORY_SHARE * tokens)
     return _against(
         bench,
-        _stepper(bench.stock, stock_cache(bench.backbone, tokens)),
+        _stepper(bench.stock.hf, stock_cache(bench.backbone, tokens)),
         _stepper(bench.backbone.hf, memory_cache(bench.backbone, kept)),
     ).ratio
 
@@ -44,7 +44,7 @@ def batch8_expanded_over_shared(bench: Bench) -> float:
     """Return a step of 8 rows on an expanded stock cache over one beside a shared memory."""
     return _against(
         bench,
-        _stepper(bench.stock, stock_cache(bench.backbone, TOKENS, BATCH), BATCH),
+        _stepper(bench.stock.hf, stock_cache(bench.backbone, TOKENS, BATCH), BATCH),
         _stepper(bench.backbone.hf, memory_cache(bench.backbone, TOKENS), BATCH),
     ).ratio
 

@@ -51,19 +51,20 @@ def noise_query() -> Query:
     return make_query("Which of the words belongs to this picture?", images=[noise_image(10**6)])
 
 
-def stock_twin(hf: Any) -> Any:
+def stock_twin(backbone: Any) -> Any:
     """Return the same model with transformers' own attention; weights are shared, not copied."""
+    hf = backbone.hf
     shared = {id(tensor): tensor for tensor in (*hf.parameters(), *hf.buffers())}
-    twin = copy.deepcopy(hf, shared)
-    set_attention(twin, "sdpa")
+    twin = copy.copy(backbone)
+    twin.hf = copy.deepcopy(hf, shared)
+    set_attention(twin.hf, "sdpa")
     return twin
 
 
-def stock_prefill(stock: Any, transcript: Transcript, arguments: dict[str, Any]) -> DynamicCache:
-    """Run the stock model over a transcript with the stock cache and no logits but the last."""
-    cache = DynamicCache(config=stock.config.get_text_config(decoder=True))
-    with torch.inference_mode():
-        stock(**arguments, past_key_values=cache, use_cache=True, logits_to_keep=1)
+def stock_prefill(stock: Any, transcript: Transcript) -> DynamicCache:
+    """Run a stock twin over a transcript with the stock cache and no logits but the last."""
+    cache = DynamicCache(config=stock.hf.config.get_text_config(decoder=True))
+    stock.encode(transcript, cache)
     return cache
 
 
