@@ -78,11 +78,27 @@ def _flash(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
     # A private operator, but the only one on a CPU that also returns the log-sum-exp. It takes
-    # grouped heads, broadcast views and a float32 mask with any dtype of the query.
+    # broadcast views and a float32 mask with any dtype of the query.
+    group = query.shape[1] // key.shape[1]
+    if group > 1 and not _TAKES_GROUPED_HEADS:
+        key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     output, log_sum_exp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, causal, attn_mask=bias, scale=scaling
     )
     return output, log_sum_exp
+
+
+def _takes_grouped_heads() -> bool:
+    """Whether the kernel shares a KV head among query heads; older ones would read on instead."""
+    query = torch.ones(1, 2, 1, 8)
+    stored = torch.arange(32.0).reshape(1, 2, 2, 8)  # reading on stays inside this tensor
+    output = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, stored[:, :1], stored[:, :1], 0.0, False
+    )[0]
+    return torch.equal(output[:, 0], output[:, 1])
+
+
+_TAKES_GROUPED_HEADS = _takes_grouped_heads()
 
 
 def written_out_attention(

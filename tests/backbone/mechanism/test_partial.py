@@ -89,6 +89,17 @@ def test_causal(batch: int, softcap: float | None) -> None:
     torch.testing.assert_close(sums.double(), expected[1], atol=2e-6, rtol=0)
 
 
+def test_a_kernel_without_grouped_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    query = torch.randn(2, 6, 18, 8)
+    key, value = torch.randn(2, 2, 2, 18, 8)
+    grouped = partial_attention(query, key, value, None, 0.3, causal=True)
+    monkeypatch.setattr("tasm.backbone.partial._TAKES_GROUPED_HEADS", False)
+    repeated = partial_attention(query, key, value, None, 0.3, causal=True)
+    for a, b in zip(grouped, repeated, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_written_out_blocks_agree_with_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     query = torch.randn(2, 4, 11, 8)
