@@ -1,6 +1,7 @@
 """`tasm ask`: the document, files of queries, and every refusal."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,6 @@ def test_another_models_memory_is_refused(run: Run, built: Path, other_model: Pa
 
 
 def test_a_model_that_has_moved(run: Run, fresh: Path, model: Path, tmp_path: Path) -> None:
-    import shutil
-
     moved = tmp_path / "moved"
     shutil.copytree(model, moved)
     ran = run("ask", fresh / "memory.tasm", *QUESTION, "--model", moved)
@@ -127,3 +126,15 @@ def test_a_model_that_has_moved(run: Run, fresh: Path, model: Path, tmp_path: Pa
     ran = run("ask", fresh / "memory.tasm", *QUESTION, "--model", tmp_path / "nowhere")
     assert ran.code == 2
     assert "nowhere" in ran.err
+
+
+def test_a_gate_without_a_bank_has_nothing_to_open(
+    run: Run, built: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.tasm"
+    build = ("build", built / "demos.jsonl", "--model", model, "--out", out, "--recipe", "recent")
+    assert run(*build).code == 0
+    ran = run("ask", out, *QUESTION, "--gate", "always", "--json")
+    assert ran.code == 0
+    assert "no bank" in ran.err
+    assert (ran.json["triggered"], ran.json["divergence"]) == (0, None)

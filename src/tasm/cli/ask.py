@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
+
+if TYPE_CHECKING:
+    from tasm.memory import TaskMemory
 
 GateKind = Literal["js", "always", "never"]
 
@@ -136,6 +139,7 @@ def _ask_one(
     memory = open_memory(memory_path)
     loaded = open_model(memory, model)
     load_seconds = time.perf_counter() - started
+    _check_gate(memory, settings["gate"])
     if stream:
         settings["on_text"] = _write_piece  # with --json it goes to standard error
     answer = loaded.ask_all(memory, [query], **settings)[0]
@@ -166,6 +170,7 @@ def _ask_file(
     memory = open_memory(memory_path)
     loaded = open_model(memory, model)
     load_seconds = time.perf_counter() - started
+    _check_gate(memory, settings["gate"])
     with Progress() as progress:
         answers = loaded.ask_all(
             memory, queries, batch_size=batch_size, progress=progress, **settings
@@ -182,6 +187,11 @@ def _ask_file(
         write_text(out, "".join(to_json(row) + "\n" for row in rows))
     document = {"answers": rows, "accuracy": accuracy}
     return Result(document, lambda: _listing(document, out))
+
+
+def _check_gate(memory: "TaskMemory", gate: GateKind | None) -> None:
+    if gate in ("js", "always") and memory.bank_counts is None:
+        warn(f"This memory has no bank: --gate {gate} has nothing to retrieve.")
 
 
 def _epsilon(text: str | None) -> Any:

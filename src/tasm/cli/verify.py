@@ -99,7 +99,9 @@ def _check(
         return None
     found.queries_from = "demonstrations" if queries is None else str(queries)
     with Progress() as progress:
-        measure_fidelity(found, loaded.backbone, memory, asked, originals, progress=progress)
+        measure_fidelity(
+            found, loaded.backbone, memory, asked, originals, notice=say, progress=progress
+        )
     return None
 
 

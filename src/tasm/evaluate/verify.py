@@ -4,6 +4,7 @@ Integrity and identity decide whether it holds; fidelity is measured and reporte
 how results are printed.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tasm.answer import Answer, full_context, zero_shot_answers
 from tasm.answer.ask import ask_batches, default_new_tokens
 from tasm.demonstrations import Demonstration, Query, is_correct
-from tasm.errors import MismatchError
+from tasm.errors import InputError, MismatchError
 from tasm.evaluate.fidelity import agreement, answer_distributions, mean_js
 
 if TYPE_CHECKING:
@@ -79,11 +80,13 @@ def measure_fidelity(
     demonstrations: Sequence[Demonstration] | None,
     *,
     batch_size: int = 8,
+    notice: Callable[[str], None] = warnings.warn,
     progress: Report | None = None,
 ) -> None:
     """Ask memory, full context and zero-shot the same queries, and enter the figures in `found`.
 
-    Without `demonstrations` there is no full context, and what compares with it stays None.
+    Without `demonstrations` there is no full context, and what compares with it stays None; so it
+    does where they take more positions than the model was trained for, and `notice` is told.
 
     ```python
     found = Verification(intact=True, model_matches=True)
@@ -97,13 +100,16 @@ def measure_fidelity(
     context = None
     if demonstrations is not None:
         layout = memory.layout
-        context = full_context(
-            backbone,
-            demonstrations,
-            system=layout.system,
-            max_pixels=layout.max_pixels,
-            progress=progress,
-        )
+        try:
+            context = full_context(
+                backbone,
+                demonstrations,
+                system=layout.system,
+                max_pixels=layout.max_pixels,
+                progress=progress,
+            )
+        except InputError as error:
+            notice(f"There is no full context to compare with. {error}")
     answers, logits = _ask(backbone, memory, queries, new_tokens, batch_size, progress, "memory")
     found.accuracy["memory"] = accuracy(answers, queries)
     if context is not None:
