@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.chat import ChatTemplate, Rendering, Turn
-from tasm.backbone.image_layout import ImageLayout, LaidOutImages
+from tasm.backbone.image_layout import KEPT_BYTES, ImageLayout, LaidOutImages
 from tasm.backbone.images import NO_IMAGES, ImageInputs
 from tasm.backbone.tokens import TokenisedConversation, tokenise
 from tasm.backbone.transcript import Layout, Role, Transcript, empty_places
@@ -58,7 +58,12 @@ class Conversations:
         self.image_token_id = image_token_id
         self.special_tokens = special_tokens
 
-    def transcript(self, demonstrations: Sequence[Demonstration], layout: Layout) -> Transcript:
+    def transcript(
+        self,
+        demonstrations: Sequence[Demonstration],
+        layout: Layout,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> Transcript:
         """Lay demonstrations out as one conversation; see `Backbone.transcript`."""
         turns: list[Turn] = []
         last_turns = []
@@ -68,7 +73,7 @@ class Conversations:
         pictures = [
             picture for demonstration in demonstrations for picture in demonstration.pictures
         ]
-        laid_out = self._lay_out(pictures, layout)
+        laid_out = self._lay_out(pictures, layout, kept_bytes)
         rendering, tokens = self._tokens([*turns, *_STAND_IN_QUERY], layout, laid_out.expansions)
         ends = [self._end_of_turn(rendering, turn, layout) for turn in last_turns]
         edges = torch.tensor([self._end_of_head(rendering, turns[0], layout), *ends])
@@ -124,7 +129,9 @@ class Conversations:
                 f"({self.tokenizer.decode(expected)!r}); a memory of them could not be asked."
             )
 
-    def _lay_out(self, pictures: Sequence[Picture], layout: Layout) -> LaidOutImages:
+    def _lay_out(
+        self, pictures: Sequence[Picture], layout: Layout, kept_bytes: int = KEPT_BYTES
+    ) -> LaidOutImages:
         if not pictures:
             return LaidOutImages((), (), NO_IMAGES)
         if self.images is None:
@@ -136,6 +143,7 @@ class Conversations:
             pictures,
             max_pixels=layout.max_pixels,
             multi_image=layout.multi_image or len(pictures) > 1,
+            kept_bytes=kept_bytes,
         )
 
     def _tokens(

@@ -73,9 +73,17 @@ class ImageLayout:
         self.arguments = arguments
 
     def __call__(
-        self, pictures: Sequence[Picture], *, max_pixels: int | None, multi_image: bool
+        self,
+        pictures: Sequence[Picture],
+        *,
+        max_pixels: int | None,
+        multi_image: bool,
+        kept_bytes: int = KEPT_BYTES,
     ) -> LaidOutImages:
-        """Lay pictures out: as images of one conversation with `multi_image`, else each alone."""
+        """Lay pictures out: as images of one conversation with `multi_image`, else each alone.
+
+        Tensors of more than `kept_bytes` are dropped, and made again where they are needed.
+        """
         if not pictures:
             return LaidOutImages((), (), NO_IMAGES)
         alone = self.family.lone_image_differs and not multi_image
@@ -90,7 +98,7 @@ class ImageLayout:
             places += group.places
             total += sum(packed.values.nbytes for packed in group.inputs.tensors.values())
             # Beyond what may be kept, the tensors of each chunk are made again when it is encoded.
-            kept = [*kept, group.inputs] if kept is not None and total <= KEPT_BYTES else None
+            kept = [*kept, group.inputs] if kept is not None and total <= kept_bytes else None
         if kept is not None:
             return LaidOutImages(tuple(expansions), tuple(places), concatenate(kept))
 

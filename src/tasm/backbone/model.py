@@ -19,7 +19,7 @@ from tasm.backbone.families import Family, family_of
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.hooks import attach
 from tasm.backbone.identity import Identity, IdentitySource
-from tasm.backbone.image_layout import ImageLayout, model_arguments
+from tasm.backbone.image_layout import KEPT_BYTES, ImageLayout, model_arguments
 from tasm.backbone.images import batched
 from tasm.backbone.processors import tokenizer_of
 from tasm.backbone.rotary import Rotary
@@ -85,11 +85,13 @@ class Backbone:
         *,
         system: str | None = None,
         max_pixels: int | None = None,
+        kept_bytes: int = KEPT_BYTES,
     ) -> Transcript:
         """Lay demonstrations out in the model's chat template, as one conversation, tokenised once.
 
         `system` is the system prompt (None: the demonstrations' own, or the template's),
-        `max_pixels` the largest area of an image in pixels (None: the processor's own).
+        `max_pixels` the largest area of an image in pixels (None: the processor's own). Where the
+        images' tensors come to more than `kept_bytes`, those of a chunk are made when it is encoded.
 
         Raises `DemonstrationError` for no demonstrations, for images where the model takes none and
         for differing system messages, `ModelError` where the template cannot be taken apart.
@@ -103,7 +105,7 @@ class Backbone:
             max_pixels=max_pixels,
             multi_image=any(demonstration.pictures for demonstration in demonstrations),
         )
-        return self._conversations.transcript(demonstrations, layout)
+        return self._conversations.transcript(demonstrations, layout, kept_bytes)
 
     @torch.inference_mode()
     def encode(self, chunk: Transcript, cache: MemoryCache) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from tasm.backbone.model import Backbone
-from tasm.backbone.segment import Segment, join
 from tasm.backbone.transcript import Transcript
 from tasm.build.calibrate import calibrate, gate_queries, kept_queries
 from tasm.build.compress import Compressor, Parts
 from tasm.build.entries import entries_of
+from tasm.build.gathering import bank_of, core_of
 from tasm.build.limits import check_transcript
 from tasm.build.peak import PeakMemory
 from tasm.build.prefill import Encoded, Progress, read
@@ -21,7 +21,9 @@ from tasm.build.recorder import Recorder
 from tasm.build.records import Record
 from tasm.build.settings import Settings, Targets, targets, warn
 from tasm.demonstrations import Demonstration, read_demonstrations
-from tasm.memory import Bank, LayerTokens, TaskMemory
+from tasm.memory import TaskMemory
+
+_STREAMED_IMAGE_BYTES = 1 << 25
 
 
 def build(
@@ -83,9 +85,19 @@ def build(
     rows = as_demonstrations(demonstrations)
     started = time.perf_counter()
     peak = PeakMemory(backbone.device)
-    transcript = backbone.transcript(rows, system=system, max_pixels=max_pixels)
+    transcript = lay_out(backbone, rows, settings)
     return build_transcript(
         backbone, transcript, rows, settings, progress or _silent, notice, peak, started
+    )
+
+
+def lay_out(
+    backbone: Backbone, demonstrations: Sequence[Demonstration], settings: Settings
+) -> Transcript:
+    """Return the demonstrations as tokens; a streaming build does not hold all images' tensors."""
+    limit = {"kept_bytes": _STREAMED_IMAGE_BYTES} if settings.mode == "streaming" else {}
+    return backbone.transcript(
+        demonstrations, system=settings.system, max_pixels=settings.max_pixels, **limit
     )
 
 
@@ -128,8 +140,8 @@ def build_transcript(
             settings.chunk_tokens,
             progress,
         )
-        core = _core(backbone, compressor, encoded)
-        bank = _bank(compressor) if budget.bank else None
+        core = core_of(backbone, compressor, encoded)
+        bank = bank_of(compressor) if budget.bank else None
         reference = None
         if calibrates:
             queries = kept_queries(recorder.held, asked)
@@ -165,36 +177,6 @@ def build_transcript(
         memory = memory.store_as(dtype)
     memory.report.update(_report(memory, settings, compressor, encoded, peak, started))
     return memory
-
-
-def _core(backbone: Backbone, compressor: Compressor, encoded: Encoded) -> list[LayerTokens | None]:
-    core: list[LayerTokens | None] = []
-    for layer, kind in enumerate(backbone.geometry.layer_kinds):
-        if kind == "full":
-            core.append(compressor.working[layer].layer_tokens())
-        elif kind == "sliding":
-            core.append(_window(encoded.segments[layer] or ()))
-        else:
-            core.append(None)
-    return core
-
-
-def _window(segments: Sequence[Segment]) -> LayerTokens | None:
-    """A sliding layer's last tokens, whole."""
-    if not segments:
-        return None
-    whole = join(segments)
-    heads = whole.keys.shape[1]
-    assert whole.index is not None
-    index = whole.index.reshape(-1, whole.tokens).expand(heads, -1).to(torch.int32)
-    return LayerTokens(whole.keys[0].clone(), whole.values[0].clone(), index.contiguous())
-
-
-def _bank(compressor: Compressor) -> Bank | None:
-    layers: list[LayerTokens | None] = [None] * compressor.backbone.geometry.layers
-    for layer, banked in compressor.banked.items():
-        layers[layer] = banked.layer_tokens()
-    return Bank(layers) if any(layer is not None for layer in layers) else None
 
 
 def _full_bytes(budget: Targets, settings: Settings, backbone: Backbone) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from tasm.backbone.model import Backbone
 from tasm.backbone.transcript import Transcript
-from tasm.build.api import as_demonstrations
+from tasm.build.api import as_demonstrations, lay_out
 from tasm.build.chunks import chunk_edges
 from tasm.build.limits import check_transcript
 from tasm.build.recipe import Recipe
@@ -56,7 +56,7 @@ def plan(
         seed=seed,
     )
     rows = as_demonstrations(demonstrations)
-    transcript = backbone.transcript(rows, system=system, max_pixels=max_pixels)
+    transcript = lay_out(backbone, rows, settings)
     check_transcript(transcript, backbone.geometry)
     budget = targets(settings, backbone, transcript, notice)
     edges = chunk_edges(transcript.spans, settings.chunk_tokens)
@@ -73,7 +73,7 @@ def plan(
         "core_bytes": budget.core_bytes,
         "bank_bytes": budget.bank_bytes,
         "peak_memory_bytes": _peak(settings, backbone, transcript, budget, edges),
-        "seconds": round(_flops(backbone, transcript) / _flops_a_second(backbone), 2),
+        "seconds": float(f"{_flops(backbone, transcript) / _flops_a_second(backbone):.3g}"),
     }
 
 

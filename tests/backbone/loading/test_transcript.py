@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasm.backbone import Layout, Role, image_layout
+from tasm.backbone import Layout, Role
 from tasm.demonstrations import make_query, read_demonstrations
 from tasm.errors import DemonstrationError, FormatError
 from tests.backbone.loading.conftest import PICTURES, demonstrations_for, queries_for
@@ -107,12 +107,11 @@ def test_chunks_carry_their_own_images_and_make_up_the_whole(backbone_of: Any, f
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "llava_onevision", "idefics3"])
 def test_image_tensors_too_large_to_keep_are_made_again_chunk_by_chunk(
-    backbone_of: Any, family: str, monkeypatch: pytest.MonkeyPatch
+    backbone_of: Any, family: str
 ) -> None:
     backbone, demonstrations = backbone_of(family), demonstrations_for(family)
     kept = backbone.transcript(demonstrations)
-    monkeypatch.setattr(image_layout, "KEPT_BYTES", 1)
-    dropped = backbone.transcript(demonstrations)
+    dropped = backbone.transcript(demonstrations, kept_bytes=1)
     assert torch.equal(dropped.input_ids, kept.input_ids)
     assert torch.equal(dropped.place, kept.place)
     assert not dropped.images.tensors
