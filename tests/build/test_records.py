@@ -59,6 +59,7 @@ def chosen_rows(transcript: Transcript, rule: str) -> list[int]:
         "images": lambda i: roles[i] == Role.IMAGE,
         "text": lambda i: roles[i] != Role.IMAGE,
         "predictions": lambda i: i + 1 < total and roles[i + 1] == Role.ANSWER,
+        "answer-turns": lambda i: Role.ANSWER in roles[i : i + 2],
         "answer-starts": lambda i: (
             i + 1 < total and roles[i + 1] == Role.ANSWER and roles[i] != Role.ANSWER
         ),
@@ -68,7 +69,16 @@ def chosen_rows(transcript: Transcript, rule: str) -> list[int]:
     return [i for i in range(total) if picks[name](i)]
 
 
-RULES = ["all", "answers", "predictions", "answer-starts", "questions", "images", "text"]
+RULES = [
+    "all",
+    "answers",
+    "predictions",
+    "answer-turns",
+    "answer-starts",
+    "questions",
+    "images",
+    "text",
+]
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "gemma2"])

@@ -5,7 +5,8 @@
 | `all` | every token |
 | `answers` | answer tokens |
 | `predictions` | tokens whose next token is an answer token: those that say the answer |
-| `answer-starts` | of these, the first of every answer: where a new query would stand |
+| `answer-turns` | both of these |
+| `answer-starts` | the first prediction of every answer: where a new query would stand |
 | `questions`, `images`, `text` | question text, image tokens, everything but image tokens |
 | `last:32` | the last 32 tokens of what is read before compressing |
 | `every:8` | every eighth token |
@@ -19,7 +20,9 @@ from torch import Tensor
 from tasm.backbone.transcript import Role
 from tasm.errors import RecipeError, did_you_mean
 
-_PLAIN = ("all", "answers", "predictions", "answer-starts", "questions", "images", "text")
+_PLAIN = (
+    "all", "answers", "predictions", "answer-turns", "answer-starts", "questions", "images", "text"
+)  # fmt: skip
 _COUNTED = ("last", "every")
 
 
@@ -49,6 +52,7 @@ class Rows:
             "all": lambda: torch.ones_like(answer),
             "answers": lambda: answer,
             "predictions": lambda: before_answer,
+            "answer-turns": lambda: answer | before_answer,
             "answer-starts": lambda: before_answer & ~answer,
             "questions": lambda: self.roles == int(Role.QUESTION),
             "images": lambda: self.roles == int(Role.IMAGE),
