@@ -114,8 +114,8 @@ def core_distribution(
     """
     batch, _, group, _ = query.shape
     # The batch folded into the rows: the core is read once and not expanded.
-    rows = query.float().transpose(0, 1).flatten(1, 2)
-    logits = torch.matmul(rows, keys.float().transpose(1, 2)) * scaling
+    rows = (query.float() * scaling).transpose(0, 1).flatten(1, 2)
+    logits = torch.matmul(rows, keys.float().transpose(1, 2))
     if bias is None:
         shares = logits.softmax(-1)
     else:
@@ -133,11 +133,10 @@ def js_divergence(first: Tensor, second: Tensor) -> Tensor:
     js_divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))      # 0.6931
     ```
     """
-    first, second = first.float(), second.float()
-    mean = ((first + second) / 2).clamp(min=torch.finfo(torch.float32).tiny)
+    both = torch.stack(torch.broadcast_tensors(first.float(), second.float()))
+    mean = both.mean(0).clamp_(min=torch.finfo(torch.float32).tiny)
     # Ratios before logarithms: differences of near-equal entropies would lose what is small here.
-    terms = torch.xlogy(first, first / mean) + torch.xlogy(second, second / mean)
-    return (terms.sum(-1) / 2).clamp(min=0.0)
+    return torch.xlogy(both, both / mean).sum((0, -1)).div_(2).clamp_(min=0.0)
 
 
 def gate_divergence(first: Tensor, second: Tensor) -> Tensor:

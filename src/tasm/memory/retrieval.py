@@ -67,6 +67,7 @@ class Retrieval:
         self.reference = reference
         self.top_k = top_k
         self.granularity = granularity
+        self._gated = [self._is_gated(layer) for layer in range(len(self.core))]
         self.reset()
 
     def reset(self) -> None:
@@ -86,7 +87,7 @@ class Retrieval:
     @property
     def gated_layers(self) -> tuple[int, ...]:
         """Layers that may retrieve."""
-        return tuple(layer for layer in range(len(self.core)) if self._is_gated(layer))
+        return tuple(layer for layer, is_gated in enumerate(self._gated) if is_gated)
 
     def _attention_layers(self) -> int:
         banked = [layer is not None for layer in self.bank.layers]
@@ -106,20 +107,18 @@ class Retrieval:
             query: (batch, kv_heads, group, head_dim), rotated, each row's last live token.
             scaling: factor of the attention logits.
         """
-        if not self._is_gated(layer):
+        if not self._gated[layer]:
             return None
         is_first = not self._begun[layer]
         self._begun[layer] = True
         divergence = self._divergence(layer, query, scaling, is_first)
         fired = self._fired(layer, divergence, is_first, query)
-        self.statistics.record(
-            layer, fired, divergence, self._tokens_brought(layer), is_first=is_first
-        )
-        searched = query.float().mean(2)
-        if self._may_branch(layer):
-            self._attach_fired_rows(layer, searched, fired, query)
-        else:
-            self._attach_without_waiting(layer, searched, fired, query)
+        brought = self._tokens_brought(layer) if is_first else 0.0
+        self.statistics.record(layer, fired, divergence, brought, is_first=is_first)
+        if not self._may_branch(layer):
+            self._attach_without_waiting(layer, fired, query)
+        elif bool(fired.any()):
+            self._attach_fired_rows(layer, fired, query)
         now = self._attached[layer]
         return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
 
@@ -175,13 +174,9 @@ class Retrieval:
             not torch.compiler.is_compiling() and tokens is not None and tokens.device.type == "cpu"
         )
 
-    def _attach_fired_rows(
-        self, layer: int, searched: Tensor, fired: Tensor, query: Tensor
-    ) -> None:
+    def _attach_fired_rows(self, layer: int, fired: Tensor, query: Tensor) -> None:
         rows = fired.nonzero().flatten()
-        if rows.numel() == 0:
-            return
-        found, batch = self._search(layer, searched[rows], query), query.shape[0]
+        found, batch = self._search(layer, query[rows]), query.shape[0]
         before = self._attached[layer]
         if before is None:
             keys, values, places, bias = (part.new_zeros(batch, *part.shape[1:]) for part in found)
@@ -189,10 +184,8 @@ class Retrieval:
         pairs = zip(before, found, strict=True)
         self._attached[layer] = Attached(*(old.index_copy(0, rows, new) for old, new in pairs))
 
-    def _attach_without_waiting(
-        self, layer: int, searched: Tensor, fired: Tensor, query: Tensor
-    ) -> None:
-        found, before = self._search(layer, searched, query), self._attached[layer]
+    def _attach_without_waiting(self, layer: int, fired: Tensor, query: Tensor) -> None:
+        found, before = self._search(layer, query), self._attached[layer]
         if before is None:
             hidden = found.bias.masked_fill(~fired[:, None, None], UNUSED)
             self._attached[layer] = found._replace(bias=hidden)
@@ -202,10 +195,11 @@ class Retrieval:
             *(torch.where(fired.view(-1, *[1] * (new.ndim - 1)), new, old) for old, new in pairs)
         )
 
-    def _search(self, layer: int, searched: Tensor, query: Tensor) -> Attached:
-        """What the bank has for `searched` (rows, kv_heads, head_dim), on `query`'s device and in
+    def _search(self, layer: int, query: Tensor) -> Attached:
+        """What the bank has for the mean of each group of query heads, on `query`'s device and in
         its dtype."""
-        found = self.bank.search(layer, searched, self.top_k, self.granularity)
+        mean = query.float().mean(2)
+        found = self.bank.search(layer, mean, self.top_k, self.granularity)
         bias = torch.zeros(found.index.shape, device=query.device)
         if found.missing is not None:
             bias = bias.masked_fill(found.missing.to(query.device), UNUSED)
