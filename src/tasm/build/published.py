@@ -116,7 +116,7 @@ ROWS = (
         "D2O: Dynamic Discriminative Operations",
         2024,
         _ARXIV + "2406.13035",
-        scorer=_HEAVY,
+        scorer=Part(_SCORERS + "heavy_hitters:HeavyHitters", {"sinks": 4}),
         budget=Part(_BUDGETS + "variance:InverseVariance"),
         reducer=Part(_NEAREST, {"weighting": "exponential", "threshold": "mean"}),
     ),
@@ -126,7 +126,7 @@ ROWS = (
         2024,
         _ARXIV + "2407.08454",
         scorer=_HEAVY,
-        budget=Part(_BUDGETS + "dense_first:DenseFirst", {"dense": 2}),
+        budget=Part(_BUDGETS + "dense_first:DenseFirst", {"dense": 2, "last": 1}),
         reducer=Part(_REDUCERS + "runs:RunMerge"),
     ),
     Recipe(

@@ -1,4 +1,4 @@
-"""The first layers whole, the others evenly: FastV, D2O, KVMerger, Quest."""
+"""The first and last layers whole, the others evenly: FastV, D2O, KVMerger, Quest."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,14 @@ from tasm.build.evidence import Stage
 
 @dataclass(frozen=True)
 class DenseFirst:
-    """The first `dense` layers keep everything, the others share what is left.
+    """The first `dense` and the `last` layers keep everything, the others share what is left.
 
-    Where that is more than half of the budget, fewer layers are dense, down to none; the memory's
-    notes say how many were.
+    Where that is more than half of the budget, fewer layers are dense, down to none: the last ones
+    are given up first. The memory's notes say which were dense.
     """
 
     dense: int = 2
+    last: int = 0
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
@@ -27,12 +28,12 @@ class DenseFirst:
             if one is not None
         }
         total = stage.tokens * len(layers)
-        dense = self.dense
-        while dense and sum(held[layer] for layer in layers[:dense]) > total / 2:
-            dense -= 1
-        stage.notes["dense_layers"] = dense
-        whole = sum(held[layer] for layer in layers[:dense])
-        rest = (total - whole) / max(1, len(layers) - dense)
+        ends = layers[len(layers) - self.last :] if self.last else []
+        dense = list(dict.fromkeys([*layers[: self.dense], *reversed(ends)]))
+        while dense and sum(held[layer] for layer in dense) > total / 2:
+            dense.pop()
+        stage.notes["dense_layers"] = sorted(dense)
+        rest = (total - sum(held[layer] for layer in dense)) / max(1, len(layers) - len(dense))
         return counts_by_layer(
-            stage, {layer: held[layer] if layer in layers[:dense] else rest for layer in layers}
+            stage, {layer: held[layer] if layer in dense else rest for layer in layers}
         )

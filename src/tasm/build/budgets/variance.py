@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tasm.build.attended import attention_sums
 from tasm.build.budgets.dense_first import DenseFirst
 from tasm.build.budgets.shares import counts_by_layer
 from tasm.build.evidence import Stage
@@ -15,24 +16,29 @@ from tasm.build.evidence import Stage
 
 @dataclass(frozen=True)
 class InverseVariance:
-    """Tokens of a layer in proportion to exp(−F_l), F_l the standardised variance of its scores.
+    """Tokens of a layer in proportion to exp(−F_l), F_l the variance of Σ_r softmax(q_r·K)_i over
+    its tokens i.
 
-    A dense attention map has a small variance of column sums and gets more. The first `dense`
+    A dense attention map has a small variance of column sums and gets more. The first and the last
     layers are kept whole where the budget allows it (see `DenseFirst`).
 
-    Differs from the paper in: the ratio between the largest and the smallest share is not capped.
+    Differs from the paper in: F is standardised over the layers, so that exp(−F) means the same
+    whatever the number of tokens.
     """
 
     dense: int = 2
+    last: int = 1
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
         whole = [
             0.0 if counts is None else float(counts[0])
-            for counts in DenseFirst(self.dense).allocate(stage)
+            for counts in DenseFirst(self.dense, self.last).allocate(stage)
         ]
-        dense = stage.competing[: stage.notes["dense_layers"]]
+        dense = stage.notes["dense_layers"]
         others = [layer for layer in stage.competing if layer not in dense]
+        if not others:
+            return counts_by_layer(stage, {layer: whole[layer] for layer in dense})
         variances = torch.stack([_variance(stage, layer) for layer in others])
         spread = variances.std(correction=0).clamp(min=1e-12)
         shares = (-(variances - variances.mean()) / spread).softmax(0)
@@ -43,8 +49,8 @@ class InverseVariance:
 
 
 def _variance(stage: Stage, layer: int) -> Tensor:
-    """Variance over a layer's entries of its normalised scores."""
+    """Variance over a layer's entries of the share of attention that each received."""
     one, scores = stage.evidence[layer], stage.scores[layer]
     assert one is not None and scores is not None
-    received = scores[one.valid].clamp(min=0)
+    received = attention_sums(one, scores.clamp(min=0))[one.valid]
     return (received / received.sum().clamp(min=1e-20)).var(correction=0)

@@ -3,6 +3,7 @@
 Chen, Shao, Chen, arXiv 2606.11853, equations (11) to (14).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,15 +17,18 @@ from tasm.build.reducers.averaging import finished, weighted_merge
 
 @dataclass(frozen=True)
 class SpatialMerge:
-    """Merges sources into sinks with weights exp(cosine), values with the same weights.
+    """Merges sources into sinks with weights that grow with the cosine, values alike.
 
-    k̂_j = (c_j·k_j + Σ c_i·exp(w_ij)·k_i) / (c_j + Σ c_i·exp(w_ij)), where c counts what an entry
-    already stands for (1 at first, which is equation (14)).
+    k̂_j = (c_j·w_jj·k_j + Σ c_i·w_ij·k_i) / (c_j·w_jj + Σ c_i·w_ij), w_ij = exp(s·cos(k_i, k_j)),
+    where c counts what an entry already stands for. Equation (14) has c = 1, s = 1 and w_jj = 1:
+    a source then weighs more than the sink it joins.
 
     | setting | |
     |---|---|
     | `window`, `metric` | how far image tokens reach: "chebyshev" side or "manhattan" distance |
     | `threshold` | smallest cosine that merges |
+    | `sharpness` | s |
+    | `sink_weight` | w_jj: "one", or "itself" for exp(s), the sink's cosine with itself |
     | `text_scope` | text merges inside its "demonstration", "anywhere", or with "nothing" |
     | `keys` | average keys "plain" (before rotation) or "rotated" (as printed) |
     | `sources` | "all" tokens that leave merge, or only the "unbanked" |
@@ -34,6 +38,8 @@ class SpatialMerge:
     window: int = 3
     metric: Metric = "chebyshev"
     threshold: float = 0.5
+    sharpness: float = 1.0
+    sink_weight: Literal["one", "itself"] = "one"
     text_scope: TextScope = "demonstration"
     keys: Literal["plain", "rotated"] = "plain"
     sources: Literal["all", "unbanked"] = "all"
@@ -47,13 +53,15 @@ class SpatialMerge:
         if self.sources == "unbanked":
             leaves &= ~selection.banked
         merges = leaves & (matches.similarity >= self.threshold)
-        weights = torch.where(merges, matches.similarity.exp(), 0.0)
+        # Both relative to exp(s), which changes no average and overflows for no s.
+        weights = torch.where(merges, (self.sharpness * (matches.similarity - 1)).exp(), 0.0)
+        own = 1.0 if self.sink_weight == "itself" else math.exp(-self.sharpness)
         slot = selection.slot.gather(1, matches.sink.clamp(min=0))
         merged_keys, merged_values = weighted_merge(
             selection,
             slot,
             weights * evidence.counts,
-            evidence.counts,
+            own * evidence.counts,
             [keys, evidence.values.float()],
         )
         gained = torch.where(merges, evidence.counts, 0.0)

@@ -25,14 +25,14 @@ class NearestMerge:
 
     | setting | |
     |---|---|
-    | `weighting` | "average": all weigh 1 (LOOK-M's averaged merge); "pivot": the mean over its tokens of (k_e + k_c)/2 (pivotal merge); "similarity": a token weighs its cosine (weighted merge); "exponential": exp(cosine) against e for the sink (D2O); "count": what it stands for (ToMe) |
+    | `weighting` | "average": all weigh 1 (LOOK-M's averaged merge); "pivot": the mean of k_c and of (k_e + k_c)/2 for each of its tokens (pivotal merge); "similarity": a token weighs its cosine (weighted merge); "exponential": exp(cosine) against e for the sink (D2O); "count": what it stands for (ToMe) |
     | `threshold` | smallest cosine that merges, or "mean": the mean over tokens that leave (D2O's threshold at its first step) |
     | `among` | "images": only image tokens merge, others drop; "everything" |
-    | `similarity` | of "keys", or "keys*values": product of both cosines (EMS) |
+    | `similarity` | of "keys", or "keys*values": product of both cosines, a negative one counting as 0 (EMS) |
     | `merge` | "keys+values", or only "values" |
     | `keys` | average keys "plain" (before rotation) or "rotated" (as these papers do) |
     | `least_share` | of tokens that leave, the share with the lowest scores that is dropped unmerged (EMS) |
-    | `keep_norm` | give a merged key the mean length of its parts (EMS) |
+    | `keep_norm` | "mean": keys are averaged as directions, and get the mean length of their parts (EMS) |
     | `count_bias` | α of a bias α·log(count) on the logits (ToMe's proportional attention: 1) |
 
     Differs from the papers in: merging happens once, after selection; keys are averaged before
@@ -57,23 +57,18 @@ class NearestMerge:
         slot, cosine = _nearest(evidence, selection, keys, values, self.similarity)
         merges = self._merging(evidence, selection, scores, cosine)
         weights, own = self._weights(evidence, cosine, merges)
-        averaged_keys, averaged_values = weighted_merge(
-            selection, slot, weights, own, [keys, values]
-        )
         if self.weighting == "pivot":
-            halves = merges.float()
-            received = torch.zeros_like(slot, dtype=torch.float32)[:, : selection.order.shape[1]]
-            received = received.scatter_add(1, slot, halves)
-            share = torch.where(received > 0, 0.5, 0.0)[..., None]
-            zero = torch.zeros_like(own)
-            others = weighted_merge(selection, slot, halves, zero + 1e-20, [keys, values])
-            averaged_keys = take(keys, selection.order) * (1 - share) + others[0] * share
-            averaged_values = take(values, selection.order) * (1 - share) + others[1] * share
+            # The mean of k_c and n times (k_e + k_c)/2: a token weighs ½, the kept one 1 + n/2.
+            received = torch.zeros_like(own).scatter_add(1, slot, merges.float())
+            own = 1 + received.gather(1, selection.slot) / 2
+        vectors = [keys, values]
         if self.keep_norm == "mean":
-            norms = weighted_merge(
-                selection, slot, weights, own, [keys.norm(dim=-1, keepdim=True)]
-            )[0]
-            averaged_keys = normalize(averaged_keys, dim=-1) * norms
+            vectors = [normalize(keys, dim=-1), values, keys.norm(dim=-1, keepdim=True)]
+        averaged_keys, averaged_values, *norms = weighted_merge(
+            selection, slot, weights, own, vectors
+        )
+        if norms:
+            averaged_keys = normalize(averaged_keys, dim=-1) * norms[0]
         gained = torch.where(merges, evidence.counts, 0.0)
         return finished(
             evidence,
@@ -110,7 +105,7 @@ class NearestMerge:
         one = torch.ones_like(evidence.counts)
         leaving, own = {
             "average": (one, one),
-            "pivot": (one, one),
+            "pivot": (one / 2, one),
             "similarity": (cosine.clamp(min=0), one),
             "exponential": (cosine.exp(), one * torch.e),
             "count": (evidence.counts, evidence.counts),
@@ -133,7 +128,8 @@ def _nearest(
     for first in range(0, evidence.entries, step):
         product = torch.ones((), device=keys.device)
         for unit, sink in zip(units, sinks, strict=True):
-            product = product * (unit[:, first : first + step] @ sink)
+            cosine = unit[:, first : first + step] @ sink
+            product = product * (cosine if similarity == "keys" else cosine.clamp(min=0))
         product = product.masked_fill(~receives[:, None, :], -torch.inf)
         best = product.max(-1)
         slots.append(best.indices)

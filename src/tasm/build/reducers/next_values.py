@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tasm.build.attended import attention_sums
 from tasm.build.evidence import Evidence, Reduced, Selection, take
 
 
@@ -26,7 +27,7 @@ class NextValues:
         order = selection.order
         kept = order.shape[1]
         real = take(selection.kept, order)
-        mass = self._attention(evidence)
+        mass = attention_sums(evidence, torch.ones_like(evidence.counts))
         kept_mass = take(mass, order) * real
         # Slots of the next kept entries after each entry that leaves.
         first = selection.kept.long().cumsum(1)
@@ -50,11 +51,3 @@ class NextValues:
             values=values.to(evidence.values.dtype),
             counts=take(evidence.counts, order),
         )
-
-    def _attention(self, evidence: Evidence) -> Tensor:
-        """(kv_heads, entries) accumulated attention, from whatever record the scorer asked for."""
-        for state in evidence.records.values():
-            if hasattr(state, "mass"):
-                mass: Tensor = state.mass
-                return mass
-        return torch.ones_like(evidence.counts)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from tasm.build.attended import attention_sums
 from tasm.build.evidence import Evidence, Reduced, Selection, take
 from tasm.build.reducers.averaging import finished, weighted_merge
 
@@ -19,25 +20,29 @@ class RunMerge:
     """Tokens that leave join the kept token of their run with Gaussian weights.
 
     A run is a stretch of entries whose neighbours' keys have cosine ≥ `threshold`. Its pivot is the
-    kept token of the highest score; g_i = exp(−‖k_p − k_i‖²/2σ²) with σ = Σ‖k_p − k_i‖/(√2·|run|),
-    the pivot's g is 1, and weights are g / Σ g. Runs without a kept token are dropped.
+    kept token that received most attention; g_i = exp(−‖k_p − k_i‖²/2σ²) with σ the sum of
+    ‖k_p − k_i‖ over what merges, divided by √2·|S|, S being that and the pivot. The pivot's g is 1,
+    k̂ = Σ g·k / Σ g and v̂ = |S|·Σ g·v / Σ g; `value_scale` = "one" leaves |S| out.
 
     Differs from the paper in:
     - σ is computed from distances, where the paper's text defines it by g itself, in a circle.
     - The budget decides how many tokens stay; the paper's budget is what its threshold leaves.
+    - Runs without a kept token are dropped: kept are the budget's heavy hitters and recent tokens,
+      where the paper merges every run and keeps heavy hitters out of runs.
     - Every demonstration ends a run. Keys are averaged before rotation (`keys` = "rotated" is
       the paper's).
     """
 
     threshold: float = 0.75
     keys: Literal["plain", "rotated"] = "plain"
+    value_scale: Literal["size", "one"] = "size"
     count_bias: float = 0.0
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
         """Return the kept entries with what was merged into them."""
         keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
         run = self._runs(evidence, keys)
-        pivot = _pivots(run, scores, selection.kept & evidence.competing)
+        pivot = _pivots(run, attention_sums(evidence, scores), selection.kept & evidence.competing)
         merges = evidence.competing & ~selection.kept & (pivot >= 0)
         distance = (keys - take(keys, pivot.clamp(min=0))).norm(dim=-1)
         distance = torch.where(merges, distance, 0.0)
@@ -52,6 +57,9 @@ class RunMerge:
         )
         gained = torch.where(merges, evidence.counts, 0.0)
         counts = take(evidence.counts, selection.order).scatter_add(1, slot, gained)
+        if self.value_scale == "size":
+            merged = torch.zeros_like(counts).scatter_add(1, slot, merges.float())
+            merged_values = merged_values * (1 + merged)[..., None]
         return finished(
             evidence, selection, merged_keys, merged_values, counts, self.keys, self.count_bias
         )

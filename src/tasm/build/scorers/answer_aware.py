@@ -29,8 +29,11 @@ class AnswerAware:
     | `answer_bonus` | what answers get on top |
     | `pool` | neighbouring tokens averaged |
 
-    Differs from the paper in: attention is computed in float32; the mean of a KV head's query heads
-    stands for their sum, which orders tokens alike.
+    Differs from the paper in:
+    - Attention is computed in float32; the mean of a KV head's query heads stands for their sum,
+      which orders tokens alike.
+    - The window of the mean ends with the chunk, where the paper's code averages zeros in.
+    - System prompt and BOS are always kept.
     """  # noqa: E501
 
     attending: str = "answers"

@@ -16,8 +16,8 @@ from tasm.build.records import QueryMoments, Record
 class ExpectedAttention:
     """S_i = (E[a_i] + ε)·‖v_i‖ with E[a_i] the softmax of k_i·μ/√d + k_iᵀΣk_i/(2d).
 
-    μ and Σ are mean and covariance of the queries before rotation, moved to the positions of the
-    next `ahead` tokens and averaged over them.
+    With R̄ the mean of the rotations to the next `ahead` positions, μ and Σ are R̄μ_q and R̄Σ_qR̄ᵀ,
+    mean and covariance of the queries before rotation.
 
     Differs from the paper in:
     - Queries of answers and questions (all text) give the moments; `rows` = "all" is the paper's.
@@ -26,7 +26,7 @@ class ExpectedAttention:
     """
 
     rows: str = "text"
-    ahead: int = 64
+    ahead: int = 512
     epsilon: float = 0.02
 
     @property
@@ -49,20 +49,16 @@ class ExpectedAttention:
         return (expected + self.epsilon) * evidence.values.float().norm(dim=-1)
 
     def _ahead(self, evidence: Evidence, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and covariance after rotation, averaged over the next `ahead` positions.
+        """Mean and covariance after the average rotation to the next `ahead` positions.
 
-        Rotation is linear, so its matrix at a position is found by rotating unit vectors.
+        Rotation is linear, so its (transposed) matrix is found by rotating unit vectors.
         """
         head_dim = mean.shape[-1]
         after = int(evidence.tokens.positions.max()) + 1
         rows = evidence.tokens.positions.shape[0]
-        unit = torch.eye(head_dim, device=mean.device)
-        average_mean = torch.zeros_like(mean)
-        average_covariance = torch.zeros_like(covariance)
-        steps = range(0, self.ahead, max(1, self.ahead // 8))
-        for step in steps:
-            positions = torch.full((rows, head_dim), after + step, device=mean.device)
-            matrix = evidence.rotary.rotate(evidence.layer, unit[None], positions)[0]
-            average_mean += mean @ matrix / len(steps)
-            average_covariance += matrix.T @ covariance @ matrix / len(steps)
-        return average_mean, average_covariance
+        steps = torch.arange(after, after + self.ahead, device=mean.device)
+        positions = steps.repeat_interleave(head_dim).expand(rows, -1)
+        unit = torch.eye(head_dim, device=mean.device).repeat(self.ahead, 1)
+        rotated = evidence.rotary.rotate(evidence.layer, unit[None], positions)[0]
+        matrix = rotated.view(self.ahead, head_dim, head_dim).mean(0)
+        return mean @ matrix, matrix.T @ covariance @ matrix

@@ -4,6 +4,7 @@ Li et al., "EMS", arXiv 2412.08521, equations (3) to (5).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -14,8 +15,8 @@ from tasm.build.scaling import pooled
 
 @dataclass(frozen=True)
 class GlobalAndLocal:
-    """S_i = max(g_i·mean(l)/mean(g), l_i): g the mean attention of all rows that see i, l that of
-    the last `window` rows, pooled.
+    """S_i = g_i·mean(l)/mean(g) + l_i: g the mean attention of all rows that see i, l that of the
+    last `window` rows, both pooled; `combine` = "max" takes the larger instead of the sum.
 
     Differs from the paper in: scores are per KV head, the mean of its query heads; the window is
     the end of the demonstrations.
@@ -23,6 +24,7 @@ class GlobalAndLocal:
 
     window: int = 32
     pool: int = 5
+    combine: Literal["sum", "max"] = "sum"
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -40,7 +42,8 @@ class GlobalAndLocal:
         scale = _mean(window, evidence.valid, number) / _mean(
             everywhere, evidence.valid, number
         ).clamp(min=1e-20)
-        return (everywhere * scale).maximum(window)
+        aligned: Tensor = everywhere * scale
+        return aligned + window if self.combine == "sum" else aligned.maximum(window)
 
 
 def _mean(values: Tensor, valid: Tensor, number: Tensor) -> Tensor:

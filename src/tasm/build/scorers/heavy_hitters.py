@@ -6,6 +6,7 @@ Zhang et al., "H2O: Heavy-Hitter Oracle", arXiv 2306.14048, algorithm 1.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from tasm.build.evidence import Evidence
@@ -18,7 +19,8 @@ class HeavyHitters:
     """Half of the budget goes to the largest Σ_r softmax(q_r·K)_i over all rows r, half to the most
     recent tokens.
 
-    A token's score is minus the better of its two ranks, so that any budget is shared evenly.
+    A token's score is minus the better of its two ranks, so that any budget is shared evenly. The
+    first `sinks` tokens come before all (D2O).
 
     Differs from the paper in:
     - Evicts once, after the demonstrations are read (once a chunk when streaming), not at every
@@ -26,6 +28,7 @@ class HeavyHitters:
     - Sums are the mean over the query heads of a KV head.
     """
 
+    sinks: int = 0
     records: ClassVar[tuple[Record, ...]] = (AttentionReceived("all"),)
 
     def score(self, evidence: Evidence) -> Tensor:
@@ -34,4 +37,5 @@ class HeavyHitters:
         recency = evidence.index.float().masked_fill(~evidence.valid, -1)
         heavy, recent = ranks(mass), ranks(recency)
         # Ties go to the heavy hitter: half a rank apart.
-        return -(2.0 * heavy).minimum(2.0 * recent + 1)
+        score = -(2.0 * heavy).minimum(2.0 * recent + 1)
+        return torch.where(evidence.index < self.sinks, 1.0, score)
