@@ -15,8 +15,7 @@ _BLOCK = 1 << 22
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits; read as a stream, remembered while it is
-    unchanged."""
+    """Return the SHA-256 of a file, 64 hex digits, remembered while the file is unchanged."""
     status = path.stat()
     key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
     remembered = _remembered()

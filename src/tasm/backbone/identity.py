@@ -65,8 +65,7 @@ class Identity:
         ):
             raise FormatError(
                 f"The model identity is {type(document).__name__} {str(document)[:80]!r}; "
-                f"expected an "
-                f"object of strings with the parts {', '.join(PARTS)}."
+                f"expected an object of strings with the parts {', '.join(PARTS)}."
             )
         return cls(dict(document))
 

@@ -35,8 +35,7 @@ _FOR_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids
 
 @dataclass(frozen=True)
 class LaidOutImages:
-    """Pictures as the model takes them: the text and the (tokens, 3) places of each, and all
-    tensors."""
+    """Pictures as the model takes them: text and (tokens, 3) places of each, and all tensors."""
 
     expansions: tuple[str, ...]
     places: tuple[Tensor, ...]

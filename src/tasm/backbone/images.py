@@ -14,8 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """One tensor of a processor: image `i` owns `entries[i]` entries of dimension `dimension`, in
-    order."""
+    """One tensor: image `i` owns `entries[i]` entries of dimension `dimension`, in order."""
 
     values: Tensor
     dimension: int

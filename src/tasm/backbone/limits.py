@@ -25,6 +25,5 @@ def check_positions(
         f"The model was trained for {max_positions:,} positions, and this needs {needed:,}: "
         f"{next_position:,} for the demonstrations, {query_positions:,} for the question and "
         f"{new_tokens:,} for the answer. Use fewer demonstrations, smaller images "
-        f"(--max-pixels), or "
-        f"--mode streaming."
+        f"(--max-pixels), or --mode streaming."
     )

@@ -152,8 +152,7 @@ def _takes_images(config: Any, folder: Path) -> bool:
         return False
     raise ModelError(
         f"{folder} holds a {kind!r} model, which is neither an image-text model nor a text "
-        f"decoder; "
-        f"expected one of those. `tasm models` lists the families."
+        f"decoder; expected one of those. `tasm models` lists the families."
     )
 
 
@@ -164,8 +163,7 @@ def _check_weights(folder: Path) -> None:
     if pickled:
         raise ModelError(
             f"{folder} holds its weights as {pickled[0]}, a format that can run code when "
-            f"opened; tasm "
-            f"reads safetensors only. Convert it once, where you trust it: "
+            f"opened; tasm reads safetensors only. Convert it once, where you trust it: "
             f"AutoModelForImageTextToText.from_pretrained(folder).save_pretrained(new_folder)."
         )
     raise ModelError(f"{folder} has no weights: looked for *.safetensors.")

@@ -91,7 +91,7 @@ class Backbone:
 
         `system` is the system prompt (None: the demonstrations' own, or the template's),
         `max_pixels` the largest area of an image in pixels (None: the processor's own). Where the
-        images' tensors come to more than `kept_bytes`, those of a chunk are made when it is encoded.
+        images' tensors exceed `kept_bytes`, those of a chunk are made when it is encoded.
 
         Raises `DemonstrationError` for no demonstrations, for images where the model takes none and
         for differing system messages, `ModelError` where the template cannot be taken apart.

@@ -8,8 +8,9 @@ altered.
 """
 
 import importlib
+import inspect
 import json
-from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,21 @@ def load_processor(folder: Path, model_type: str, *, has_images: bool) -> Any:
     Raises `ModelError` where the tokenizer, the image processor or the chat template is missing.
     """
     if not has_images:
+        _check_tokenizer_files(folder)
         tokenizer = _tokenizer(folder)
+        _check_offsets(tokenizer, folder)
         return _with_template(tokenizer, folder, tokenizer)
     if not _image_settings(folder):
         raise ModelError(
             f"{folder} has no image processor: looked for preprocessor_config.json, and for "
             f"'image_processor' in processor_config.json. Copy them from the model's page."
         )
-    tokenizer = _tokenizer(folder)
-    processor = _whole(folder)
+    _check_tokenizer_files(folder)
+    processor = _whole(folder, model_type)
     if processor is None:
-        processor = _assembled(folder, model_type, tokenizer)
+        processor = _assembled(folder, model_type, _tokenizer(folder))
+    tokenizer = tokenizer_of(processor)
+    _check_offsets(tokenizer, folder)
     return _with_template(processor, folder, tokenizer)
 
 
@@ -56,10 +61,14 @@ def tokenizer_of(processor: Any) -> Any:
     return getattr(processor, "tokenizer", processor)
 
 
-def _whole(folder: Path) -> Any:
+def _whole(folder: Path, model_type: str) -> Any:
     """The family's own processor with all its parts, or None where a part cannot be built."""
     from transformers import AutoProcessor
 
+    if find_spec("torchvision") is None:
+        own = _processor_class(_class_name(folder, model_type))
+        if own is None or "video_processor" in _parameters(own):
+            return None  # known to fail, after reading the tokenizer for nothing
     try:
         processor = AutoProcessor.from_pretrained(folder, **LOCAL)
     except Exception:  # every family fails in its own way without torchvision; assembled next
@@ -71,7 +80,7 @@ def _whole(folder: Path) -> Any:
 def _assembled(folder: Path, model_type: str, tokenizer: Any) -> Any:
     image_processor = _image_processor(folder)
     settings = _json(folder / "processor_config.json")
-    class_name = _class_name(folder, settings, model_type)
+    class_name = _class_name(folder, model_type)
     if class_name == "PixtralProcessor":
         return PixtralRows.from_settings(image_processor, tokenizer, settings)
     base = _processor_class(LAID_OUT_LIKE.get(class_name, class_name))
@@ -97,8 +106,7 @@ def _assembled(folder: Path, model_type: str, tokenizer: Any) -> Any:
 
 
 def without_video(base: type) -> type:
-    """Return a subclass of a processor class that has an image processor and a tokenizer, nothing
-    else."""
+    """Return a subclass of a processor class: an image processor, a tokenizer, nothing else."""
     wanted = ["image_processor", "tokenizer"]
     members: dict[str, Any] = {"get_attributes": classmethod(lambda cls: list(wanted))}
     if hasattr(base, "attributes"):
@@ -112,8 +120,6 @@ def without_video(base: type) -> type:
 
 
 def _parameters(base: type) -> set[str]:
-    import inspect
-
     return set(inspect.signature(base.__init__).parameters)  # type: ignore[misc]
 
 
@@ -134,16 +140,14 @@ def _processor_class(name: str) -> type | None:
     return None if getattr(found, "is_dummy", False) else found
 
 
-def _class_name(folder: Path, settings: dict[str, Any], model_type: str) -> str:
+def _class_name(folder: Path, model_type: str) -> str:
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-    for document in (
-        settings,
-        _json(folder / "preprocessor_config.json"),
-        _json(folder / "tokenizer_config.json"),
-    ):
-        if isinstance(document.get("processor_class"), str):
-            return str(document["processor_class"])
+    files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+    for file in files:
+        named = _json(folder / file).get("processor_class")
+        if isinstance(named, str):
+            return named
     name = PROCESSOR_MAPPING_NAMES.get(model_type)
     name = name[0] if isinstance(name, tuple) else name
     if name is None:
@@ -171,25 +175,29 @@ def _image_processor(folder: Path) -> Any:
     ) from problem
 
 
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
+def _check_tokenizer_files(folder: Path) -> None:
     names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
     if not any((folder / name).is_file() for name in names):
         raise ModelError(f"{folder} has no tokenizer: looked for {', '.join(names)}.")
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        return AutoTokenizer.from_pretrained(folder, **LOCAL)
     except Exception as error:
         raise ModelError(
             f"The tokenizer of {folder} cannot be loaded: {_first_line(error)}"
         ) from error
+
+
+def _check_offsets(tokenizer: Any, folder: Path) -> None:
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
-            f"The tokenizer of {folder} is a {type(tokenizer).__name__}, which does not tell "
-            f"where its "
-            f"tokens lie in the text; expected one with a tokenizer.json."
+            f"The tokenizer of {folder} is a {type(tokenizer).__name__}, which does not tell where "
+            f"its tokens lie in the text; expected one with a tokenizer.json."
         )
-    return tokenizer
 
 
 def _with_template(processor: Any, folder: Path, tokenizer: Any) -> Any:
@@ -198,9 +206,9 @@ def _with_template(processor: Any, folder: Path, tokenizer: Any) -> Any:
         if not template:
             raise ModelError(
                 f"{folder} has no chat template: looked for chat_template.jinja, "
-                f"chat_template.json and "
-                f"'chat_template' in tokenizer_config.json. A base model without one cannot hold a "
-                f"conversation; use the instruction-tuned model, or add chat_template.jinja."
+                f"chat_template.json and 'chat_template' in tokenizer_config.json. A base model "
+                f"without one cannot hold a conversation; use the instruction-tuned model, or add "
+                f"chat_template.jinja."
             )
         processor.chat_template = template
     return processor
@@ -230,5 +238,5 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines: Sequence[str] = str(error).strip().splitlines()
+    lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

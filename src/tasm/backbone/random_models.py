@@ -31,8 +31,7 @@ _TEMPLATE = (
 
 @dataclass(frozen=True)
 class RandomModel:
-    """A geometry of the Qwen2-VL kind; an image is resized to about `image_side` × `image_side`
-    pixels."""
+    """A geometry of the Qwen2-VL kind; an image gets about `image_side`² pixels."""
 
     hidden_size: int
     intermediate_size: int

@@ -77,8 +77,7 @@ def tokenise(
 
 
 def _expand(rendering: Rendering, expansions: Sequence[str]) -> tuple[str, Tensor, Tensor, Tensor]:
-    """The expanded text, and for every stretch: its start, its role, its origin and image
-    number."""
+    """The expanded text, and every stretch's start, role, origin and image number."""
     pieces: list[str] = []
     rows: list[tuple[int, int, int, int]] = []
     length = position = image = 0

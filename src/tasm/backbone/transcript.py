@@ -49,8 +49,7 @@ class Layout:
         except TypeError as error:
             raise FormatError(
                 f"The layout of a conversation has the fields {sorted(document)}; expected "
-                f"'system', "
-                f"'max_pixels' and 'multi_image'. Was it written by a newer tasm?"
+                f"'system', 'max_pixels' and 'multi_image'. Was it written by a newer tasm?"
             ) from error
 
 
