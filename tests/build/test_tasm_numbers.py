@@ -181,18 +181,28 @@ def turned(vector: list[float], position: int) -> list[float]:
     return [cos * vector[0] - sin * vector[1], sin * vector[0] + cos * vector[1]]
 
 
+@pytest.mark.parametrize(("sharpness", "sink_weight"), [(1.0, "one"), (4.0, "itself")])
 @pytest.mark.parametrize("keys", ["plain", "rotated"])
 @pytest.mark.parametrize(
     ("metric", "window"), [("chebyshev", 3), ("manhattan", 1), ("manhattan", 3)]
 )
-def test_matching_and_merging(metric: str, window: int, keys: str) -> None:
+def test_matching_and_merging(
+    metric: Any, window: int, keys: Any, sharpness: float, sink_weight: Any
+) -> None:
     tokens = table(GRID_ROLES, GRID_DEMONSTRATION, GRID_PLACE, POSITIONS)
     one = evidence(GRID_KEYS, GRID_VALUES, tokens)
     kept = torch.zeros(2, 10, dtype=torch.bool)
     for head in range(2):
         kept[head, KEPT[head]] = True
     selection = Selection(kept, torch.zeros_like(kept))
-    reducer = SpatialMerge(window=window, metric=metric, keys=keys, count_bias=1.0)  # type: ignore[arg-type]
+    reducer = SpatialMerge(
+        window=window,
+        metric=metric,
+        keys=keys,
+        count_bias=1.0,
+        sharpness=sharpness,
+        sink_weight=sink_weight,
+    )
     reduced = reducer.reduce(one, selection, torch.zeros(2, 10))
     merged_anything = False
     for head in range(2):
@@ -211,10 +221,11 @@ def test_matching_and_merging(metric: str, window: int, keys: str) -> None:
             ]
             if options and max(options)[0] >= 0.5:
                 similarity, sink = max(options)
-                joined[sink].append((source, math.exp(similarity)))
+                joined[sink].append((source, math.exp(sharpness * similarity)))
                 merged_anything = True
         for slot, sink in enumerate(KEPT[head]):
-            members = [(sink, 1.0), *joined[sink]]
+            own = math.exp(sharpness) if sink_weight == "itself" else 1.0
+            members = [(sink, own), *joined[sink]]
             total = sum(weight for _, weight in members)
             key = [sum(w * seen[t][d] for t, w in members) / total for d in range(2)]
             value = [sum(w * GRID_VALUES[head][t][d] for t, w in members) / total for d in range(2)]
