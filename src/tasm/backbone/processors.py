@@ -136,7 +136,10 @@ def _processor_class(name: str) -> type | None:
             return getattr(importlib.import_module(path), name, None)
         except ImportError:
             continue
-    found = getattr(transformers, name, None)
+    try:
+        found = getattr(transformers, name, None)
+    except ImportError:
+        return None
     return None if getattr(found, "is_dummy", False) else found
 
 
