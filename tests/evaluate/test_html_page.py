@@ -29,9 +29,9 @@ def test_bars_are_in_proportion() -> None:
     widths = [
         float(width) for width in re.findall(r'<rect[^>]* width="([\d.]+)"', bar_chart("c", bars))
     ]
-    assert widths == pytest.approx([50, 100, 300])
+    assert widths == pytest.approx([190 / 6, 190 / 3, 190], abs=0.1)
     (half,) = re.findall(r'<rect[^>]* width="([\d.]+)"', bar_chart("c", bars[1:], largest=12))
-    assert float(half) == pytest.approx(150)
+    assert float(half) == pytest.approx(95)
 
 
 def test_a_chart_of_nothing_is_a_chart() -> None:

@@ -1,4 +1,4 @@
-"""Verification: figures against what plain answers give, and nulls where nothing can be measured."""
+"""Verification: figures worked out again from plain answers, and nulls where there is nothing."""
 
 from dataclasses import replace
 from pathlib import Path

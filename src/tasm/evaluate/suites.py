@@ -4,15 +4,15 @@
 of models.
 """
 
-import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from tasm.demonstrations import Demonstration, Query, read_demonstrations, read_queries
+from tasm.demonstrations.conversation import IMAGE_MARK
 from tasm.errors import InputError, did_you_mean
 from tasm.reference.suites import SUITES, write_suite
 
@@ -101,10 +101,14 @@ class SuiteSource:
                 )
             except ValueError as error:
                 raise InputError(f"Suite {self.label}: {error}.") from error
-            yield read_episode(
+            episode = read_episode(
                 Path(folder) / "suite" / "demonstrations.jsonl",
                 Path(folder) / "suite" / "queries.jsonl",
             )
+            if self.name == "needle":
+                depths = needle_depths(episode.demonstrations, episode.queries)
+                episode = replace(episode, depths=depths)
+            yield episode
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ class FileSource:
 
 
 def read_episode(demonstrations: Path, queries: Path) -> Episode:
-    """Read one episode from two files, with the depths that a suite wrote beside its queries.
+    """Read one episode from two files; nobody knows its depths.
 
     Raises:
         DemonstrationError: if a file cannot be read.
@@ -147,15 +151,28 @@ def read_episode(demonstrations: Path, queries: Path) -> Episode:
                 f"{queries}: query {query.id} has no answer. `tasm bench accuracy` needs an "
                 '"answer" in every row: a string, or a list of accepted strings.'
             )
-    return Episode(read_demonstrations(demonstrations), asked, _depths(queries, len(asked)))
+    return Episode(read_demonstrations(demonstrations), asked, (None,) * len(asked))
 
 
-def _depths(queries: Path, count: int) -> tuple[float | None, ...]:
-    if queries.suffix != ".jsonl":
-        return (None,) * count
-    lines = [line for line in queries.read_text(encoding="utf-8").splitlines() if line.strip()]
-    depths = [json.loads(line).get("depth") for line in lines]
-    return tuple(depths) if len(depths) == count else (None,) * count
+def needle_depths(
+    demonstrations: Sequence[Demonstration], queries: Sequence[Query]
+) -> tuple[float | None, ...]:
+    """Return where the one demonstration stands that each query names: 0 first, 1 last.
+
+    A query of the suite `needle` begins with the tag that its demonstration's text is; None where
+    no demonstration, or more than one, is named so.
+
+    ```python
+    needle_depths(episode.demonstrations, episode.queries)      # (0.25, 1.0, …)
+    ```
+    """
+    tags = [item.question.replace(IMAGE_MARK, "").strip() for item in demonstrations]
+    last = max(len(tags) - 1, 1)
+    depths: list[float | None] = []
+    for query in queries:
+        named = [n for n, tag in enumerate(tags) if tag and query.question.startswith(f"{tag} ")]
+        depths.append(named[0] / last if len(named) == 1 else None)
+    return tuple(depths)
 
 
 def parse_suites(text: str, *, queries: int, split: str) -> list[SuiteSource]:
