@@ -120,7 +120,7 @@ def ask(
     if out is not None:
         raise InputError("--out belongs to --queries; a single answer is printed.")
     assert question is not None
-    return _ask_one(memory, model, question, image or [], stream, json, settings)
+    return _ask_one(memory, model, question, image or [], stream, settings)
 
 
 def _ask_one(
@@ -129,7 +129,6 @@ def _ask_one(
     question: str,
     images: list[Path],
     stream: bool,
-    as_json: bool,
     settings: dict[str, Any],
 ) -> Result:
     from tasm.demonstrations import make_query
@@ -148,7 +147,7 @@ def _ask_one(
     if stream:
         _write_piece("\n")
     text = _for_people(document, with_answer=not stream)
-    return Result(document, text or None)
+    return Result(document, None if stream and not text else text)
 
 
 def _ask_file(

@@ -36,7 +36,7 @@ th,td { text-align:left; padding:.42rem .7rem; border-bottom:1px solid var(--lin
 th { color:var(--soft); font-weight:500; font-size:.84rem; }
 td.n,th.n { text-align:right; white-space:nowrap; }
 figure { margin:0; padding:1rem 1.1rem; } figcaption { font-weight:600; margin-bottom:.5rem; }
-svg { display:block; max-width:100%; height:auto; } svg text { fill:var(--ink); font-size:12px; }
+svg { display:block; width:100%; max-width:480px; height:auto; } svg text { fill:var(--ink); font-size:12px; }
 svg .axis { fill:var(--soft); }
 .plots { display:grid; grid-template-columns:repeat(auto-fit,minmax(310px,1fr)); gap:1rem;
   margin-top:1rem; align-items:start; }
@@ -107,7 +107,7 @@ class Bar:
 def bar_chart(title: str, bars: Sequence[Bar], *, largest: float | None = None) -> str:
     """Return a figure of horizontal bars as inline SVG; `largest` is the length of a full bar."""
     whole = largest or max((sum(value for value, _ in bar.parts) for bar in bars), default=1) or 1
-    step, left, width, room = 24, 96, 300, 96
+    step, left, width, room = 24, 84, 190, 76
     drawn = []
     for number, bar in enumerate(bars):
         top, x = number * step, float(left)

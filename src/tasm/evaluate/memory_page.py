@@ -36,7 +36,8 @@ HEAT_STYLE = """
 .card .answer { font-weight:600; } .card small { color:var(--soft); }
 .picture { position:relative; display:block; width:100%; border-radius:6px; overflow:hidden;
   background:var(--rest); margin-bottom:.4rem; }
-.picture img { display:block; width:100%; height:auto; }
+.picture img { display:block; width:100%; height:auto; filter:grayscale(.85); }
+.no-core.no-bank .picture img { filter:none; }
 .heat { position:absolute; inset:0; image-rendering:pixelated; background-repeat:no-repeat;
   background-position:0 calc(var(--layer) / var(--layers) * 100%);
   background-size:100% calc((var(--layers) + 1) * 100%); }
@@ -159,7 +160,8 @@ def _demonstrations(memory: "TaskMemory", core: Shares, bank: Shares) -> str:
         first = last
     return (
         "<h2>Demonstrations</h2>"
-        '<p class="soft">Colour says how many of the heads keep the token at that place.</p>'
+        '<p class="soft">Colour says how many of the heads keep the token at that place. '
+        "Without core and bank the pictures have their own colours.</p>"
         '<div class="controls"><label><input type="checkbox" id="show-core" checked> core</label>'
         '<label><input type="checkbox" id="show-bank"> bank</label>'
         f'<label>Layer <input type="range" id="layer" min="0" max="{len(core)}" value="0"> '
