@@ -36,7 +36,8 @@ th,td { text-align:left; padding:.42rem .7rem; border-bottom:1px solid var(--lin
 th { color:var(--soft); font-weight:500; font-size:.84rem; }
 td.n,th.n { text-align:right; white-space:nowrap; }
 figure { margin:0; padding:1rem 1.1rem; } figcaption { font-weight:600; margin-bottom:.5rem; }
-svg { display:block; width:100%; max-width:480px; height:auto; } svg text { fill:var(--ink); font-size:12px; }
+svg { display:block; width:100%; max-width:480px; height:auto; }
+svg text { fill:var(--ink); font-size:12px; }
 svg .axis { fill:var(--soft); }
 .plots { display:grid; grid-template-columns:repeat(auto-fit,minmax(310px,1fr)); gap:1rem;
   margin-top:1rem; align-items:start; }
