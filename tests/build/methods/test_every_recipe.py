@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tasm.build.recipe import Recipe
 from tasm.build.recipes import all_recipes
 from tasm.memory import TaskMemory
 from tests.build.tiny_backbone import TinyBackbone, build_tiny, tiny_backbone
@@ -25,11 +26,10 @@ def answers(backbone: TinyBackbone, memory: TaskMemory) -> torch.Tensor:
     rows = [[12, 13, 14, 15, 16], [21, 22, 23]]
     ids = torch.tensor([rows[0], [0, 0, *rows[1]]])
     mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
-    held = torch.ones(2, memory.logical_length, dtype=torch.long)
     with torch.no_grad():
         logits = backbone.hf(
             input_ids=ids,
-            attention_mask=torch.cat([held, mask], 1),
+            attention_mask=mask,
             past_key_values=memory.cache(),
             use_cache=True,
         ).logits[:, -1]
@@ -44,7 +44,7 @@ def answers(backbone: TinyBackbone, memory: TaskMemory) -> torch.Tensor:
 @pytest.mark.parametrize("mode", ["joint", "streaming"])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
-def test_recipe(recipe, family: str, mode: str, tmp_path: Path) -> None:
+def test_recipe(recipe: Recipe, family: str, mode: str, tmp_path: Path) -> None:
     if mode not in recipe.modes:
         pytest.skip(f"{recipe.name} is not built in mode {mode}")
     backbone = backbone_of(family)
