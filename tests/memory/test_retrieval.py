@@ -149,6 +149,15 @@ def test_without_a_reference_the_first_step_retrieves():
     assert retrieval.statistics.triggered() == [0.5] * 3
 
 
+def test_a_layer_without_a_core_retrieves_once():
+    scene = Scene()
+    retrieval = scene.retrieval(epsilon=0.0)
+    retrieval.core = (None, retrieval.core[1])
+    for layers in scene.queries:
+        retrieval(0, layers[0], SCALING)
+    assert retrieval.statistics.triggered() == [1 / len(scene.queries)] * 3
+
+
 def test_only_chosen_layers_with_a_bank_retrieve():
     scene = Scene()
     scene.bank[0] = None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tasm.backbone.segment import UNUSED, Segment
 from tasm.memory.granularity import Granularity
+from tasm.memory.key_blocks import Search
 from tasm.memory.layer import LayerTokens
 
 _SCAN_ELEMENTS = 1 << 23  # keys converted to float32 at a time: 32 MiB
@@ -148,12 +149,6 @@ class Bank:
         """Bytes of every tensor of the bank, wherever they lie (on disk: as they are stored)."""
         return sum(layer.nbytes for layer in self.layers if layer is not None)
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Bank":
-        """The same bank held in memory on `device`; a bank on disk is read and checked whole."""
-        return Bank(
-            [None if layer is None else layer.held().to(device, dtype) for layer in self.layers]
-        )
-
     def search(
         self, layer: int, query: Tensor, k: int, granularity: Granularity | None = None
     ) -> Retrieved:
@@ -176,22 +171,28 @@ class Bank:
         tokens = self.layers[layer]
         if tokens is None:
             raise IndexError(f"layer {layer} has no bank")
-        rows, missing = best_rows(tokens, query.to(tokens.device, torch.float32), k, granularity)
+        asked = query.to(tokens.device, torch.float32)
+        rows, missing = best_rows(tokens, asked, k, granularity, layer)
         return Retrieved(*tokens.take(rows), missing=missing)
 
 
 def best_rows(
-    layer: BankLayer, query: Tensor, k: int, granularity: Granularity | None = None
+    layer: BankLayer,
+    query: Tensor,
+    k: int,
+    granularity: Granularity | None = None,
+    number: int = 0,
 ) -> tuple[Tensor, Tensor | None]:
     """Row numbers (batch, kv_heads, k) of what to retrieve, best first, and which of them are
-    missing ((kv_heads, k); None where every head holds at least k)."""
+    missing ((kv_heads, k); None where every head holds at least k). `number` is the layer's."""
     counts = layer.counts
     k = min(k, max(counts))
     if granularity is None:
         rows = _top_rows(layer, query, k)
     else:
         scores = torch.cat([scores for _, scores in _scan(layer, query)], -1)
-        rows = granularity.choose(scores, layer.indices(), k)
+        search = Search(number, query, lambda: layer.block(0, max(counts)).float())
+        rows = granularity.choose(scores, layer.indices(), k, search)
     if min(counts) >= k:
         return rows, None
     lengths = torch.tensor(counts, device=rows.device)[:, None]

@@ -32,8 +32,9 @@ class GateSettings:
         top_k: tokens retrieved per layer and KV head.
         largest_share: `top_k` is capped at this share of the demonstrations' tokens; 1.0 for the
             literal `top_k`.
-        granularity: what a retrieved token brings with it: "token" (nothing), "neighbourhood" or
-            "image".
+        granularity: what a retrieved token brings with it: "token" (nothing), "neighbourhood",
+            "image"; or which blocks a search brings: "page", "block", "image-mean",
+            "selecting-layers" (see `tasm.memory.key_blocks`).
     """
 
     kind: GateKind = "js"

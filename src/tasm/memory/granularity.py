@@ -1,7 +1,7 @@
-"""What a retrieved token brings with it: nothing, its neighbours on the image, or its whole image.
+"""What a retrieved token brings with it: nothing, its neighbours on the image, its image, its page.
 
 Each strategy orders the bank's tokens of a head and takes the best k, so that a search brings the
-same number of tokens whichever is chosen. Knows scores and places; nothing of gates or keys.
+same number of tokens whichever is chosen. Knows scores and places; nothing of gates.
 """
 
 from collections.abc import Callable
@@ -11,19 +11,22 @@ import torch
 from torch import Tensor
 
 from tasm.errors import RecipeError, did_you_mean
+from tasm.memory.key_blocks import ImageMeans, Pages, RepresentedBlocks, Search, SelectingLayers
+from tasm.memory.ordering import rows_in_order
 from tasm.memory.tokens import TokenTable
 
 
 class Granularity(Protocol):
     """A way to choose k tokens of a bank by their scores and their places."""
 
-    def choose(self, scores: Tensor, index: Tensor, k: int) -> Tensor:
+    def choose(self, scores: Tensor, index: Tensor, k: int, search: Search) -> Tensor:
         """Row numbers (batch, kv_heads, k), best first.
 
         Args:
             scores: (batch, kv_heads, tokens) q·k; -inf where a head has no such token.
             index: (kv_heads, tokens) places in the transcript.
             k: how many.
+            search: the layer, the query, and keys for strategies that look at them.
         """
         ...
 
@@ -37,7 +40,7 @@ class WholeImages:
     def __init__(self, tokens: TokenTable) -> None:
         self.image = tokens.place[:, 0].long()
 
-    def choose(self, scores: Tensor, index: Tensor, k: int) -> Tensor:
+    def choose(self, scores: Tensor, index: Tensor, k: int, search: Search | None = None) -> Tensor:
         """See `Granularity.choose`."""
         image = self.image.to(index.device)[index.long()]
         images = max(int(self.image.max()) + 1, 0) if self.image.numel() else 0
@@ -45,7 +48,7 @@ class WholeImages:
         best = scores.new_full((*scores.shape[:2], images + 1), float("-inf"))
         best = best.scatter_reduce(-1, groups, scores, "amax")
         spread = torch.where((image >= 0) & scores.isfinite(), best.gather(-1, groups), scores)
-        return _best_rows(spread, scores, k)
+        return rows_in_order(spread, scores, k)
 
 
 class Neighbourhoods:
@@ -57,7 +60,7 @@ class Neighbourhoods:
     def __init__(self, tokens: TokenTable) -> None:
         self.place = tokens.place.long()
 
-    def choose(self, scores: Tensor, index: Tensor, k: int) -> Tensor:
+    def choose(self, scores: Tensor, index: Tensor, k: int, search: Search | None = None) -> Tensor:
         """See `Granularity.choose`."""
         place = self.place.to(index.device)[index.long()].expand(*scores.shape, 4)
         centres = scores.topk(min(max(1, k // 9), scores.shape[-1]), dim=-1)
@@ -70,12 +73,16 @@ class Neighbourhoods:
             reached = same_image & near & scores.isfinite()
             value = centres.values[..., number : number + 1].expand_as(scores)
             spread = torch.where(reached, torch.maximum(spread, value), spread)
-        return _best_rows(spread, scores, k)
+        return rows_in_order(spread, scores, k)
 
 
 _STRATEGIES: dict[str, Callable[[TokenTable], Granularity]] = {
     "neighbourhood": Neighbourhoods,
     "image": WholeImages,
+    "page": lambda tokens: Pages(),
+    "block": lambda tokens: RepresentedBlocks(),
+    "image-mean": ImageMeans,
+    "selecting-layers": SelectingLayers,
 }
 GRANULARITIES = ("token", *_STRATEGIES)
 
@@ -94,10 +101,3 @@ def make_granularity(name: str, tokens: TokenTable) -> Granularity | None:
             f"{', '.join(GRANULARITIES)}." + did_you_mean(name, GRANULARITIES)
         )
     return _STRATEGIES[name](tokens)
-
-
-def _best_rows(first: Tensor, second: Tensor, k: int) -> Tensor:
-    """Rows of the k largest by `first`, ties by `second`."""
-    by_second = second.argsort(dim=-1, descending=True, stable=True)
-    by_first = first.gather(-1, by_second).argsort(dim=-1, descending=True, stable=True)
-    return by_second.gather(-1, by_first)[..., :k]

@@ -148,7 +148,8 @@ class Retrieval:
     ) -> Tensor:
         """(batch,) bool: which rows retrieve now."""
         if self.settings.kind == "always" or divergence is None:
-            return torch.ones(query.shape[0], dtype=torch.bool, device=query.device)
+            opens = self.settings.kind == "always" or is_first
+            return torch.full((query.shape[0],), opens, device=query.device)
         return divergence > self._threshold(layer, is_first)
 
     def _threshold(self, layer: int, is_first: bool) -> float:
