@@ -11,9 +11,11 @@ from importlib.metadata import entry_points
 
 from tasm.build.published import ROWS as _PUBLISHED
 from tasm.build.recipe import Part, Recipe
+from tasm.build.retrieving import ROWS as _RETRIEVING
+from tasm.build.variants import variants
 from tasm.errors import RecipeError, did_you_mean
 
-__all__ = ["RECIPES", "Part", "Recipe", "all_recipes", "find_recipe", "table"]
+__all__ = ["RECIPES", "VARIANTS", "Part", "Recipe", "all_recipes", "find_recipe", "table"]
 
 _TASM = "https://arxiv.org/abs/2606.11853"
 
@@ -90,7 +92,10 @@ def table(rows: Iterable[Recipe]) -> dict[str, Recipe]:
     return found
 
 
-RECIPES: dict[str, Recipe] = table([*_ROWS, *_PUBLISHED])
+VARIANTS: tuple[Recipe, ...] = variants(_ROWS[0])
+"""Ablations of `tasm`, after the others in listings."""
+
+RECIPES: dict[str, Recipe] = table([*_ROWS, *_PUBLISHED, *_RETRIEVING, *VARIANTS])
 """The recipes of this package; `all_recipes` adds those of others."""
 
 

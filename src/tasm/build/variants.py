@@ -1,0 +1,57 @@
+"""Ablations of TASM as recipes: its tables 3, 7 and 8, and figure 4. Knows no torch."""
+
+from dataclasses import replace
+
+from tasm.build.recipe import Part, Recipe
+
+_DROP = Part("tasm.build.reducers.drop:Drop")
+
+
+def variants(tasm: Recipe) -> tuple[Recipe, ...]:
+    """Return what `tasm` becomes with a part taken away or another rule.
+
+    ```python
+    [row.name for row in variants(find_recipe("tasm"))][0]      # 'tasm-hard-pruning'
+    ```
+    """
+    static = replace(tasm, bank="0", gate={"kind": "never"})
+    pruned = replace(static, reducer=_DROP)
+    steps = (
+        _row(
+            pruned.with_settings(scorer={"task_share": 0.0}),
+            "tasm-hard-pruning",
+            "TASM's table 3: hard pruning by answer attention",
+        ),
+        _row(pruned, "tasm-task-vector", "TASM's table 3: + task vector"),
+        _row(static, "tasm-merging", "TASM's table 3: + merging (the next step is tasm)"),
+    )
+    shares = tuple(
+        _row(
+            tasm.with_settings(scorer={"task_share": share}),
+            f"tasm-share-{share:g}",
+            f"TASM's figure 4: λ = {share:g} in every layer",
+        )
+        for share in (0.3, 0.5)
+    )
+    others = (
+        _row(
+            tasm.with_settings(scorer={"direction": "random"}),
+            "tasm-random-direction",
+            "TASM's table 8: a random τ",
+        ),
+        _row(
+            tasm.with_settings(gate={"kind": "never"}),
+            "tasm-retrieval-never",
+            "TASM's table 7: a bank that is never asked",
+        ),
+        _row(
+            tasm.with_settings(gate={"kind": "always"}),
+            "tasm-retrieval-always",
+            "TASM's table 7: retrieval at every step",
+        ),
+    )
+    return steps + shares + others
+
+
+def _row(recipe: Recipe, name: str, title: str) -> Recipe:
+    return replace(recipe, name=name, title=title)
