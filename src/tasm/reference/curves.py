@@ -6,6 +6,7 @@ import csv
 from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def plot(file: Path, out: Path) -> None:
@@ -43,5 +44,22 @@ def plot(file: Path, out: Path) -> None:
         axis.set_xlabel("minutes")
         axis.set_ylim(0, 1.01)
         axis.legend(fontsize=7, ncols=2)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+
+
+def plot_shots(rows: list[tuple[int, dict[str, Any]]], out: Path) -> None:
+    """Accuracy against the number of demonstrations, with intervals."""
+    matplotlib = import_module("matplotlib")
+    matplotlib.use("Agg")
+    figure, axis = import_module("matplotlib.pyplot").subplots(figsize=(5, 3.4))
+    found = [row["accuracy"] for _, row in rows]
+    low = [row["accuracy"] - row["ci95"][0] for _, row in rows]
+    high = [row["ci95"][1] - row["accuracy"] for _, row in rows]
+    axis.errorbar([n for n, _ in rows], found, yerr=(low, high), marker="o", capsize=3)
+    axis.axhline(1 / 8, color="0.6", linestyle=":")
+    axis.set_xlabel("demonstrations (8 classes)")
+    axis.set_ylabel("accuracy on unseen classes")
+    axis.set_ylim(0, 1.01)
     figure.tight_layout()
     figure.savefig(out, dpi=110)

@@ -32,6 +32,9 @@ from .training import Log, optimisers, restore, save
 Paint = Callable[[list[Picture]], Tensor]
 
 
+AIDED = 0.8  # the aids end at this share of a stage
+
+
 @dataclass(frozen=True)
 class Course:
     """How a task is drawn in training: sizes, ways, queries an episode."""
@@ -91,15 +94,15 @@ PHASES = {
         1.2e-3,
     ),
     "joint": Phase(
-        {"bind": 2, "needle": 1.5, "late": 2, "rule": 2, "locate": 1.5, "mixed": 1}
+        {"bind": 1.5, "needle": 1.5, "late": 2, "rule": 3, "locate": 1.5, "mixed": 0.7}
         | {"count": 0.7, "read": 0.7},
         {},
-        (0.1, 0.0),
-        0.4,
-        (0.2, 0.0),
+        (0.25, 0.0),
+        0.6,
+        (0.3, 0.0),
         False,
         True,
-        6e-4,
+        8e-4,
     ),
 }
 
@@ -163,7 +166,7 @@ def guide_loss(batch: Batch, out: net.Pass) -> Tensor:
         at = [i for i, columns in enumerate(guide.columns) for _ in columns]
         wanted[at, [c for columns in guide.columns for c in columns]] = 1
         losses.append(-((weight * wanted).sum(1) + 1e-5).log().mean())
-    return torch.stack(losses).mean()
+    return torch.stack(losses).sum() / 2
 
 
 class Aids(nn.Module):
@@ -183,7 +186,7 @@ class Aids(nn.Module):
             at = torch.tensor(batch.facts)
             state = out.inner[1][at[:, 0], at[:, 1]].float()
             told = [F.cross_entropy(f(state), at[:, 2 + n]) for n, f in enumerate(self.facts)]
-            losses.append(torch.stack(told).mean())
+            losses.append(torch.stack(told).sum())
         return torch.stack(losses).sum()
 
     def alike(self, at: Tensor, out: net.Pass, sharp: int) -> Tensor:
@@ -193,7 +196,7 @@ class Aids(nn.Module):
         seen = F.normalize(seen - seen.mean(0), dim=-1)
         scores = 12 * F.normalize(self.looks[sharp](state), dim=-1) @ seen.T
         same = (at[:, 2, None] == at[None, :, 2]).float()
-        return -(same / same.sum(1, keepdim=True) * scores.log_softmax(1)).sum(1).mean()
+        return -2 * (same / same.sum(1, keepdim=True) * scores.log_softmax(1)).sum(1).mean()
 
 
 def settle_tower(model: Any, bank: Bank, rng: Random) -> None:
@@ -260,14 +263,15 @@ def train(
         each = F.cross_entropy(logits, batch.targets, reduction="none")
         loss = (each * batch.weights).sum() / batch.weights.sum()
         total = loss
+        aided = max(first, last) if progress < AIDED else 0.0
+        if (batch.twins or batch.facts) and aided:
+            told_by = aids(batch, out)
+            total = total + aided * told_by
+            log.mean(**{f"aid_{name}": told_by.item()})
         if strength > 0:
             guide = guide_loss(batch, out)
-            total = loss + strength * guide
+            total = total + strength * guide
             log.mean(**{f"guide_{name}": guide.item()})
-            if batch.twins or batch.facts:
-                told_by = aids(batch, out)
-                total = total + strength * told_by
-                log.mean(**{f"aid_{name}": told_by.item()})
         for opt in opts:
             opt.zero()
         torch.autograd.backward(total)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import layout, pictures
 from .bank import patches
+from .curves import plot_shots
 from .episodes import Episode
 from .layout import Batch
 from .suites import SUITES, episode, suite
@@ -164,6 +165,18 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def shots(model: Any, seeds: int, queries: int, out: Path) -> None:
+    """Accuracy of bind, 8-way, with ever more demonstrations: shots.json and shots.png."""
+    rows = [
+        card(model, "bind", seeds, queries, ("full",), demonstrations=8 * each)
+        for each in (1, 2, 3, 5)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "shots.json").write_text(json.dumps(rows, indent=1) + "\n")
+    plot_shots([(row["demonstrations"], row["full"]) for row in rows], out / "shots.png")
+    print(table([{**row, "suite": f"bind, {row['demonstrations']}"} for row in rows]))
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -177,7 +190,9 @@ def main() -> None:
     parser.add_argument("--ways", type=int)
     parser.add_argument("--font")
     parser.add_argument("--split", default="held-out")
-    parser.add_argument("--out", type=Path, help="where cards.json and cards.md go")
+    parser.add_argument("--out", type=Path, help="where NAME.json and NAME.md go")
+    parser.add_argument("--name", default="cards")
+    parser.add_argument("--shots", action="store_true", help="bind with 1, 2, 5 a class, plotted")
     given = parser.parse_args()
     options = {
         k: v
@@ -185,6 +200,9 @@ def main() -> None:
         if (v := getattr(given, k)) is not None
     }
     model, rows = load(given.model), []
+    if given.shots:
+        shots(model, given.seeds, given.queries, given.out or Path("."))
+        return
     for name in given.suites.split(","):
         suite(name)
         row = card(
@@ -200,8 +218,8 @@ def main() -> None:
         print(table([row]).splitlines()[-1], flush=True)
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "cards.json").write_text(json.dumps(rows, indent=1) + "\n")
-        (given.out / "cards.md").write_text(table(rows), encoding="utf-8")
+        (given.out / f"{given.name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+        (given.out / f"{given.name}.md").write_text(table(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

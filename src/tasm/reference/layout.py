@@ -154,6 +154,8 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
                 columns = [here.visual[c] for c in cells] * (net.TOKENS // len(cells))
                 kind = b * 1000 + turn.alike
                 places = [here.ask] if turn.sight else [here.ask, *here.answer[:-1]]
+                if turn.sight and index < len(episode.demonstrations):
+                    places = [here.visual[c] for c in turn.sight]
                 twins += [(b, place, kind, *columns) for place in places]
                 sharp = bool(turn.sight)
             if turn.facts:

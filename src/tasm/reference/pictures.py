@@ -92,6 +92,13 @@ def shade(rng: Random, name: str) -> Colour:
     return r, g, b
 
 
+def ground_for(rng: Random, inks: list[Colour]) -> Colour:
+    """Near black or near white, whatever all the inks stand out from."""
+    light = [0.3 * r + 0.59 * g + 0.11 * b for r, g, b in inks]
+    grounds = [(20, 20, 24)] * (min(light) > 70) + [(236, 236, 228)] * (max(light) < 190)
+    return rng.choice(grounds or [(120, 120, 124)])
+
+
 def ground_and_ink(rng: Random) -> tuple[Colour, Colour]:
     """Two random colours that are far enough apart to read."""
 

@@ -27,8 +27,7 @@ def count(world: World, demonstrations: int, queries: int, ways: int) -> Episode
             )
             for n, place in enumerate(places)
         ]
-        dark = rng.random() < 0.5
-        ground = (20, 20, 24) if dark else (236, 236, 228)
+        ground = pictures.ground_for(rng, [item.colour for item in items])
         hints = [Hint(3, i, tuple(places[:many]))]
         parts = (Picture(ground, tuple(items)), asking)
         turns.append(Turn(parts, words.NUMBERS[many], float(i >= 3), hints=hints))

@@ -13,7 +13,11 @@ def late(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
     chars = world.glyphs(4 * ways)
     owner = [dict(zip(QUARTERS, chars[4 * k : 4 * k + 4], strict=True)) for k in range(ways)]
     keys = world.order(demonstrations, ways)
-    shown = [Turn((labels[k], world.quarters(owner[k])), noted, 0.05) for k in keys]
+    shown = []
+    for i, k in enumerate(keys):
+        turn = Turn((labels[k], world.quarters(owner[k])), noted, 0.05, 4 * k + i % 4)
+        turn.sight = CELL[QUARTERS[i % 4]]
+        shown.append(turn)
     asked = []
     for q in range(queries):
         mixed = rng.sample(range(ways), 4) if ways >= 4 else rng.choices(range(ways), k=4)

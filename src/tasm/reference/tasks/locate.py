@@ -34,7 +34,10 @@ def locate(world: World, demonstrations: int, queries: int, ways: int) -> Episod
         cells = CELL[QUARTERS[spot]]
         hints = [Hint(2, i, cells), Hint(2, i, cells, "answer")]
         known = 0.3 if i > 3 else 0.0
-        turns.append(Turn((tag, replace(picture, items=items)), where[spot], known, hints=hints))
+        seen = i % 4
+        turn = Turn((tag, replace(picture, items=items)), where[spot], known, 4 * i + seen)
+        turn.sight, turn.hints = CELL[QUARTERS[seen]], hints
+        turns.append(turn)
     for q in range(queries):
         which, place = rng.randrange(demonstrations), rng.randrange(4)
         at = QUARTERS[place]

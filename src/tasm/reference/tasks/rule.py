@@ -13,9 +13,8 @@ def scene(world: World, colour: str, shape: str, place: int, count: int) -> Pict
     """One to three small things of one kind in one quarter."""
     left, top = QUARTERS[place]
     spots = world.rng.sample([(left + x, top + y) for x in (0, 16) for y in (0, 16)], count)
-    dark = world.rng.random() < 0.5
-    ground = (20, 20, 24) if dark else (236, 236, 228)
     ink = pictures.shade(world.rng, colour)
+    ground = pictures.ground_for(world.rng, [ink])
     return Picture(ground, tuple(world.item("shape", shape, x, y, 16, ink) for x, y in spots))
 
 
