@@ -1,0 +1,136 @@
+"""Writes docs/methods/*.md from the recipe table and the docstrings of its parts.
+
+    python docs/methods/generate.py
+
+`tasm.md` is written by hand and left alone. A test holds the pages up to date.
+"""
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+from tasm.build.recipe import Part, Recipe
+from tasm.build.recipes import RECIPES, VARIANTS
+from tasm.memory import key_blocks
+
+FOLDER = Path(__file__).parent
+GRANULARITIES = {
+    "page": key_blocks.Pages,
+    "block": key_blocks.RepresentedBlocks,
+    "image-mean": key_blocks.ImageMeans,
+    "selecting-layers": key_blocks.SelectingLayers,
+}
+PLAIN = {"Uniform", "Drop"}
+
+
+def pages() -> dict[str, str]:
+    """Return every generated page by file name."""
+    found = {"README.md": index()}
+    for recipe in RECIPES.values():
+        if has_page(recipe):
+            found[f"{recipe.name}.md"] = page(recipe)
+    return found
+
+
+def has_page(recipe: Recipe) -> bool:
+    """Whether it is a published method without a page written by hand."""
+    return bool(recipe.scorer) and recipe not in VARIANTS and recipe.name not in WITHOUT_PAGE
+
+
+WITHOUT_PAGE = {"tasm", "tasm-paper", "full", "random"}
+
+
+def page(recipe: Recipe) -> str:
+    """Return the page of one recipe."""
+    link = f" [The paper]({recipe.url})." if recipe.url else ""
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"{recipe.title}, {recipe.year}.{link}",
+    ]
+    if recipe.note:
+        lines += ["", f"{recipe.note[0].upper()}{recipe.note[1:]}."]
+    lines += ["", f"    tasm build demos.jsonl --recipe {recipe.name} --out demos.tasm", ""]
+    parts = {"Score": recipe.scorer, "Budget": recipe.budget, "Reduction": recipe.reducer}
+    for title, part in parts.items():
+        if part is not None:
+            lines += section(title, part)
+    granularity = recipe.gate.get("granularity")
+    if recipe.gate:
+        settings = ", ".join(f"`{name}` = {value!r}" for name, value in recipe.gate.items())
+        lines += [
+            "## Retrieval",
+            "",
+            f"Core {recipe.core}, bank {recipe.bank}; gate {settings}.",
+            "",
+        ]
+    if granularity in GRANULARITIES:
+        lines += [docstring(GRANULARITIES[granularity]), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def section(title: str, part: Part) -> list[str]:
+    """Return what a part says of itself; one paragraph for those that most methods share."""
+    module = import_module(part.place.partition(":")[0])
+    made = getattr(module, part.name)
+    settings = ", ".join(f"`{name}` = {value!r}" for name, value in part.settings.items())
+    with_settings = f" with {settings}" if settings else ""
+    text = docstring(made)
+    if part.name in PLAIN:
+        text = text.partition("\n\n")[0]
+    lines = [f"## {title}: `{part.name}`{with_settings}", "", text, ""]
+    source = inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2]
+    if source and part.name not in PLAIN:
+        lines += [f"Source: {source}", ""]
+    return lines
+
+
+def docstring(thing: type) -> str:
+    """Return a class's docstring as Markdown, what differs from the paper as a paragraph of its
+    own."""
+    text = inspect.cleandoc(thing.__doc__ or "")
+    text = re.sub(r"(?<!\n)\n(Differs from)", r"\n\n\1", text)
+    text = re.sub(r"(Differs from the papers? in:?)\n- ", r"\1\n\n- ", text)
+    text = re.sub(r"(?<=\S) (Differs from the papers? in)", r"\n\n\1", text)
+    return re.sub(r"Differs from the (papers?) in", r"**Differs from the \1 in**", text)
+
+
+def index() -> str:
+    """Return the index of all methods."""
+    lines = [
+        "# Methods",
+        "",
+        "Every method is a recipe: a score, a budget, a way to reduce, a bank and a gate. What",
+        "differs from its paper is on its page. To add one see",
+        "[Adding a method](../adding-a-method.md).",
+        "",
+        "| recipe | method | year | paper |",
+        "|---|---|---|---|",
+    ]
+    for recipe in RECIPES.values():
+        if recipe in VARIANTS:
+            continue
+        name = f"`{recipe.name}`"
+        if has_page(recipe):
+            name = f"[{name}]({recipe.name}.md)"
+        elif recipe.name.startswith("tasm"):
+            name = f"[{name}](tasm.md)"
+        paper = f"[link]({recipe.url})" if recipe.url else ""
+        lines.append(f"| {name} | {recipe.title} | {recipe.year} | {paper} |")
+    lines += [
+        "",
+        "## Ablations of TASM",
+        "",
+        "They follow whatever `tasm` is.",
+        "",
+        "| recipe | |",
+        "|---|---|",
+    ]
+    lines += [f"| `{recipe.name}` | {recipe.title} |" for recipe in VARIANTS]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
