@@ -166,3 +166,27 @@ def test_queries_need_answers(files):
     (files / "unanswered.jsonl").write_text('{"question": "What colour?"}\n')
     with pytest.raises(InputError, match="has no answer"):
         FileSource(files / "demos.jsonl", files / "unanswered.jsonl").identity(0)
+
+
+def test_the_nearest_demonstrations_are_an_ordinary_prompt(plan, backbone, files, tmp_path):
+    """Asked with the demonstrations' own pictures, each finds its colour, which stands last."""
+    from tasm.backbone.transcript import Layout
+    from tasm.demonstrations import Query
+    from tasm.evaluate.prompts import nearest_prompts
+    from tasm.evaluate.suites import read_episode
+
+    episode = read_episode(files / "demos.jsonl", files / "queries.jsonl")
+    shown = episode.demonstrations
+    queries = [Query(item.id, item.messages[:-1]) for item in shown]
+    lengths = [10] * len(shown)
+    found = nearest_prompts(
+        backbone, shown, queries, lengths=lengths, capacity=25, layout=Layout(multi_image=True)
+    )
+    for prompt, item in zip(found.prompts, shown, strict=True):
+        assert len(prompt.demonstrations) == 2 and prompt.attended_tokens == 20
+        assert prompt.demonstrations[-1].answer == item.answer  # the same colour
+    assert found.core_bytes == 4 * len(shown) * backbone.hf.config.get_text_config().hidden_size
+    assert found.bank_bytes >= sum(item.pictures[0].path.stat().st_size for item in shown)
+    cells = expand(["retrieve-demos"], ["60%"], None)
+    (row,) = run(Plan(plan.model, plan.sources, (0,), cells, workers=1), tmp_path / "out").rows
+    assert 0 < row.attended_tokens <= 0.6 * row.context_tokens and row.bank == "0"

@@ -66,6 +66,16 @@ _ROWS = (
         modes=(),
     ),
     Recipe(
+        "retrieve-demos",
+        "The demonstrations nearest by picture as an ordinary prompt (RICES)",
+        2022,
+        "https://arxiv.org/abs/2109.05014",
+        kind="prompt",
+        budget=None,
+        reducer=None,
+        modes=(),
+    ),
+    Recipe(
         "random",
         "Random tokens",
         2026,

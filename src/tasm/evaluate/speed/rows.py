@@ -44,6 +44,10 @@ SPEED_ROWS = (
         at_most=1.15,
     ),
     SpeedRow(
+        "emloc_build_over_prefill",
+        "EMLoC's published algorithm, whole build / the same prefill",
+    ),
+    SpeedRow(
         "build_peak_over_prefill",
         "peak memory above the weights, joint build / stock prefill",
         at_most=1.1,

@@ -20,6 +20,7 @@ from tasm.evaluate.speed.rows import SPEED_ROWS, Measured
 
 MEASURES: dict[str, Callable[[Bench], float]] = {
     "build_over_prefill": building.build_over_prefill,
+    "emloc_build_over_prefill": building.emloc_build_over_prefill,
     "build_peak_over_prefill": building.build_peak_over_prefill,
     "streaming_peak_growth": building.streaming_peak_growth,
     "decode_over_stock": decoding.decode_over_stock,
