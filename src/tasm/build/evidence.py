@@ -84,11 +84,18 @@ class Evidence:
 
         Computed anew at each call, so that not all layers hold them at once: keep it in a variable.
         """
-        return self.rotary.unrotate(self.layer, self.keys.float(), self.positions)
+        return self.rotary.unrotate(self.layer, self.keys.float(), self._angles_at)
 
     def rotated(self, plain_keys: Tensor) -> Tensor:
         """Rotate (kv_heads, entries, head_dim) keys, each at the position of its own entry."""
-        return self.rotary.rotate(self.layer, plain_keys, self.positions)
+        return self.rotary.rotate(self.layer, plain_keys, self._angles_at)
+
+    @property
+    def _angles_at(self) -> Tensor:
+        """Positions as the rotary embedding takes them: once for all heads where they hold the
+        same tokens."""
+        is_shared = self.index.stride(0) == 0
+        return self.tokens.positions[:, self.index[0]] if is_shared else self.positions
 
     @property
     def positions(self) -> Tensor:

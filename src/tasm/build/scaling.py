@@ -30,7 +30,8 @@ def to_unit(values: Tensor, mask: Tensor, clip: float = 0.99) -> Tensor:
     tensor([[0.0000, 0.2500, 1.0000]])
     ```
     """
-    low = masked_quantile(values, mask, 0.0)
+    low = values.masked_fill(~mask, float("inf")).amin(1, keepdim=True)
+    low = torch.where(mask.any(1, keepdim=True), low, 0.0)
     span = masked_quantile(values, mask, clip) - low
     scaled = ((values - low) / span.clamp(min=1e-20)).clamp(0, 1)
     return torch.where(mask & (span > 0), scaled, torch.zeros_like(scaled))
