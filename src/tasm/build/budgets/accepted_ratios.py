@@ -44,7 +44,8 @@ class AcceptedRatios:
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
         if not isinstance(self.delta, str):
-            return self._counts(stage, self._accepted(stage, self.ratios, self.delta), self.delta)
+            taken = self._accepted(stage, self.ratios, self.delta, {})
+            return self._counts(stage, taken, self.delta)
         entries = max(one.entries for one in stage.evidence if one is not None)
         share = stage.tokens / entries
         factor = min(1.0, share / 2 / self.ratios[0])
@@ -52,9 +53,10 @@ class AcceptedRatios:
         # δ spans orders of magnitude: halve its logarithm's range. What is too large is not kept.
         low, high = -6.0, -0.159
         best, best_delta = dict.fromkeys(stage.competing, ratios[0]), 10.0**high
+        known: dict[tuple[float, ...], float] = {}
         for number in range(self.tries):
             middle = high if number == 0 else (low + high) / 2
-            taken = self._accepted(stage, ratios, 10.0**middle)
+            taken = self._accepted(stage, ratios, 10.0**middle, known)
             fits = sum(taken.values()) / len(taken) <= share
             if fits:
                 best, best_delta, high = taken, 10.0**middle, middle
@@ -62,8 +64,18 @@ class AcceptedRatios:
                 low = middle
         return self._counts(stage, best, best_delta)
 
-    def _accepted(self, stage: Stage, ratios: tuple[float, ...], delta: float) -> dict[int, float]:
-        """The ratio of every competing layer, decided from the top down."""
+    def _accepted(
+        self,
+        stage: Stage,
+        ratios: tuple[float, ...],
+        delta: float,
+        known: dict[tuple[float, ...], float],
+    ) -> dict[int, float]:
+        """The ratio of every competing layer, decided from the top down.
+
+        `known` remembers divergences by the ratios from the top down to the one tried: another δ
+        often comes to the same ones.
+        """
         replay, teacher = stage.replay, stage.read
         if replay is None or teacher is None:
             raise RuntimeError("this budget needs the demonstrations to be read again")
@@ -77,13 +89,17 @@ class AcceptedRatios:
         }
         taken: dict[int, float] = dict.fromkeys(layers, 1.0)
         for group in groups:
+            above = tuple(taken[layer] for layer in layers if layer > group[-1])
             for ratio in ratios:
                 tried: Mapping[int, LayerTokens] = held | {
                     layer: stage.reduce(layer, self._count(stage, layer, ratio)) for layer in group
                 }
                 if ratio < 1:
-                    said = replay.resume(teacher, group[0], tried)
-                    if replay.divergence(teacher, said) > delta:
+                    case = (ratio, *above)
+                    if case not in known:
+                        said = replay.resume(teacher, group[0], tried)
+                        known[case] = replay.divergence(teacher, said)
+                    if known[case] > delta:
                         continue
                 held = dict(tried)
                 taken |= dict.fromkeys(group, ratio)

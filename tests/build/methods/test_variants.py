@@ -1,0 +1,35 @@
+"""TASM's ablations: each is `tasm` but for what its name says."""
+
+from dataclasses import replace
+
+from tasm.build.recipes import VARIANTS, all_recipes, find_recipe
+
+TASM = find_recipe("tasm")
+
+
+def changed(name: str) -> set[str]:
+    """What a variant does not share with tasm."""
+    row = find_recipe(name)
+    same = replace(row, name=TASM.name, title=TASM.title)
+    ours, theirs = TASM.to_json(), same.to_json()
+    return {key for key in ours if ours[key] != theirs[key]}
+
+
+def test_steps_of_table_3_add_one_part_each() -> None:
+    assert changed("tasm-merging") == {"bank", "gate"}
+    assert changed("tasm-task-vector") == {"bank", "gate", "reducer"}
+    assert changed("tasm-hard-pruning") == {"bank", "gate", "reducer", "scorer"}
+    first = find_recipe("tasm-hard-pruning").scorer
+    assert first is not None and first.settings["task_share"] == 0
+
+
+def test_the_others_change_one_part() -> None:
+    for name in ("tasm-share-0.3", "tasm-share-0.5", "tasm-random-direction"):
+        assert changed(name) == {"scorer"}
+    for name in ("tasm-retrieval-never", "tasm-retrieval-always"):
+        assert changed(name) == {"gate"}
+
+
+def test_listed_last() -> None:
+    names = [row.name for row in VARIANTS]
+    assert [*all_recipes()][-len(names) :] == names
