@@ -114,3 +114,33 @@ def test_a_reader_who_leaves_is_no_error() -> None:
     os.close(writing)
     assert done.stderr == ""
     assert done.returncode == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_an_output_that_is_full_is_said_once() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tasm", "models", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: The disk is full")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_interrupted_process_leaves_with_130() -> None:
+    """A real signal, while the command reads its input."""
+    code = (
+        "import os, signal, sys, time, tasm.demonstrations as room\n"
+        "def read(*given, **more):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+        "room.read_demonstrations = read\n"
+        "sys.argv = ['tasm', 'build', 'd.jsonl', '--model', 'm', '--out', 'gone/m.tasm']\n"
+        "from tasm.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")

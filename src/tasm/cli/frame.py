@@ -51,7 +51,8 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
         try:
             with _quiet_libraries(), _standard_output_for(as_json):
                 result = function(*arguments, **options)
-            _print(result, as_json, output)
+            with _output_that_may_fail():
+                _print(result, as_json, output)
         except (typer.Exit, SystemExit):  # rich leaves this way when its reader has left
             raise
         except BaseException as error:  # the one place where errors become exit codes
@@ -119,10 +120,7 @@ def _print(result: Result, as_json: bool, output: TextIO) -> None:
 
 def _report(error: BaseException) -> int:
     """Say the error's sentence and return the exit code that belongs to it."""
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output has left. Python flushes again at exit, into nothing.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):  # whoever read our output has left
         return 1
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error, file=sys.stderr)
@@ -155,6 +153,17 @@ def _sentence(error: BaseException) -> tuple[str, int]:
 
 def _at(error: OSError) -> str:
     return f": {error.filename}" if error.filename else ""
+
+
+@contextlib.contextmanager
+def _output_that_may_fail() -> Any:
+    """Let Python's own flush at exit go nowhere once standard output has failed."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 @contextlib.contextmanager
