@@ -134,3 +134,12 @@ def test_json_fields_are_the_documented_ones():
     assert list(document) == DOCUMENTED
     assert isinstance(document["ci95"], list) and len(document["against_full"]) == 3
     json.dumps(document)
+
+
+def test_what_a_recipe_found_is_said_over_all_seeds():
+    rows = [
+        row(0, notes={"delta": 0.004, "ratios": [0.1, 0.5], "dense_layers": []}),
+        row(1, notes={"delta": 0.006, "ratios": [0.2, 0.2], "dense_layers": []}),
+    ]
+    (pooled,) = pool(rows)
+    assert pooled.note == "delta 0.004 to 0.006; ratios 0.1 to 0.5; dense layers []"

@@ -129,7 +129,9 @@ def leaderboard(rows: Iterable[Row], model: str) -> str:
                 continue
             shown.append(entries)
             lines += [f"### At most {100 * limit:g} %", "", *_table(found, rows, suites), ""]
-    notes = list(dict.fromkeys(f"- {row.recipe}: {row.note}" for row in rows if row.note))
+    notes = [
+        f"- {row.suite}, {row.recipe} {row.core}: {row.note}" for row in pool(rows) if row.note
+    ]
     if notes:
         lines += ["## Notes", "", *notes, ""]
     return "\n".join(lines)

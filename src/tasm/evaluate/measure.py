@@ -5,8 +5,8 @@ answers once. Knows nothing of files, processes or pooling.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -47,7 +47,7 @@ class Measurement:
     build_seconds: float
     answer_ms: float
     triggered: float
-    note: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Examination:
             build_seconds=build_seconds,
             answer_ms=answer_ms,
             triggered=fmean(answer.triggered for answer in answers),
-            note=str(memory.report.get("note", "")),
+            notes=memory.recipe.get("notes") or {},
         )
 
     def _nearest(self, core: str) -> Prompts:

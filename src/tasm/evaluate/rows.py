@@ -22,7 +22,8 @@ class Row:
     `correct`, `agrees` (the full context gave the same answer) and `js` (mean divergence from the
     full context along its answer, nats) hold one value a query, in the order of `query_ids`;
     `depths` says where in the demonstrations (0 first, 1 last) what a query needs stands, where
-    the suite knows. Token counts are means over layers and KV heads, bytes are bytes,
+    the suite knows; `notes` is what the recipe found while building (a threshold it searched, the
+    layers it kept whole). Token counts are means over layers and KV heads, bytes are bytes,
     `build_seconds` the whole build, `answer_ms` the time of a query in its batch, `triggered`
     the share of (layer, step) pairs that retrieved.
     """
@@ -48,7 +49,7 @@ class Row:
     triggered: float
     depths: tuple[float | None, ...] = ()
     answers: tuple[str, ...] = ()
-    note: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
