@@ -25,8 +25,12 @@ _ROWS = (
         "Task-Aware Structured Memory",
         2026,
         _TASM,
-        scorer=Part("tasm.build.scorers.tasm:TaskScorer"),
-        reducer=Part("tasm.build.reducers.merge:SpatialMerge"),
+        scorer=Part("tasm.build.scorers.tasm:TaskScorer", {"attending": "predictions"}),
+        # A sink stays the largest part of itself: docs/experiments.md has the figures.
+        reducer=Part(
+            "tasm.build.reducers.merge:SpatialMerge",
+            {"threshold": 0.8, "sharpness": 8.0, "sink_weight": "itself"},
+        ),
         bank="40%",
         gate={"kind": "js", "epsilon": "calibrated", "top_k": 96, "quantile": 0.9},
     ),
