@@ -12,7 +12,10 @@ from tasm.demonstrations import Demonstration
 from tasm.evaluate.speed.subjects import noise_demonstrations, stock_twin
 
 DEMONSTRATIONS = 24
-"""About two thousand tokens with 64 a picture: more than core and bank of a growth row hold."""
+"""About three thousand tokens with 64 a picture."""
+
+FEW = 12
+"""About sixteen hundred tokens: a little more than core and bank of a growth row hold."""
 
 GROWTH = 10
 CORE, BANK = "512", "1024"
@@ -60,12 +63,12 @@ class Bench:
     @cached_property
     def small(self) -> Any:
         """A streaming memory of fixed size."""
-        return self.build_streaming(DEMONSTRATIONS)
+        return self.build_streaming(FEW)
 
     @cached_property
     def grown(self) -> Any:
         """A streaming memory of the same size from ten times the demonstrations."""
-        return self.build_streaming(GROWTH * DEMONSTRATIONS)
+        return self.build_streaming(GROWTH * FEW)
 
     def build(self) -> Any:
         """Build the default memory anew."""

@@ -9,12 +9,12 @@ import torch
 
 from tasm.build.api import build
 from tasm.errors import WorkError
-from tasm.evaluate.speed.bench import DEMONSTRATIONS, GROWTH, Bench
+from tasm.evaluate.speed.bench import FEW, GROWTH, Bench
 from tasm.evaluate.speed.clock import alternate
 from tasm.evaluate.speed.peak import peak_above
 from tasm.evaluate.speed.subjects import stock_prefill
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 def build_over_prefill(bench: Bench) -> float:
@@ -56,8 +56,8 @@ def peak_of(name: str, bench: Bench) -> int:
         return peak_above(lambda: _prefill(bench), bench.device)
     works: dict[str, Callable[[], object]] = {
         "build": bench.build,
-        "small": lambda: bench.build_streaming(DEMONSTRATIONS),
-        "grown": lambda: bench.build_streaming(GROWTH * DEMONSTRATIONS),
+        "small": lambda: bench.build_streaming(FEW),
+        "grown": lambda: bench.build_streaming(GROWTH * FEW),
     }
     bench.build_streaming(1)
     return peak_above(works[name], bench.device)

@@ -8,8 +8,6 @@ import torch
 from tasm.evaluate.speed.bench import Bench
 from tasm.evaluate.speed.clock import Timing, alternate
 from tasm.evaluate.speed.subjects import decode_steps, memory_cache, noise_query, stock_cache
-from tasm.memory import Bank
-from tasm.memory.layer import LayerTokens
 
 ROUNDS = 15
 STEPS = 4
@@ -62,21 +60,6 @@ def gate_over_decode(bench: Bench) -> float:
         _asked(bench, bench.memory, gate="never"),
     )
     return (timing.first - timing.second) / timing.second
-
-
-def retrieval_growth(bench: Bench) -> float:
-    """Return one top-96 retrieval from 100k banked tokens over one from 10k."""
-    geometry = bench.backbone.geometry
-    query = torch.randn(1, geometry.kv_heads, geometry.head_dim, device=bench.device)
-
-    def searcher(tokens: int) -> Callable[[], object]:
-        shape = (geometry.kv_heads, tokens, geometry.head_dim)
-        keys, values = (torch.randn(shape, device=bench.device) for _ in range(2))
-        index = torch.arange(tokens, dtype=torch.int32, device=bench.device)
-        bank = Bank([LayerTokens(keys, values, index.expand(geometry.kv_heads, -1))])
-        return lambda: bank.search(0, query, 96)
-
-    return _against(bench, searcher(100_000), searcher(10_000)).ratio
 
 
 def _against(bench: Bench, first: Callable[[], Any], second: Callable[[], Any]) -> Timing:

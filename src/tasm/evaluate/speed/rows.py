@@ -87,11 +87,6 @@ SPEED_ROWS = (
     ),
     SpeedRow("checked_load_seconds_per_100mb", "load with every block checked", unit="s / 100 MB"),
     SpeedRow(
-        "retrieval_growth",
-        "one top-96 retrieval, bank of 100k / 10k tokens",
-        at_most=5.0,
-    ),
-    SpeedRow(
         "ask_start_over_import",
         "`tasm ask` with the reference model, one token / importing torch and transformers with "
         "the model's classes",

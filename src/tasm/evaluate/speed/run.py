@@ -33,7 +33,6 @@ MEASURES: dict[str, Callable[[Bench], float]] = {
     "core_bytes_over_full": building.core_bytes_over_full,
     "open_seconds_per_100mb": loading.open_seconds_per_100mb,
     "checked_load_seconds_per_100mb": loading.checked_load_seconds_per_100mb,
-    "retrieval_growth": decoding.retrieval_growth,
     "ask_start_over_import": loading.ask_start_over_import,
 }
 """How each row is measured, by name."""
