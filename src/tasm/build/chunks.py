@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-CHUNK_TOKENS = {"joint": 4096, "streaming": 1024}
+CHUNK_TOKENS = {"joint": 2048, "streaming": 1024}
 """Tokens encoded at a time unless told otherwise, by build mode."""
 
 
