@@ -47,6 +47,15 @@ def test_people_get_a_sentence(run: Run, demos: Path, model: Path, tmp_path: Pat
     assert "of the full context" in ran.out
 
 
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999"])
+def test_a_seed_out_of_range(run: Run, demos: Path, model: Path, tmp_path: Path, seed: str) -> None:
+    out = tmp_path / "memory.tasm"
+    ran = run("build", demos, "--model", model, "--out", out, "--recipe", "random", "--seed", seed)
+    assert (ran.code, ran.out) == (2, "")
+    assert "--seed" in ran.err
+    assert not out.exists()
+
+
 def test_a_plan_builds_nothing(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "memory.tasm"
     ran = run("build", demos, "--model", model, "--out", out, "--plan", "--json")

@@ -167,6 +167,20 @@ def test_a_folder_in_no_layout(folder: Path) -> None:
         read_demonstrations(folder)
 
 
+def test_a_folder_beside_a_file_of_rows_names_the_file(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    (tmp_path / "demonstrations.jsonl").touch()
+    with pytest.raises(DemonstrationError, match=r"Did you mean the file .*demonstrations\.jsonl"):
+        read_demonstrations(tmp_path)
+
+
+def test_a_memory_is_no_folder_of_classes(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    (tmp_path / "memory.json").touch()
+    with pytest.raises(DemonstrationError, match="is a task memory already"):
+        read_demonstrations(tmp_path, question="Which bird?")
+
+
 def test_a_folder_with_both_metadata_files(folder: Path) -> None:
     for name in ("metadata.jsonl", "metadata.csv"):
         (folder / name).write_text("")

@@ -124,7 +124,10 @@ def build(
     ] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
-    seed: Annotated[int, typer.Option("--seed", help="For recipes that draw at random.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", min=0, max=2**32 - 1, help="For recipes that draw at random."),
+    ] = 0,
     json: Json = False,
 ) -> Result:
     """Build a task memory from demonstrations.

@@ -28,6 +28,10 @@ def open_folder(folder: Path, question: str | None) -> tuple[str, Path, Rows]:
         )
     if present:
         return str(present[0]), folder, _with_file_names(present[0])
+    if (folder / "memory.json").is_file():
+        raise DemonstrationError(
+            f"{folder} is a task memory already; expected demonstrations to build one from."
+        )
     classes = sorted(
         child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
     )
@@ -35,13 +39,20 @@ def open_folder(folder: Path, question: str | None) -> tuple[str, Path, Rows]:
         raise DemonstrationError(
             f"{folder}: found neither {' nor '.join(_METADATA)} nor sub-folders; expected a "
             "metadata file that names each picture in 'file_name', or one sub-folder a class."
+            + _rows_in(folder)
         )
     if question is None:
         raise DemonstrationError(
             f"{folder}: found one sub-folder a class ({classes[0].name}, …) and no question; "
-            'expected --question, such as --question "Which class is this?"'
+            'expected --question, such as --question "Which class is this?".' + _rows_in(folder)
         )
     return str(folder), Path(), _classes(classes, question)
+
+
+def _rows_in(folder: Path) -> str:
+    """Return a hint at a file of rows, where the folder holds one: it may have been meant."""
+    files = sorted(child for child in folder.iterdir() if child.suffix in {".jsonl", ".csv"})
+    return f" Did you mean the file {files[0]}?" if files else ""
 
 
 def _with_file_names(metadata: Path) -> Rows:
