@@ -79,7 +79,8 @@ def test_another_font_draws_the_same_task_otherwise():
         ({"name": "bnd"}, "no suite 'bnd'; there are bind"),
         ({"name": "bind", "split": "test"}, "split is one of held-out, train, not 'test'"),
         ({"name": "bind", "ways": 1}, "ways of bind: 2 to 40, not 1"),
-        ({"name": "needle", "ways": 3}, "ways of needle: not an option here, not 3"),
+        ({"name": "needle", "ways": 3}, "the suite needle takes no number of ways"),
+        ({"name": "bind", "font": "notes.txt"}, "notes.txt is neither a .ttf"),
         ({"name": "bind", "queries": 0}, "demonstrations and queries are at least 1"),
     ],
 )

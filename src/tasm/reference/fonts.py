@@ -44,7 +44,10 @@ def font_path(name: str) -> str:
         raise FontsMissing(
             "the suites draw with matplotlib's fonts: pip install 'tasm[plots]'"
         ) from error
-    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf")
+    shipped = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
+    if not shipped.is_file():
+        raise ValueError(f"{name} is neither a .ttf, .otf or .ttc file nor a font of matplotlib's")
+    return str(shipped)
 
 
 @cache

@@ -76,8 +76,9 @@ def episode(
     if shown < 1 or queries < 1:
         raise ValueError("demonstrations and queries are at least 1")
     if ways is not None and (not chosen.ways or not 2 <= ways <= LIMITS[name]):
-        limit = f"2 to {LIMITS[name]}" if chosen.ways else "not an option here"
-        raise ValueError(f"ways of {name}: {limit}, not {ways}")
+        if not chosen.ways:
+            raise ValueError(f"the suite {name} takes no number of ways")
+        raise ValueError(f"ways of {name}: 2 to {LIMITS[name]}, not {ways}")
     rng = Random(f"{name} {split} {seed}")
     world = World(rng, split, font, long=split == "held-out" or rng.random() < 0.5)
     return chosen.task(world, shown, queries, chosen.ways if ways is None else ways)
