@@ -123,6 +123,7 @@ def test_queries_moments_and_centroids(family: str, step: int) -> None:
         TaskCentroids("keys", "text"),
         TaskCentroids("keys", "text+image"),
         TaskCentroids("hidden", "text"),
+        Queries("questions", run=3),
     )
     layer = 1
     plain: dict[str, Tensor] = {}
@@ -157,6 +158,13 @@ def test_queries_moments_and_centroids(family: str, step: int) -> None:
     rows = chosen_rows(transcript, "predictions")
     assert held[records[0]].index.tolist() == rows
     torch.testing.assert_close(held[records[0]].queries, queries[:, rows], atol=1e-5, rtol=1e-4)
+    in_a_row, first_three = 0, []
+    asked_rows = chosen_rows(transcript, "questions")
+    for row in asked_rows:
+        in_a_row = in_a_row + 1 if row - 1 in asked_rows else 1
+        first_three += [row] if in_a_row <= 3 else []
+    assert len(first_three) < len(asked_rows)
+    assert held[Queries("questions", run=3)].index.tolist() == first_three
     even = [row for row in rows if transcript.demonstration[row] % 2 == 0]
     assert held[records[1]].index.tolist() == even
     answers = queries[:, chosen_rows(transcript, "answers")]

@@ -20,6 +20,9 @@ from tasm.memory.tokens import TokenTable
 AT_MOST = 64
 """Demonstrations that calibrate; of more, every n-th."""
 
+STEPS = 3
+"""Steps of an answer that calibrate: the first, and two that compare with the step before."""
+
 LARGEST_DIVERGENCE = 0.6931471805599453
 """ln 2: no divergence is above it, so this threshold never fires."""
 
@@ -27,7 +30,7 @@ LARGEST_DIVERGENCE = 0.6931471805599453
 def gate_queries(demonstrations: int) -> Queries:
     """Return the record of the queries that calibration needs: those that say the answers' first
     tokens."""
-    return Queries("predictions", every=max(1, -(-demonstrations // AT_MOST)))
+    return Queries("predictions", max(1, -(-demonstrations // AT_MOST)), run=STEPS)
 
 
 def calibrate(

@@ -250,15 +250,22 @@ class Kept:
 
 @dataclass(frozen=True)
 class Queries(Record):
-    """The queries of chosen rows themselves, of every `every`-th demonstration. State: `Kept`."""
+    """The queries of chosen rows themselves, of every `every`-th demonstration, at most `run` of
+    rows that follow each other (None: all of them). State: `Kept`."""
 
     rows: str = "answer-starts"
     every: int = 1
+    run: int | None = None
 
     def observe(self, held: Kept | None, reading: Reading) -> Kept:
         """Append this pass's queries."""
         rows = reading.rows.select(self.rows)
         rows = rows[reading.rows.demonstration[rows] % self.every == 0]
+        if self.run is not None and len(rows) > self.run:
+            # Row i has the row `run` places before it as its `run`-th predecessor: it is too late.
+            late = torch.zeros_like(rows, dtype=torch.bool)
+            late[self.run :] = rows[self.run :] == rows[: -self.run] + self.run
+            rows = rows[~late]
         queries, index = reading.plain_queries(rows), rows + reading.rows.first
         if held is None:
             return Kept(queries, index)
