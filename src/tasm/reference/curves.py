@@ -43,7 +43,8 @@ def plot(file: Path, out: Path) -> None:
     for axis in (left, right):
         axis.set_xlabel("minutes")
         axis.set_ylim(0, 1.01)
-        axis.legend(fontsize=7, ncols=2)
+    left.legend(fontsize=7, loc="lower right")
+    right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
     figure.tight_layout()
     figure.savefig(out, dpi=110)
 
