@@ -14,8 +14,8 @@ from tasm.evaluate.speed.subjects import noise_demonstrations, stock_twin
 DEMONSTRATIONS = 24
 """About three thousand tokens with 64 a picture."""
 
-FEW = 12
-"""About sixteen hundred tokens: a little more than core and bank of a growth row hold."""
+FEW = 24
+"""About three thousand tokens: more than core, bank and a chunk of a growth row hold."""
 
 GROWTH = 10
 CORE, BANK = "512", "1024"
@@ -63,19 +63,17 @@ class Bench:
     @cached_property
     def small(self) -> Any:
         """A streaming memory of fixed size."""
-        return self.build_streaming(FEW)
+        return self.build_streaming(noise_demonstrations(FEW))
 
     @cached_property
     def grown(self) -> Any:
         """A streaming memory of the same size from ten times the demonstrations."""
-        return self.build_streaming(GROWTH * FEW)
+        return self.build_streaming(noise_demonstrations(GROWTH * FEW))
 
     def build(self) -> Any:
         """Build the default memory anew."""
         return build(self.backbone, self.demonstrations)
 
-    def build_streaming(self, count: int) -> Any:
-        """Build a memory of fixed core and bank from `count` demonstrations, chunk after chunk."""
-        return build(
-            self.backbone, noise_demonstrations(count), core=CORE, bank=BANK, mode="streaming"
-        )
+    def build_streaming(self, demonstrations: list[Demonstration]) -> Any:
+        """Build a memory of fixed core and bank, chunk after chunk."""
+        return build(self.backbone, demonstrations, core=CORE, bank=BANK, mode="streaming")
