@@ -143,8 +143,23 @@ def test_positions_are_not_passed(
     monkeypatch.setattr(model.backbone, "geometry", room)
     assert model.ask(memory, question="Which?").tokens["answer"] <= 3
     assert model.ask(memory, question="Which?", max_new_tokens=3).tokens["answer"] <= 3
-    with pytest.raises(tasm.errors.InputError, match="positions"):
+    fewer = "4 for the answer. Ask for at most 3 new tokens .*max_new_tokens=3"
+    with pytest.raises(tasm.errors.InputError, match=fewer):
         model.ask(memory, question="Which?", max_new_tokens=4)
+
+
+def test_where_no_answer_fits_fewer_new_tokens_are_no_way_out(
+    model: tasm.Model, memory: tasm.TaskMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    query = model.inputs(memory, question="Which?")["input_ids"].shape[1]
+    none = replace(model.backbone.geometry, max_positions=memory.next_position + query)
+    monkeypatch.setattr(model.backbone, "geometry", none)
+    for wanted in (None, 4):
+        with pytest.raises(tasm.errors.InputError, match="Use fewer demonstrations") as refused:
+            model.ask(memory, question="Which?", max_new_tokens=wanted)
+        assert "new_tokens" not in str(refused.value)
 
 
 def test_another_models_memory_is_refused(memory: tasm.TaskMemory, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_file_of_queries(run: Run, built: Path, tmp_path: Path) -> None:
         ((*QUESTION, "--gate", "sometimes"), "sometimes"),
         ((*QUESTION, "--max-new-tokens", "0"), "max-new-tokens"),
         (("--question", "<image> <image>?", "--image", "NEW"), "picture 2"),
-        ((*QUESTION, "--max-new-tokens", "1000000"), "positions"),
+        ((*QUESTION, "--max-new-tokens", "1000000"), "new tokens (--max-new-tokens "),
     ],
 )
 def test_bad_usage_is_refused(options: tuple[str, ...], said: str, run: Run, built: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasm.answer.explanation import Explanation
 from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.result import Answer, DemonstrationWeight
-from tasm.backbone.limits import check_positions
+from tasm.backbone.limits import FEWER_DEMONSTRATIONS, check_positions
 from tasm.backbone.transcript import Role
 from tasm.demonstrations import Query
 from tasm.errors import InputError
@@ -136,16 +136,22 @@ def _new_tokens(
     """How many tokens may be generated without passing the model's positions."""
     largest = backbone.geometry.max_positions
     query = backbone.query_positions(inputs)
-    new_tokens = wanted
+    new_tokens, advice = wanted, FEWER_DEMONSTRATIONS
     if new_tokens is None:
         new_tokens = default_new_tokens(memory)
-        if largest is not None:  # nobody asked for that many: fewer will do
-            new_tokens = max(1, min(new_tokens, largest - memory.next_position - query))
+    if largest is not None and (room := largest - memory.next_position - query) > 0:
+        if wanted is None:  # nobody asked for that many: fewer will do
+            new_tokens = min(new_tokens, room)
+        advice = (
+            f"Ask for at most {room:,} new tokens (--max-new-tokens {room}, in Python "
+            f"max_new_tokens={room})."
+        )
     check_positions(
         next_position=memory.next_position,
         query_positions=query,
         new_tokens=new_tokens,
         max_positions=largest,
+        advice=advice,
     )
     return new_tokens
 
