@@ -55,7 +55,11 @@ def test_plan_tells_what_build_comes_to(mode: str, given: dict[str, str]) -> Non
         "recipe", "mode", "demonstrations", "tokens", "core_tokens", "bank_tokens",
         "full_bytes", "core_bytes", "bank_bytes",
     ):  # fmt: skip
-        assert planned[name] == report[name], name
+        if mode == "streaming" and name.startswith("bank"):
+            # Layers are divided anew at every chunk: one may have dropped what it would bank now.
+            assert 0.98 * planned[name] <= report[name] <= planned[name]
+        else:
+            assert planned[name] == report[name], name
     assert planned["chunks"] > 3
     assert planned["seconds"] > 0 and planned["peak_memory_bytes"] > 0
     assert set(report["seconds"]) == {"encode", "score", "reduce", "total"}

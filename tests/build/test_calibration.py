@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from tasm.build.calibrate import LARGEST_DIVERGENCE
+from tasm.build.calibrate import LARGEST_DIVERGENCE, MISSED
 from tasm.build.recipes import find_recipe
 from tasm.build.records import Queries
 from tests.build.test_records import record
@@ -74,6 +74,46 @@ def test_reference_and_threshold(quantile: float) -> None:
         divergences.append(sum(by_head) / 2)
     threshold = float(torch.quantile(torch.tensor(divergences), quantile))
     assert memory.reference.thresholds[layer] == pytest.approx(threshold, abs=1e-5)
+
+
+@pytest.mark.parametrize("core", ["30%", "80%"])
+def test_quantile_by_need(core: str) -> None:
+    """The quantile is the share of queries whose attention the core nearly has."""
+    backbone = tiny_backbone()
+    transcript = backbone.transcript(range(1, 6))
+    built = {}
+    for quantile in ("need", 0.0, 0.2, 0.4, 0.6, 0.8, 0.9):
+        recipe = find_recipe("tasm-even-layers").with_settings(gate={"quantile": quantile})
+        built[quantile] = build_tiny(backbone, transcript, recipe=recipe, core=core, bank="20%")
+    memory = built["need"]
+    assert memory.reference is not None and memory.bank is not None
+    queries = record(backbone, transcript, (Queries("answer-starts"),), 5)
+    positions = memory.tokens.positions.long()
+    starts = [start for start, _ in transcript.spans]
+    for layer in range(3):
+        kept = queries.layer(layer)[Queries("answer-starts")]
+        held, banked = memory.core[layer], memory.bank.layers[layer]
+        assert held is not None and banked is not None
+        content = 0
+        for row, token in enumerate(kept.index.tolist()):
+            moved = positions[:, token] - positions[:, starts[row]].min() + memory.next_position
+            query = backbone.rotary.rotate(layer, kept.queries[:, row : row + 1], moved[:, None])
+            most = 0.0
+            for head in range(2):
+                missed = []
+                for one in (2 * head, 2 * head + 1):
+                    weights = []
+                    for entries in (held, banked.tokens):
+                        of = transcript.demonstration[entries.index[head].long()]
+                        logits = (entries.keys[head] @ query[one, 0]) * 16**-0.5
+                        weights.append(float(logits[of != row].exp().sum()))
+                    missed.append(weights[1] / sum(weights))
+                most = max(most, sum(missed) / 2)
+            content += most <= MISSED
+        quantile = min(0.9, content / 5)
+        same = built[0.9 if quantile == 0.9 else round(quantile, 1)].reference
+        assert same is not None
+        assert memory.reference.thresholds[layer] == pytest.approx(same.thresholds[layer])
 
 
 def test_one_demonstration_never_opens_the_gate() -> None:

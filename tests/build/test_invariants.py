@@ -122,7 +122,7 @@ def test_heads_do_not_look_at_each_other(example: Any, reducer: SpatialMerge) ->
 def test_selection(example: Any, core: int, bank: int, seed: int) -> None:
     one, _ = example
     scores = torch.randn(one.index.shape, generator=torch.Generator().manual_seed(seed))
-    chosen = select(one, scores, torch.full((HEADS,), core), bank, "score")
+    chosen = select(one, scores, torch.full((HEADS,), core), torch.full((HEADS,), bank), "score")
     always = one.always.sum(1)
     expected = torch.clamp(torch.full((HEADS,), core), max=one.entries).maximum(always)
     assert torch.equal(chosen.counts, expected)

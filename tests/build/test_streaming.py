@@ -11,6 +11,8 @@ from tasm.build.recipe import Part
 from tasm.build.recipes import find_recipe
 from tests.build.tiny_backbone import build_tiny, tiny_backbone
 
+EVEN = "tasm-even-layers"  # the same number of tokens in every layer
+
 
 def test_reads_against_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny_backbone()
@@ -23,7 +25,8 @@ def test_reads_against_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         encode(self, chunk, cache)
 
     monkeypatch.setattr(type(backbone), "encode", listen)
-    memory = build_tiny(backbone, 8, core="25", bank="10", mode="streaming", chunk_tokens=40)
+    given = {"core": "25", "bank": "10", "mode": "streaming", "chunk_tokens": 40}
+    memory = build_tiny(backbone, 8, recipe=EVEN, **given)
     assert len(seen) > 3
     before = 0
     for length, held, logical in seen:
@@ -56,7 +59,8 @@ def test_layers_that_do_not_compete_are_kept_whole(family: str) -> None:
     backbone = tiny_backbone(family)
     transcript = backbone.transcript(range(1, 7))
     for mode in ("joint", "streaming"):
-        memory = build_tiny(backbone, transcript, core="20", mode=mode, chunk_tokens=30)
+        given = {"core": "20", "mode": mode, "chunk_tokens": 30}
+        memory = build_tiny(backbone, transcript, recipe=EVEN, **given)
         window = backbone.geometry.sliding_window
         for number, kind in enumerate(backbone.geometry.layer_kinds):
             layer = memory.core[number]
@@ -75,7 +79,7 @@ def test_layers_that_do_not_compete_are_kept_whole(family: str) -> None:
 def test_appending_never_touches_earlier_chunks(chunk: int) -> None:
     backbone = tiny_backbone()
     transcript = backbone.transcript(range(1, 9))
-    recipe = replace(find_recipe("tasm"), streaming="append", bank="0")
+    recipe = replace(find_recipe(EVEN), streaming="append", bank="0")
     given = {"recipe": recipe, "mode": "streaming", "chunk_tokens": chunk, "core": "40"}
     whole = build_tiny(backbone, transcript, **given)
     share = 40 * transcript.spans[1][1] // len(transcript)

@@ -12,7 +12,7 @@ from tasm.backbone.transcript import Transcript
 from tasm.build.calibrate import calibrate, gate_queries, kept_queries
 from tasm.build.compress import Compressor, Parts
 from tasm.build.entries import entries_of
-from tasm.build.gathering import bank_of, core_of
+from tasm.build.gathering import bank_of, banked_layers, core_of
 from tasm.build.limits import check_transcript
 from tasm.build.peak import PeakMemory
 from tasm.build.prefill import Encoded, Progress, read
@@ -129,7 +129,7 @@ def build_transcript(
     )
     calibrates = budget.bank > 0 and settings.gate.kind == "js"
     asked = gate_queries(len(transcript.spans))
-    records: tuple[Record, ...] = (*parts.scorer.records, *((asked,) if calibrates else ()))
+    records: tuple[Record, ...] = (*parts.records, *((asked,) if calibrates else ()))
     with torch.no_grad(), Recorder(backbone, records) as recorder:
         encoded = read(
             backbone,
@@ -147,6 +147,7 @@ def build_transcript(
             queries = kept_queries(recorder.held, asked)
             reference = calibrate(
                 core,
+                banked_layers(compressor),
                 queries,
                 encoded.tokens,
                 transcript.spans,

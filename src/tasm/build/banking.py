@@ -35,8 +35,8 @@ class Banked:
             slots < banked.sum(1, keepdim=True),
         )
 
-    def joined(self, later: "Banked", tokens: int) -> "Banked":
-        """Return the best `tokens` of both, in the order of the transcript."""
+    def joined(self, later: "Banked", tokens: Tensor) -> "Banked":
+        """Return the best `tokens` (kv_heads,) of both, in the order of the transcript."""
         both = Banked(
             torch.cat([self.keys, later.keys], 1),
             torch.cat([self.values, later.values], 1),
@@ -44,7 +44,8 @@ class Banked:
             torch.cat([self.scores, later.scores], 1),
             torch.cat([self.valid, later.valid], 1),
         )
-        stays = both.valid & (ranks(both.scores.masked_fill(~both.valid, -torch.inf)) < tokens)
+        ranked = ranks(both.scores.masked_fill(~both.valid, -torch.inf))
+        stays = both.valid & (ranked < tokens[:, None])
         order = packed(stays)
         slots = torch.arange(order.shape[1], device=order.device)
         return Banked(

@@ -2,11 +2,12 @@
 
 Each query is asked again as if it came after the memory, with its own demonstration masked. The
 mean of these distributions is the reference; a quantile of their divergences from it is the
-threshold.
+threshold. Which quantile is measured too: as many of these queries find too little in the core,
+that many lie above it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ AT_MOST = 64
 STEPS = 3
 """Steps of an answer that calibrate: the first, and two that compare with the step before."""
 
+MISSED = 0.1
+"""Share of a query's attention on what the core left out, above which it needs the bank."""
+
 LARGEST_DIVERGENCE = 0.6931471805599453
 """ln 2: no divergence is above it, so this threshold never fires."""
 
@@ -35,15 +39,20 @@ def gate_queries(demonstrations: int) -> Queries:
 
 def calibrate(
     core: Sequence[LayerTokens | None],
+    bank: Sequence[LayerTokens | None],
     kept: Mapping[int, Kept],
     tokens: TokenTable,
     spans: Sequence[tuple[int, int]],
     rotary: Rotary,
     scalings: Mapping[int, float],
     next_position: int,
-    quantile: float,
+    quantile: float | Literal["need"],
 ) -> GateReference:
     """Return reference and thresholds, by layer.
+
+    `quantile` is the share of the demonstrations' divergences below a threshold, or "need": the
+    share of them that give the bank at most `MISSED` of what they give both, in each layer; at most
+    0.9, so that a query unlike all of them still opens the gate.
 
     `kept` holds each layer's recorded queries, `spans` where every demonstration lies in the
     transcript. With a single demonstration nothing is left to compare with, and the gate never
@@ -58,11 +67,15 @@ def calibrate(
             continue
         asked = _Asked.of(layer, queries, tokens, spans, rotary, next_position)
         looks = asked.looks(entries, scalings[layer])
-        own = (
-            tokens.demonstration[entries.index.long()].long() == asked.demonstration[:, None, None]
-        )
-        references[layer], first[layer] = _first_steps(looks, own, asked, quantile)
-        later[layer] = _later_steps(looks, asked, quantile)
+        own = asked.own(entries, tokens)
+        at: float
+        if isinstance(quantile, str):
+            missed = _missed(asked, entries, bank[layer], tokens, scalings[layer])
+            at = min(0.9, float((missed <= MISSED).float().mean()))
+        else:
+            at = quantile
+        references[layer], first[layer] = _first_steps(looks, own, asked, at)
+        later[layer] = _later_steps(looks, asked, at)
     return GateReference(tuple(references), tuple(first), tuple(later))
 
 
@@ -91,6 +104,20 @@ class _Asked:
         starts = torch.ones_like(index, dtype=torch.bool)
         starts[1:] = index[1:] != index[:-1] + 1
         return cls(rotated.transpose(0, 1).contiguous(), demonstration, starts)
+
+    def own(self, entries: LayerTokens, tokens: TokenTable) -> Tensor:
+        """(rows, kv_heads, entries) bool: entries of the row's own demonstration."""
+        of = tokens.demonstration[entries.index.long()].long()
+        return of == self.demonstration[:, None, None]
+
+    def weight_of(self, entries: LayerTokens, tokens: TokenTable, scaling: float) -> Tensor:
+        """(rows, kv_heads, group) log-sum-exp over the entries of other demonstrations."""
+        heads = entries.kv_heads
+        queries = self.queries.view(len(self.starts), heads, -1, entries.keys.shape[-1])
+        logits = torch.einsum("rhgd,hed->rhge", queries.float(), entries.keys.float()) * scaling
+        if entries.logit_bias is not None:
+            logits = logits + entries.logit_bias.float()[:, None]
+        return logits.masked_fill(self.own(entries, tokens)[:, :, None], -torch.inf).logsumexp(-1)
 
     def looks(self, entries: LayerTokens, scaling: float) -> Tensor:
         """(rows, kv_heads, entries) distributions over the core."""
@@ -124,6 +151,22 @@ def _later_steps(looks: Tensor, asked: _Asked, quantile: float) -> float | None:
     if later.numel() == 0:
         return None
     return _quantile(gate_divergence(looks[later], looks[later - 1]), quantile)
+
+
+def _missed(
+    asked: _Asked,
+    core: LayerTokens,
+    bank: LayerTokens | None,
+    tokens: TokenTable,
+    scaling: float,
+) -> Tensor:
+    """(rows,) the share of a first step's attention to core and bank that falls on the bank, of the
+    head that misses most."""
+    if bank is None:
+        return torch.zeros(int(asked.starts.sum()))
+    held = asked.weight_of(core, tokens, scaling)
+    left = asked.weight_of(bank, tokens, scaling)
+    return torch.sigmoid(left - held).nan_to_num(0.0).mean(-1).amax(-1)[asked.starts]
 
 
 def _without(looks: Tensor, own: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from tasm.build.evidence import Evidence, Stage
 from tasm.build.parts import Budget, Reducer, Scorer
 from tasm.build.recipe import Recipe
 from tasm.build.recorder import Recorder
+from tasm.build.records import Record
 from tasm.build.replay import ReadAgain, Replay
 from tasm.build.select import select
 from tasm.build.sharing import shared_scores
@@ -43,6 +44,11 @@ class Parts:
             for part in (recipe.scorer, recipe.budget, recipe.reducer)
         ]
         return cls(*made)  # type: ignore[arg-type]
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What the scorer and the budget want gathered."""
+        return (*self.scorer.records, *getattr(self.budget, "records", ()))
 
 
 @dataclass(frozen=True)
@@ -121,19 +127,29 @@ class Compressor:
             notes=self.notes,
         )
         counts = self.parts.budget.allocate(stage)
+        banked = self._bank_counts(stage, counts)
         del stage
         scored = time.perf_counter()
         for layer in self.layers:
             one, score, count = evidence[layer], scores[layer], counts[layer]
             assert one is not None and score is not None and count is not None
             before = self.working.get(layer) if appends else None
-            order = self._reduce(one, score, count, whole.pop(layer), before)
+            order = self._reduce(one, score, count, banked[layer], whole.pop(layer), before)
             if self.recipe.streaming == "append":
                 recorder.forget_columns(layer)
             recorder.keep(layer, order)
             evidence[layer] = None
         self.seconds["score"] += scored - started
         self.seconds["reduce"] += time.perf_counter() - scored
+
+    def _bank_counts(self, stage: Stage, counts: list[Tensor | None]) -> list[Tensor | None]:
+        """(kv_heads,) originals each layer banks: the same everywhere unless the budget says."""
+        if self.bank == 0:
+            return [None if count is None else torch.zeros_like(count) for count in counts]
+        divides = getattr(self.parts.budget, "allocate_bank", None)
+        if divides is not None:
+            return list(divides(stage, counts, self.bank))
+        return [None if c is None else torch.full_like(c, self.bank) for c in counts]
 
     def _read_again(self, whole: Mapping[int, WorkingLayer], replay: Replay) -> ReadAgain | None:
         """Read the new demonstrations again over everything, if a part asks for it."""
@@ -199,7 +215,8 @@ class Compressor:
         """What a layer would keep with these counts; for budgets that try."""
         one, score = evidence[layer], scores[layer]
         assert one is not None and score is not None
-        selection = select(one, score, counts, 0, self.recipe.bank_choice)
+        none = torch.zeros_like(counts)
+        selection = select(one, score, counts, none, self.recipe.bank_choice)
         reduced = self.parts.reducer.reduce(one, selection, score)
         kept = WorkingLayer.of_reduced(reduced, selection, one.index, one.keys.dtype)
         before = self.working.get(layer)
@@ -212,6 +229,7 @@ class Compressor:
         evidence: Evidence,
         scores: Tensor,
         counts: Tensor,
+        bank: Tensor | None,
         whole: WorkingLayer,
         before: WorkingLayer | None,
     ) -> Tensor | None:
@@ -220,13 +238,14 @@ class Compressor:
         if bool((counts.to(evidence.valid.device) >= evidence.valid.sum(1)).all()):
             self.working[layer] = whole
             return None
-        selection = select(evidence, scores, counts, self.bank, self.recipe.bank_choice)
+        assert bank is not None
+        selection = select(evidence, scores, counts, bank, self.recipe.bank_choice)
         reduced = self.parts.reducer.reduce(evidence, selection, scores)
         kept = WorkingLayer.of_reduced(reduced, selection, evidence.index, evidence.keys.dtype)
-        if self.bank:
+        if bool(bank.any()):
             seen = whole if before is None else whole.tail(evidence.entries)
             found = Banked.of(seen, scores, selection.banked)
             earlier = self.banked.get(layer)
-            self.banked[layer] = found if earlier is None else earlier.joined(found, self.bank)
+            self.banked[layer] = found if earlier is None else earlier.joined(found, bank)
         self.working[layer] = kept if before is None else joined(before, kept)
         return selection.order

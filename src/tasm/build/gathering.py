@@ -39,7 +39,13 @@ def _window(segments: Sequence[Segment]) -> LayerTokens | None:
 
 def bank_of(compressor: Compressor) -> Bank | None:
     """Return the latent bank, None where nothing is banked."""
+    layers = banked_layers(compressor)
+    return Bank(layers) if any(layer is not None for layer in layers) else None
+
+
+def banked_layers(compressor: Compressor) -> list[LayerTokens | None]:
+    """Return what every layer banks."""
     layers: list[LayerTokens | None] = [None] * compressor.backbone.geometry.layers
     for layer, banked in compressor.banked.items():
         layers[layer] = banked.layer_tokens()
-    return Bank(layers) if any(layer is not None for layer in layers) else None
+    return layers

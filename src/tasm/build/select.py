@@ -19,10 +19,10 @@ def ranks(scores: Tensor) -> Tensor:
 
 
 def select(
-    evidence: Evidence, scores: Tensor, counts: Tensor, bank: int, bank_choice: str
+    evidence: Evidence, scores: Tensor, counts: Tensor, bank: Tensor, bank_choice: str
 ) -> Selection:
     """Keep the best `counts` (kv_heads,) entries of every head, then bank the best `bank`
-    originals.
+    (kv_heads,) originals.
 
     Entries that are always kept come first; entries that stand for several tokens are never banked.
     """
@@ -37,11 +37,11 @@ def select(
     held = torch.minimum(counts.to(scores.device), evidence.valid.sum(1))
     held = torch.maximum(held, evidence.always.sum(1))
     kept = ranks(placed) < held[:, None]
-    if bank == 0:
+    if not bool(bank.any()):
         return Selection(kept, torch.zeros_like(kept))
     originals = evidence.valid & ~kept & (evidence.counts == 1)
     wish = bank_scores(evidence, scores, bank_choice).masked_fill(~originals, low)
-    return Selection(kept, originals & (ranks(wish) < bank))
+    return Selection(kept, originals & (ranks(wish) < bank.to(scores.device)[:, None]))
 
 
 def bank_scores(evidence: Evidence, scores: Tensor, bank_choice: str) -> Tensor:

@@ -99,9 +99,10 @@ class Settings:
         return GateSettings(**known)
 
     @property
-    def quantile(self) -> float:
+    def quantile(self) -> float | Literal["need"]:
         """Share of the demonstrations' own divergences below a calibrated threshold."""
-        return float(self.recipe.gate.get("quantile", 0.9))
+        quantile = self.recipe.gate.get("quantile", 0.9)
+        return "need" if quantile == "need" else float(quantile)
 
     def dtype(self, backbone: Backbone) -> torch.dtype:
         """What keys and values are stored as."""

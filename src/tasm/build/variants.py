@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tasm.build.recipe import Part, Recipe
 
+_UNIFORM = Part("tasm.build.budgets.uniform:Uniform")
 _DROP = Part("tasm.build.reducers.drop:Drop")
 
 
@@ -14,7 +15,8 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
     [row.name for row in variants(find_recipe("tasm"))][0]      # 'tasm-hard-pruning'
     ```
     """
-    static = replace(tasm, bank="0", gate={"kind": "never"})
+    even = replace(tasm, budget=_UNIFORM)
+    static = replace(even, bank="0", gate={"kind": "never"})
     pruned = replace(static, reducer=_DROP)
     steps = (
         _row(
@@ -23,7 +25,8 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
             "TASM's table 3: hard pruning by answer attention",
         ),
         _row(pruned, "tasm-task-vector", "TASM's table 3: + task vector"),
-        _row(static, "tasm-merging", "TASM's table 3: + merging (the next step is tasm)"),
+        _row(static, "tasm-merging", "TASM's table 3: + merging"),
+        _row(even, "tasm-even-layers", "TASM's table 3: + retrieval (tasm divides layers, too)"),
     )
     shares = tuple(
         _row(

@@ -16,9 +16,10 @@ def changed(name: str) -> set[str]:
 
 
 def test_steps_of_table_3_add_one_part_each() -> None:
-    assert changed("tasm-merging") == {"bank", "gate"}
-    assert changed("tasm-task-vector") == {"bank", "gate", "reducer"}
-    assert changed("tasm-hard-pruning") == {"bank", "gate", "reducer", "scorer"}
+    assert changed("tasm-even-layers") == {"budget"}
+    assert changed("tasm-merging") == {"bank", "gate", "budget"}
+    assert changed("tasm-task-vector") == {"bank", "gate", "budget", "reducer"}
+    assert changed("tasm-hard-pruning") == {"bank", "gate", "budget", "reducer", "scorer"}
     first = find_recipe("tasm-hard-pruning").scorer
     assert first is not None and first.settings["task_share"] == 0
 

@@ -8,20 +8,26 @@ from torch import Tensor
 from tasm.build.evidence import Stage
 
 
-def counts_by_layer(stage: Stage, wishes: Mapping[int, float]) -> list[Tensor | None]:
+def counts_by_layer(
+    stage: Stage,
+    wishes: Mapping[int, float],
+    tokens: int | None = None,
+    most: int | None = None,
+) -> list[Tensor | None]:
     """Return (kv_heads,) counts by layer, the same for every head, near `wishes` by layer.
 
-    No layer gets fewer than it must always keep or more than it holds; what that takes or leaves is
-    shared among the others in proportion, so that the mean is `stage.tokens` unless the layers hold
-    less. Fractions go to the layers with the largest ones.
+    No layer gets fewer than it must always keep or more than it holds (`most`, if given); what that
+    takes or leaves is shared among the others in proportion, so that the mean is `tokens`
+    (`stage.tokens` if None) unless the layers hold less. Fractions go to the layers with the
+    largest ones.
     """
     bounds: dict[int, tuple[int, int]] = {}
     for layer in stage.competing:
         one = stage.evidence[layer]
         assert one is not None
-        least, most = int(one.always.sum(1).max()), int(one.valid.sum(1).max())
-        bounds[layer] = (min(least, most), most)
-    total = stage.tokens * len(bounds)
+        held = int(one.valid.sum(1).max()) if most is None else most
+        bounds[layer] = (min(int(one.always.sum(1).max()), held), held)
+    total = (stage.tokens if tokens is None else tokens) * len(bounds)
     counts = _fitted({layer: float(wishes[layer]) for layer in bounds}, bounds, total)
     result: list[Tensor | None] = [None] * len(stage.evidence)
     for layer, count in counts.items():

@@ -1,0 +1,70 @@
+"""How much a layer's attention output would suffer if tokens were dropped at random. A record.
+
+Knows one attention call at a time; not which tokens a scorer would keep.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tasm.build.records import Reading, Record
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """`products` (query_heads, head_dim, head_dim): the mean over rows of Σ_j a_j²(v_j − o)(v_j −
+    o)ᵀ / ‖x‖²; `rows` how many there were."""
+
+    products: Tensor
+    rows: int
+
+    @property
+    def mean(self) -> Tensor:
+        """(query_heads, head_dim, head_dim) per row."""
+        return self.products / max(1, self.rows)
+
+
+@dataclass(frozen=True)
+class SamplingSpread(Record):
+    """Σ_j a_j²(v_j − o)(v_j − o)ᵀ over the tokens j of other demonstrations, for the chosen rows.
+
+    a are a row's attention weights, o its attention output, x the layer's input at the row (its
+    residual stream). Attention spread over many tokens, or over tokens of one value, gives little;
+    attention on single tokens gives much, whichever they are. State: `Spread`.
+    """
+
+    rows: str = "all"
+    needs_hidden: ClassVar[bool] = True  # type: ignore[misc]
+
+    def observe(self, held: Spread | None, reading: Reading) -> Spread:
+        """Add this pass's rows."""
+        call, rows = reading.call, reading.rows.select(self.rows)
+        if reading.hidden is None:
+            raise RuntimeError("hidden states were not recorded for this layer")
+        query_heads, head_dim = call.query.shape[1], call.query.shape[3]
+        values = torch.cat([*(s.values[0] for s in call.segments), call.value[0]], 1).float()
+        kv_heads, tokens = values.shape[:2]
+        group = query_heads // kv_heads
+        products = torch.zeros(kv_heads, group, head_dim, head_dim, device=values.device)
+        for some in rows.split(max(1, _BLOCK // max(1, tokens * query_heads))):
+            weights = torch.cat(list(call.weights(some)), -1)[0]  # (kv_heads, group, rows, tokens)
+            output = weights @ values[:, None]
+            mine = reading.rows.demonstration
+            own = torch.zeros(len(some), tokens, dtype=torch.bool, device=values.device)
+            own[:, tokens - reading.new :] = mine[some][:, None] == mine
+            size = reading.hidden[some].float().pow(2).sum(-1).clamp(min=1e-12)
+            squares = weights.pow(2).masked_fill_(own, 0) / size[:, None]
+            columns = squares.sum(2)  # (kv_heads, group, tokens)
+            cross = (squares @ values[:, None]).transpose(2, 3) @ output
+            products += torch.einsum("hgt,htd,hte->hgde", columns, values, values)
+            products += (output * squares.sum(-1, keepdim=True)).transpose(2, 3) @ output
+            products -= cross + cross.transpose(2, 3)
+        found = Spread(products.flatten(0, 1), len(rows))
+        if held is None:
+            return found
+        return Spread(held.products + found.products, held.rows + found.rows)
+
+
+_BLOCK = 1 << 22
