@@ -32,6 +32,8 @@ from .training import Log, optimisers, restore, save
 Paint = Callable[[list[Picture]], Tensor]
 
 
+FACTS = {"colour": 12, "shape": 12, "place": 4, "count": 4, "lighter": 9, "darker": 9}
+DECIDED_AT = {"word": 2, "ask": 3}  # the layers that must know what the task turns on
 AIDED = 0.8  # the aids end at this share of a stage
 
 
@@ -73,8 +75,10 @@ class Phase:
 
 PHASES = {
     "decoder": Phase(
-        {"bind": 2, "needle": 3, "late": 2.5, "rule": 2, "locate": 1.5, "mixed": 1},
-        {"needle": 0.1, "rule": 0.1, "late": 0.15, "locate": 0.25, "mixed": 0.5},
+        {"bind": 2, "needle": 3, "late": 2.5, "rule": 2, "locate": 1.5, "mixed": 1}
+        | {"count": 0.8, "read": 0.8},
+        {"needle": 0.1, "rule": 0.1, "late": 0.15, "locate": 0.25, "mixed": 0.5}
+        | {"count": 0.4, "read": 0.4},
         (0.3, 0.0),
         0.8,
         (0.5, 0.5),
@@ -83,9 +87,9 @@ PHASES = {
         1.5e-3,
     ),
     "tasks": Phase(
-        {"bind": 1, "needle": 1, "late": 3, "rule": 3, "locate": 2, "mixed": 0.5}
-        | {"count": 0.5, "read": 0.7},
-        {"count": 0.3, "read": 0.3},
+        {"bind": 1, "needle": 1, "late": 2.5, "rule": 2.5, "locate": 1.2, "mixed": 0.5}
+        | {"count": 1.2, "read": 1.5},
+        {},
         (0.3, 0.1),
         1.0,
         (0.6, 0.0),
@@ -94,8 +98,8 @@ PHASES = {
         1.2e-3,
     ),
     "joint": Phase(
-        {"bind": 1.5, "needle": 1.5, "late": 2, "rule": 3, "locate": 1.5, "mixed": 0.7}
-        | {"count": 0.7, "read": 0.7},
+        {"bind": 1.5, "needle": 1.5, "late": 2, "rule": 2.5, "locate": 1.5, "mixed": 0.7}
+        | {"count": 1, "read": 1},
         {},
         (0.25, 0.0),
         0.6,
@@ -123,7 +127,7 @@ def draw(rng: Random, phase: Phase, progress: float, budget: int) -> tuple[str, 
     long = rng.random() < (min(0.5, progress * 4) if phase.grows else 0.5)
     gap = 0 if phase.grows else rng.choice((0, 0, 0, 10, 30))
     ease = phase.ease[0] + (phase.ease[1] - phase.ease[0]) * progress
-    world = World(rng, "train", long=long, looks=False, ease=ease)
+    world = World(rng, "train", long=long, looks=False, ease=ease, wide=True)
     tokens = size * 22 + course.queries * (7 if name == "needle" else 22)
     many = max(1, round(budget / tokens))
     return name, [course.task(world, size, course.queries, ways) for _ in range(many)], gap
@@ -175,18 +179,20 @@ class Aids(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.looks = nn.ModuleList(nn.Linear(net.WIDTH, net.WIDTH) for _ in range(2))
-        sizes = (len(pictures.COLOURS), len(pictures.SHAPES), 4, 4)
-        self.facts = nn.ModuleList(nn.Linear(net.WIDTH, n) for n in sizes)
+        self.facts = nn.ModuleDict({name: nn.Linear(net.WIDTH, n) for name, n in FACTS.items()})
+        self.decides = nn.ModuleDict({name: nn.Linear(net.WIDTH, 14) for name in DECIDED_AT})
 
     def forward(self, batch: Batch, out: net.Pass) -> Tensor:
         losses = []
         if batch.twins:
             losses.append(self.alike(torch.tensor(batch.twins), out, int(batch.sharp)))
-        if batch.facts:
-            at = torch.tensor(batch.facts)
-            state = out.inner[1][at[:, 0], at[:, 1]].float()
-            told = [F.cross_entropy(f(state), at[:, 2 + n]) for n, f in enumerate(self.facts)]
-            losses.append(torch.stack(told).sum())
+        told = [(out.inner[1], self.facts[name], found) for name, found in batch.facts.items()]
+        for name, found in batch.decides.items():
+            told.append((out.inner[DECIDED_AT[name]], self.decides[name], found))
+        for states, head, found in told:
+            if found:
+                at = torch.tensor(found)
+                losses.append(F.cross_entropy(head(states[at[:, 0], at[:, 1]].float()), at[:, 2]))
         return torch.stack(losses).sum()
 
     def alike(self, at: Tensor, out: net.Pass, sharp: int) -> Tensor:
@@ -264,7 +270,7 @@ def train(
         loss = (each * batch.weights).sum() / batch.weights.sum()
         total = loss
         aided = max(first, last) if progress < AIDED else 0.0
-        if (batch.twins or batch.facts) and aided:
+        if (batch.twins or batch.facts or batch.decides["ask"]) and aided:
             told_by = aids(batch, out)
             total = total + aided * told_by
             log.mean(**{f"aid_{name}": told_by.item()})

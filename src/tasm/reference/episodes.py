@@ -21,7 +21,10 @@ QUARTERS = tuple(CELL)
 
 @dataclass(frozen=True)
 class Hint:
-    """Where training tells a layer to look: a turn's answer, or some of its visual tokens."""
+    """Where training tells a layer to look: a turn's answer, or some of its visual tokens.
+
+    `source` is what looks: a question's end ("ask"), the answer, or only its last word ("word").
+    """
 
     layer: int
     turn: int
@@ -38,7 +41,8 @@ class Turn:
     weight: float = 0.0
     alike: int = -1  # the class of what is asked about, by its looks
     sight: tuple[int, ...] = ()  # where that is, if it is not the whole picture
-    facts: tuple[int, ...] = ()
+    facts: dict[str, int] = field(default_factory=dict)  # what the picture shows
+    decides: int = -1  # what the whole task turns on, numbered across the tasks
     hints: list[Hint] = field(default_factory=list)
 
     def question(self) -> str:
@@ -68,6 +72,7 @@ class World:
     looks: bool = True
     named: str = fonts.NAMED
     ease: float = 0.0  # how often an attribute that does not decide stays the same
+    wide: bool = False  # training: any colours, and letters as shapes
 
     def glyphs(self, count: int) -> list[str]:
         return self.rng.sample(fonts.glyphs(self.split, self.face), count)
@@ -77,9 +82,14 @@ class World:
 
     def colours(self, count: int) -> list[str]:
         """Of a held-out draw, as many as can be were never seen in training."""
+        if self.wide and self.rng.random() < 0.6:
+            return pictures.free_colours(self.rng, count)
         return self._values(list(pictures.COLOURS), pictures.HELD_OUT_COLOURS, count)
 
     def shapes(self, count: int) -> list[str]:
+        """As `colours`; where training draws widely, letters are shapes too."""
+        if self.wide and self.rng.random() < 0.4:
+            return self.rng.sample(self.named, count)
         return self._values(list(pictures.SHAPES), pictures.HELD_OUT_SHAPES, count)
 
     def _values(self, every: list[str], held: tuple[str, ...], count: int) -> list[str]:
@@ -123,18 +133,20 @@ def own(index: int, cells: tuple[int, ...] = ALL) -> list[Hint]:
     return [Hint(1, index, cells), Hint(1, index, cells, "answer")]
 
 
-def same(index: int, keys: list[int], demonstrations: int, source: str = "ask") -> list[Hint]:
+def same(
+    index: int, keys: list[int], demonstrations: int, source: str = "ask", layer: int = 3
+) -> list[Hint]:
     """Look at the answers of the earlier demonstrations of the same class."""
     earlier = range(min(index, demonstrations))
-    return [Hint(3, j, None, source) for j in earlier if keys[j] == keys[index]]
+    return [Hint(layer, j, None, source) for j in earlier if keys[j] == keys[index]]
 
 
 def by_class(
-    keys: list[int], demonstrations: int, turns: list[Turn], alike: bool = False
+    keys: list[int], demonstrations: int, turns: list[Turn], alike: bool = False, layer: int = 3
 ) -> Episode:
     """An episode in which the class of a picture decides; `alike` if a class looks one way."""
     for i, turn in enumerate(turns):
-        found = same(i, keys, demonstrations)
+        found = same(i, keys, demonstrations, layer=layer)
         turn.weight, turn.alike = float(bool(found)), keys[i] if alike else -1
         turn.hints = own(i, inked(turn.pictures()[-1])) + found
     return Episode(turns[:demonstrations], turns[demonstrations:])

@@ -47,7 +47,8 @@ class Batch:
     guides: dict[tuple[int, int, int], Guide]
     twins: list[tuple[int, ...]]  # episode, place, class, its visual tokens
     sharp: bool  # whether those are a part of the picture
-    facts: list[tuple[int, ...]]  # episode, place, what the picture shows
+    facts: dict[str, list[tuple[int, int, int]]]  # episode, place, what the picture shows
+    decides: dict[str, list[tuple[int, int, int]]]  # the same, of what the task turns on
 
     def mask(self) -> Tensor:
         """(B, 1, 1, L, L): causal; queries see the demonstrations and themselves."""
@@ -144,7 +145,8 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
     asked: list[bool] = []
     twins: list[tuple[int, ...]] = []
     sharp = False
-    facts: list[tuple[int, ...]] = []
+    facts: dict[str, list[tuple[int, int, int]]] = {}
+    decides: dict[str, list[tuple[int, int, int]]] = {"ask": [], "word": []}
     for b, (episode, turns) in enumerate(zip(episodes, placed, strict=True)):
         every = episode.demonstrations + episode.queries
         for index, (turn, here) in enumerate(zip(every, turns, strict=True)):
@@ -158,8 +160,13 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
                     places = [here.visual[c] for c in turn.sight]
                 twins += [(b, place, kind, *columns) for place in places]
                 sharp = bool(turn.sight)
-            if turn.facts:
-                facts += [(b, r, *turn.facts) for r in [here.ask, *here.answer[:-1]]]
+            for name, fact in turn.facts.items():
+                found_ = [(b, r, fact) for r in [here.ask, *here.answer[:-1]]]
+                facts.setdefault(name, []).extend(found_)
+            if turn.decides >= 0:
+                decides["ask"].append((b, here.ask, turn.decides))
+                if index < len(episode.demonstrations):
+                    decides["word"].append((b, here.answer[-2], turn.decides))
             if turn.weight == 0:
                 continue
             for source, target in zip([here.ask, *here.answer], here.answer, strict=False):
@@ -182,6 +189,7 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
         twins,
         sharp,
         facts,
+        decides,
     )
 
 
@@ -214,7 +222,10 @@ def _guide(
         else:
             columns += [all_[hint.turn].visual[c] for c in hint.cells]
     for (layer, source, answers), found in merged.items():
-        if answers:
+        if answers and source == "word":
+            row, columns = here.answer[-2], [all_[j].answer[-2] for j in found]
+            add(layer, 0, both, row, columns)
+        elif answers:
             add(layer, 0, both, here.ask, [all_[j].answer[0] for j in found])
             for k in range(len(here.answer) - 2):
                 add(layer, 0, both, here.answer[k], [all_[j].answer[k + 1] for j in found])

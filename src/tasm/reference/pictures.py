@@ -86,9 +86,39 @@ def look(rng: Random, kind: str, name: str, face: str | None = None, steady: boo
     )
 
 
+def colour(name: str) -> Colour:
+    """A colour by its name, or by the numbers that `free_colours` gives."""
+    if name in COLOURS:
+        return COLOURS[name]
+    r, g, b = (int(part) for part in name.split(","))
+    return r, g, b
+
+
+def lightness(name: str) -> float:
+    """How light a colour is, 0 to 255."""
+    r, g, b = colour(name)
+    return 0.3 * r + 0.59 * g + 0.11 * b
+
+
+def free_colours(rng: Random, count: int, apart: int = 110) -> list[str]:
+    """Any colours that are told apart easily and are not near one that training never sees."""
+    held = [COLOURS[name] for name in HELD_OUT_COLOURS]
+    found: list[str] = []
+    while len(found) < count:
+        new = (rng.randint(15, 250), rng.randint(15, 250), rng.randint(15, 250))
+        near = min((_apart(new, colour(old)) for old in found), default=apart)
+        if near >= apart and min(_apart(new, c) for c in held) >= 60:
+            found.append(",".join(map(str, new)))
+    return found
+
+
+def _apart(one: Colour, other: Colour) -> float:
+    return math.dist(one, other)
+
+
 def shade(rng: Random, name: str) -> Colour:
-    """A named colour, a little off."""
-    r, g, b = (max(0, min(255, c + rng.randint(-16, 16))) for c in COLOURS[name])
+    """A colour, a little off."""
+    r, g, b = (max(0, min(255, c + rng.randint(-16, 16))) for c in colour(name))
     return r, g, b
 
 

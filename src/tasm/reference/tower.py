@@ -18,46 +18,43 @@ from .pictures import Item, Picture
 from .training import Log, optimisers, restore, save
 
 SCALE = 20.0
+SHAPES = [s for s in pictures.SHAPES if s not in pictures.HELD_OUT_SHAPES]
+COLOURS = [c for c in pictures.COLOURS if c not in pictures.HELD_OUT_COLOURS]
 
 
 def sample(rng: Random, glyphs: tuple[str, ...]) -> Picture:
-    """One glyph, four glyphs, shapes, or small things in a row."""
+    """One glyph, four glyphs, shapes, or small things of any colours."""
     ground, ink = pictures.ground_and_ink(rng)
     kind = rng.random()
-    shapes = [s for s in pictures.SHAPES if s not in pictures.HELD_OUT_SHAPES]
-    colours = [c for c in pictures.COLOURS if c not in pictures.HELD_OUT_COLOURS]
-
-    def glyph() -> str:
-        return rng.choice(NAMED) if rng.random() < 0.2 else rng.choice(glyphs)
-
-    if kind < 0.45:
+    if kind < 0.42:
         return Picture(ground, (Item("glyph", rng.choice(glyphs), 0, 0, 64, ink),))
-    if kind < 0.75:
+    if kind < 0.70:
         spots = [(x, y) for x in (0, 32) for y in (0, 32) if rng.random() < 0.9]
-        return Picture(ground, tuple(Item("glyph", glyph(), x, y, 32, ink) for x, y in spots))
-    if kind < 0.85:
-        spots = [(x, y) for x in (0, 32) for y in (0, 32) if rng.random() < 0.6]
-        return Picture(
-            ground,
-            tuple(
-                Item(
-                    "shape", rng.choice(shapes), x, y, 32, pictures.shade(rng, rng.choice(colours))
-                )
-                for x, y in spots
-            ),
-        )
-    cells = rng.sample([(x * 16, y * 16) for x in range(4) for y in range(4)], rng.randint(2, 8))
-    if kind < 0.93:
+        chars = [rng.choice(NAMED if rng.random() < 0.2 else glyphs) for _ in spots]
+        found = zip(chars, spots, strict=True)
+        return Picture(ground, tuple(Item("glyph", c, x, y, 32, ink) for c, (x, y) in found))
+    size = 32 if kind < 0.76 else 16
+    places = range(0, 64, size)
+    count = rng.randint(1, 3) if size == 32 else rng.randint(2, 10)
+    cells = rng.sample([(x, y) for x in places for y in places], count)
+    if kind > 0.90:
         return Picture(
             ground, tuple(Item("glyph", rng.choice(NAMED), x, y, 16, ink) for x, y in cells)
         )
-    return Picture(
-        ground,
-        tuple(
-            Item("shape", rng.choice(shapes), x, y, 16, pictures.shade(rng, rng.choice(colours)))
-            for x, y in cells
-        ),
-    )
+    inks = [pictures.shade(rng, name) for name in some_colours(rng)]
+    shown = []
+    for x, y in cells:
+        letter = rng.random() < 0.3
+        name = rng.choice(NAMED if letter else SHAPES)
+        shown.append(Item("glyph" if letter else "shape", name, x, y, size, rng.choice(inks)))
+    return Picture(pictures.ground_for(rng, inks), tuple(shown))
+
+
+def some_colours(rng: Random) -> list[str]:
+    """Two or three colours, named ones or any."""
+    if rng.random() < 0.4:
+        return rng.sample(COLOURS, rng.randint(2, 3))
+    return pictures.free_colours(rng, rng.randint(2, 3))
 
 
 class Heads(nn.Module):

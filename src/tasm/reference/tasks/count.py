@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from .. import pictures, words
-from ..episodes import Episode, Hint, Turn, World
+from ..episodes import Episode, Turn, World, own
 from ..pictures import Picture
+
+LIGHTER, DARKER = 4, 5  # what decides, after the attributes of rule
 
 
 def count(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
     """Things of two colours; the answer is the number of one of them."""
     rng = world.rng
     wanted, other = rng.sample(world.colours(2), 2)
-    shape, asking = world.shapes(1)[0], rng.choice(("how", "count", "number"))
-    turns = []
+    kind_of = world.shapes(1)[0]
+    kind = "shape" if kind_of in pictures.SHAPES else "glyph"
+    lighter = pictures.lightness(wanted) > pictures.lightness(other)
+    asking, turns = rng.choice(("how", "count", "number")), []
     for i in range(demonstrations + queries):
         many, more = rng.randint(1, ways), rng.randint(1, ways)
         places = rng.sample(range(16), many + more)
+        inks = [pictures.shade(rng, wanted if n < many else other) for n in range(many + more)]
         items = [
-            world.item(
-                "shape",
-                shape,
-                place % 4 * 16,
-                place // 4 * 16,
-                16,
-                pictures.shade(rng, wanted if n < many else other),
-            )
-            for n, place in enumerate(places)
+            world.item(kind, kind_of, place % 4 * 16, place // 4 * 16, 16, ink)
+            for place, ink in zip(places, inks, strict=True)
         ]
-        ground = pictures.ground_for(rng, [item.colour for item in items])
-        hints = [Hint(3, i, tuple(places[:many]))]
-        parts = (Picture(ground, tuple(items)), asking)
-        turns.append(Turn(parts, words.NUMBERS[many], float(i >= 3), hints=hints))
+        parts = (Picture(pictures.ground_for(rng, inks), tuple(items)), asking)
+        turn = Turn(parts, words.NUMBERS[many], float(i >= 3), hints=own(i))
+        turn.facts = {"lighter": many, "darker": more}
+        if not lighter:
+            turn.facts = {"lighter": more, "darker": many}
+        turn.decides = (LIGHTER if lighter else DARKER) if i >= 5 else -1
+        turns.append(turn)
     return Episode(turns[:demonstrations], turns[demonstrations:])

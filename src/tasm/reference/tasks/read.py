@@ -6,6 +6,8 @@ from .. import pictures
 from ..episodes import Episode, Hint, Turn, World
 from ..pictures import Picture
 
+FIRST = 6  # what decides, after those of rule and count
+
 
 def read(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
     """Four letters; the answer is one of them, or the one that follows it in the alphabet."""
@@ -20,6 +22,9 @@ def read(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
             for x, c in enumerate(text)
         )
         answer = world.named[(text[place] + shift) % len(world.named)]
-        hints = [Hint(3, i, (row * 4 + place,))]
-        turns.append(Turn((Picture(ground, items), asking), answer, float(i >= 2), hints=hints))
+        cell = (row * 4 + place,)
+        hints = [Hint(1, i, cell, "answer"), Hint(4, i, cell)]
+        turn = Turn((Picture(ground, items), asking), answer, float(i >= 2), hints=hints)
+        turn.decides = FIRST + place + 4 * shift if i >= 3 else -1
+        turns.append(turn)
     return Episode(turns[:demonstrations], turns[demonstrations:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import pictures, words
-from ..episodes import QUARTERS, Episode, Turn, World, by_class
+from ..episodes import QUARTERS, Episode, Turn, World, by_class, same
 from ..pictures import Picture
 
 ATTRIBUTES = ("colour", "shape", "place", "count")
@@ -15,7 +15,8 @@ def scene(world: World, colour: str, shape: str, place: int, count: int) -> Pict
     spots = world.rng.sample([(left + x, top + y) for x in (0, 16) for y in (0, 16)], count)
     ink = pictures.shade(world.rng, colour)
     ground = pictures.ground_for(world.rng, [ink])
-    return Picture(ground, tuple(world.item("shape", shape, x, y, 16, ink) for x, y in spots))
+    kind = "shape" if shape in pictures.SHAPES else "glyph"
+    return Picture(ground, tuple(world.item(kind, shape, x, y, 16, ink) for x, y in spots))
 
 
 def rule(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
@@ -40,9 +41,18 @@ def rule(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
         drawn[decides] = values[decides][key]
         picture = scene(world, **drawn)  # type: ignore[arg-type]
         turns.append(Turn((picture, asking), labels[key], facts=facts(**drawn)))  # type: ignore[arg-type]
-    return by_class(keys, demonstrations, turns)
+    episode = by_class(keys, demonstrations, turns, layer=4)
+    for i, turn in enumerate(turns):
+        turn.decides = ATTRIBUTES.index(decides) if i >= 6 else -1
+        turn.hints += same(i, keys, demonstrations, "word", layer=2)
+    return episode
 
 
-def facts(colour: str, shape: str, place: int, count: int) -> tuple[int, ...]:
-    """What a picture shows, as numbers, for training's probes."""
-    return list(pictures.COLOURS).index(colour), list(pictures.SHAPES).index(shape), place, count
+def facts(colour: str, shape: str, place: int, count: int) -> dict[str, int]:
+    """What a picture shows, as numbers, for training's probes; only what has a number."""
+    found = {"place": place, "count": count}
+    if colour in pictures.COLOURS:
+        found["colour"] = list(pictures.COLOURS).index(colour)
+    if shape in pictures.SHAPES:
+        found["shape"] = list(pictures.SHAPES).index(shape)
+    return found
