@@ -10,20 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from fitting import Fit, train
 from torch import Tensor
-from transformers import DynamicCache
 
-from tasm.answer.generation import end_tokens
+from tasm.answer import full_context
 from tasm.backbone.cache import MemoryCache
-from tasm.backbone.hooks import set_attention
 from tasm.backbone.segment import Segment
-from tasm.backbone.transcript import Layout, Role
 from tasm.build.api import build
-from tasm.demonstrations import Demonstration, Query
+from tasm.demonstrations import Demonstration
 
-LORA_RANK, LORA_ALPHA, LORA_RATE = 16, 32, 1e-3
-PREFIX_RATE = 1e-2
-EPOCHS = 5
+PEERS = ("full", "zero-shot", "tasm", "lora", "prefix")
+LORA_RANK, LORA_ALPHA = 16, 32
+LORA_FIT = Fit(rate=1e-3, epochs=20)
+PREFIX_FIT = Fit(rate=1e-2, epochs=20)
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -55,10 +54,36 @@ class Peer:
             return None
         return MemoryCache.from_segments(
             hf.config,
-            [[Segment(keys, values)] for keys, values in self.prefix],
+            [
+                [Segment(keys.detach().to(hf.dtype), values.detach().to(hf.dtype))]
+                for keys, values in self.prefix
+            ],
             next_position=self.next_position,
             logical_length=self.prefix[0][0].shape[2],
         )
+
+
+@contextmanager
+def adapted(
+    name: str, backbone: Any, demonstrations: Sequence[Demonstration], fits: dict[str, Fit]
+) -> Iterator[Peer]:
+    """Adapt the model as a peer does, and leave it afterwards as it was."""
+    if name == "lora":
+        with lora_peer(backbone, demonstrations, fits["lora"]) as peer:
+            yield peer
+    elif name == "prefix":
+        stored = tasm_peer(backbone, demonstrations).stored_bytes
+        yield prefix_peer(backbone, demonstrations, stored, fits["prefix"])
+    elif name == "tasm":
+        yield tasm_peer(backbone, demonstrations)
+    elif name == "full":
+        started = time.perf_counter()
+        context = full_context(backbone, demonstrations)
+        yield Peer("full", time.perf_counter() - started, context.full_bytes, memory=context)
+    elif name == "zero-shot":
+        yield Peer("zero-shot")
+    else:
+        raise SystemExit(f"There is no peer {name!r}; there are {', '.join(PEERS)}.")
 
 
 def tasm_peer(backbone: Any, demonstrations: Sequence[Demonstration]) -> Peer:
@@ -71,141 +96,77 @@ def tasm_peer(backbone: Any, demonstrations: Sequence[Demonstration]) -> Peer:
 
 @contextmanager
 def lora_peer(
-    backbone: Any, demonstrations: Sequence[Demonstration], epochs: int = EPOCHS
+    backbone: Any, demonstrations: Sequence[Demonstration], fit: Fit = LORA_FIT
 ) -> Iterator[Peer]:
     """Train LoRA on the text decoder, and take it off again at the end."""
+    started = time.perf_counter()
+    with lora(backbone) as trained:
+        peer = Peer("lora", stored_bytes=sum(parameter.nbytes for parameter in trained))
+        for _ in train(backbone, demonstrations, trained, fit):
+            pass
+        peer.seconds = time.perf_counter() - started
+        yield peer
+
+
+@contextmanager
+def lora(backbone: Any) -> Iterator[list[Tensor]]:
+    """Put untrained LoRA on the text decoder; gives its parameters."""
     from peft import LoraConfig, get_peft_model
 
-    started = time.perf_counter()
     decoder = {id(module) for module in backbone.decoder.modules()}
     names = [
         name
         for name, module in backbone.hf.named_modules()
         if id(module) in decoder and name.rsplit(".", 1)[-1] in PROJECTIONS
     ]
-    model = get_peft_model(
-        backbone.hf, LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=names)
-    )
+    needed = [(parameter, parameter.requires_grad) for parameter in backbone.hf.parameters()]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = get_peft_model(
+            backbone.hf, LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=names)
+        )
     try:
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        _train(backbone, demonstrations, trained, LORA_RATE, epochs)
-        stored = sum(parameter.nbytes for parameter in trained)
-        yield Peer("lora", time.perf_counter() - started, stored)
+        yield [parameter for parameter in model.parameters() if parameter.requires_grad]
     finally:
         model.unload()
+        for parameter, before in needed:
+            parameter.requires_grad_(before)
 
 
 def prefix_peer(
     backbone: Any,
     demonstrations: Sequence[Demonstration],
     stored_bytes: int,
-    epochs: int = EPOCHS,
+    fit: Fit = PREFIX_FIT,
 ) -> Peer:
     """Train keys and values of as many tokens as fit `stored_bytes`."""
     started = time.perf_counter()
+    peer = untrained_prefix(backbone, demonstrations, stored_bytes)
+    trained = [tensor for pair in peer.prefix for tensor in pair]
+    for _ in train(backbone, demonstrations, trained, fit, peer.prefix, peer.next_position):
+        pass
+    peer.seconds = time.perf_counter() - started
+    return peer
+
+
+def untrained_prefix(
+    backbone: Any, demonstrations: Sequence[Demonstration], stored_bytes: int
+) -> Peer:
+    """Take the first tokens of the demonstrations' own cache; they are trained in float32."""
     full = build(backbone, demonstrations, recipe="full")
     layers = [layer for layer in full.core if layer is not None]
     token_bytes = sum(2 * layer.keys[:, :1].nbytes for layer in layers)
     tokens = max(1, min(stored_bytes // token_bytes, len(full.tokens)))
     prefix = [
         (
-            layer.keys[None, :, :tokens].clone().requires_grad_(),
-            layer.values[None, :, :tokens].clone().requires_grad_(),
+            layer.keys[None, :, :tokens].float().clone().requires_grad_(),
+            layer.values[None, :, :tokens].float().clone().requires_grad_(),
         )
         for layer in layers
     ]
-    trained = [tensor for pair in prefix for tensor in pair]
-    next_position = int(full.tokens.positions[:, :tokens].max()) + 1
-    _train(backbone, demonstrations, trained, PREFIX_RATE, epochs, prefix, next_position)
-    frozen = [(keys.detach(), values.detach()) for keys, values in prefix]
     return Peer(
         "prefix",
-        time.perf_counter() - started,
-        sum(tensor.nbytes for tensor in trained),
-        prefix=frozen,
-        next_position=next_position,
+        stored_bytes=tokens * token_bytes,
+        prefix=prefix,
+        next_position=int(full.tokens.positions[:, :tokens].max()) + 1,
     )
-
-
-def prefix_cache(prefix: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
-    """Return a stock cache that begins with the prefix."""
-    cache = DynamicCache()
-    for layer, (keys, values) in enumerate(prefix):
-        cache.update(keys, values, layer)
-    return cache
-
-
-@contextmanager
-def stock_attention(hf: Any) -> Iterator[None]:
-    """Run transformers' own attention, which has gradients for a cache."""
-    set_attention(hf, "sdpa")
-    try:
-        yield
-    finally:
-        set_attention(hf, "tasm")
-
-
-def positions_from(hf: Any, inputs: dict[str, Tensor], offset: int) -> Tensor:
-    """Return the position ids of a prompt that begins at `offset`."""
-    body = getattr(hf, "model", hf)
-    if not hasattr(body, "get_rope_index"):
-        return torch.arange(inputs["input_ids"].shape[1])[None] + offset
-    names = ("input_ids", "image_grid_thw", "attention_mask", "mm_token_type_ids")
-    given = {name: inputs[name] for name in names if name in inputs}
-    return body.get_rope_index(**given)[0] + offset
-
-
-def _train(
-    backbone: Any,
-    demonstrations: Sequence[Demonstration],
-    trained: Sequence[Tensor],
-    rate: float,
-    epochs: int,
-    prefix: Sequence[tuple[Tensor, Tensor]] = (),
-    next_position: int = 0,
-) -> None:
-    """Fit `trained` to the demonstrations, one a step, the loss on their answers."""
-    hf = backbone.hf
-    optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
-    order = torch.Generator().manual_seed(0)
-    samples = [_sample(backbone, item, bool(prefix)) for item in demonstrations]
-    with stock_attention(hf), torch.enable_grad():
-        for _ in range(epochs):
-            for number in torch.randperm(len(samples), generator=order).tolist():
-                inputs, is_learned = samples[number]
-                arguments = {k: v for k, v in inputs.items() if k != "attention_mask"}
-                if prefix:
-                    arguments["past_key_values"] = prefix_cache(prefix)
-                    arguments["position_ids"] = positions_from(hf, inputs, next_position)
-                logits = hf(**arguments).logits[0, :-1]
-                wanted = inputs["input_ids"][0, 1:]
-                loss = torch.nn.functional.cross_entropy(
-                    logits[is_learned[1:]].float(), wanted[is_learned[1:]]
-                )
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-
-
-def _sample(
-    backbone: Any, demonstration: Demonstration, after_prefix: bool
-) -> tuple[dict[str, Tensor], Tensor]:
-    """One demonstration as inputs, and which of its tokens are to be learned."""
-    question = Query(demonstration.id, demonstration.messages[:-1])
-    layout = Layout(multi_image=bool(question.pictures))
-    if after_prefix:
-        inputs = backbone.query_inputs([question], layout=layout)
-    else:
-        inputs = backbone.full_inputs([], question, layout=layout)
-    transcript = backbone.transcript([demonstration])
-    answer = transcript.input_ids[transcript.roles == int(Role.ANSWER)]
-    vocabulary = backbone.hf.get_input_embeddings().num_embeddings
-    end = [token for token in end_tokens(backbone.hf) if token < vocabulary][:1]
-    answer = torch.cat([answer, torch.tensor(end, dtype=torch.long)]).to(backbone.device)[None]
-    is_learned = torch.zeros(inputs["input_ids"].shape[1] + answer.shape[1], dtype=torch.bool)
-    is_learned[-answer.shape[1] :] = True
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], answer], dim=1)
-    for name, value in (("attention_mask", 1), ("mm_token_type_ids", 0), ("token_type_ids", 0)):
-        if name in inputs:
-            inputs[name] = torch.cat([inputs[name], torch.full_like(answer, value)], dim=1)
-    return inputs, is_learned

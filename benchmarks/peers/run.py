@@ -8,178 +8,159 @@ $ python benchmarks/peers/run.py --model reference --suites bind,late --seeds 3 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from adapters import Peer, lora_peer, prefix_peer, tasm_peer
+from adapters import LORA_FIT, PEERS, PREFIX_FIT, adapted
+from asking import answered, answered_elsewhere, asked
+from fitting import LOSSES, Fit
+from table import table
 
-from tasm.answer import ask_all, full_context
+from tasm.answer import full_context
 from tasm.answer.ask import default_new_tokens
-from tasm.answer.generation import generate
 from tasm.backbone.loading import load_backbone
-from tasm.backbone.transcript import Layout
-from tasm.demonstrations import Query, is_correct
-from tasm.evaluate.intervals import interval
-from tasm.evaluate.suites import Episode, parse_suites
+from tasm.evaluate.suites import Episode, SuiteSource, parse_suites
 
-PEERS = ("full", "zero-shot", "tasm", "lora", "prefix")
+PLACE = ("suite", "other", "seed", "peer", "model", "settings")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the comparison and write `rows.jsonl` and `peers.md`."""
+    options = _options(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    backbone = load_backbone(options.model)
+    peers, fits = options.peers.split(","), _fits(options)
+    path = options.out / "rows.jsonl"
+    done = _read(path)
+    wanted: list[str] = []
+    sources = parse_suites(options.suites, queries=options.queries, split=options.split)
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for number, source in enumerate(sources):
+            other = replace(sources[(number + 1) % len(sources)], queries=options.elsewhere_queries)
+            places = [_place(options, backbone, source, other, seed, peer, fits) for peer in peers]
+            wanted += map(_key, places)
+            missing = [place for place in places if _key(place) not in done]
+            if missing:
+                with source.open(seed) as episode, other.open(seed) as elsewhere:
+                    for row in _measured(backbone, episode, elsewhere, missing, fits):
+                        done[_key(row)] = row
+                        with path.open("a", encoding="utf-8") as file:
+                            file.write(json.dumps(row) + "\n")
+            text = table([done[key] for key in wanted], peers)
+            (options.out / "peers.md").write_text(text, encoding="utf-8")
+    print((options.out / "peers.md").read_text(encoding="utf-8"))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", default="reference")
-    parser.add_argument("--suites", default="bind,late,rule")
+    parser.add_argument("--suites", default="bind,late,rule,digits")
+    parser.add_argument("--split", default="held-out")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--queries", type=int, default=40)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--elsewhere-queries", type=int, default=20)
     parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--epochs", type=int, help="instead of the peers' own")
+    parser.add_argument("--batch", type=int, help="demonstrations a step")
+    parser.add_argument("--loss", choices=LOSSES, help="instead of the peers' own")
+    parser.add_argument("--lora-rate", type=float)
+    parser.add_argument("--prefix-rate", type=float)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(options.model)
-    peers = options.peers.split(",")
-    rows = options.out / "rows.jsonl"
-    done = _read(rows)
-    sources = parse_suites(options.suites, queries=options.queries, split="held-out")
-    for number, source in enumerate(sources):
-        other = sources[(number + 1) % len(sources)]
-        for seed in range(options.seeds):
-            missing = [p for p in peers if (source.label, seed, p) not in done]
-            if not missing:
-                continue
-            with source.open(seed) as episode, other.open(seed) as elsewhere:
-                for row in _measure(backbone, episode, elsewhere, missing, options.epochs):
-                    row = {"suite": source.label, "other": other.label, "seed": seed, **row}
-                    done[source.label, seed, row["peer"]] = row
-                    with rows.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(row) + "\n")
-    table = _table(list(done.values()), peers)
-    (options.out / "peers.md").write_text(table, encoding="utf-8")
-    print(table)
+    return parser.parse_args(arguments)
 
 
-def _read(rows: Path) -> dict[tuple[str, int, str], dict[str, Any]]:
-    if not rows.exists():
+def _fits(options: argparse.Namespace) -> dict[str, Fit]:
+    """The peers' own settings with what the command line changes."""
+    named = {"epochs": options.epochs, "batch": options.batch, "loss": options.loss}
+    fits = {}
+    for peer, fit, rate in (
+        ("lora", LORA_FIT, options.lora_rate),
+        ("prefix", PREFIX_FIT, options.prefix_rate),
+    ):
+        changed = {k: v for k, v in {**named, "rate": rate}.items() if v is not None}
+        fits[peer] = replace(fit, **changed)
+    return fits
+
+
+def _place(
+    options: argparse.Namespace,
+    backbone: Any,
+    source: SuiteSource,
+    other: SuiteSource,
+    seed: int,
+    peer: str,
+    fits: dict[str, Fit],
+) -> dict[str, Any]:
+    """Everything that decides what a row says: other weights or settings give other rows."""
+    settings: dict[str, Any] = {
+        "queries": source.queries,
+        "elsewhere_queries": other.queries,
+        "split": options.split,
+    }
+    if peer in fits:
+        settings |= asdict(fits[peer])
+    return {
+        "suite": source.label,
+        "other": other.label,
+        "seed": seed,
+        "peer": peer,
+        "model": backbone.identity.digest[:16],
+        "settings": settings,
+    }
+
+
+def _key(row: dict[str, Any]) -> str:
+    return json.dumps([row.get(name) for name in PLACE], sort_keys=True)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of earlier runs; a line that was not finished is cut off."""
+    if not path.exists():
         return {}
-    found = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
-    return {(row["suite"], row["seed"], row["peer"]): row for row in found}
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+        path.write_text(text, encoding="utf-8")
+    return {_key(row): row for row in map(json.loads, text.splitlines())}
 
 
-def _measure(
-    backbone: Any, episode: Episode, elsewhere: Episode, peers: Sequence[str], epochs: int
+def _measured(
+    backbone: Any,
+    episode: Episode,
+    elsewhere: Episode,
+    places: Sequence[dict[str, Any]],
+    fits: dict[str, Fit],
 ) -> Iterator[dict[str, Any]]:
-    context = full_context(backbone, episode.demonstrations)
-    new_tokens = default_new_tokens(context)
+    new_tokens = default_new_tokens(full_context(backbone, episode.demonstrations))
     there = full_context(backbone, elsewhere.demonstrations)
-    untouched = _asked(backbone, there, elsewhere.queries)
-    for name in peers:
-        with _adapted(name, backbone, episode, epochs, context) as peer:
-            correct = _answered(backbone, peer, episode.queries, new_tokens)
-            kept = _elsewhere(backbone, peer, elsewhere, default_new_tokens(there))
-        yield {
-            "peer": name,
+    untouched = asked(backbone, there, elsewhere.queries)
+    for place in places:
+        started = time.perf_counter()
+        name = place["peer"]
+        with adapted(name, backbone, episode.demonstrations, fits) as peer:
+            correct = answered(backbone, peer, episode.queries, new_tokens)
+            kept = answered_elsewhere(backbone, peer, elsewhere, default_new_tokens(there))
+        spent = time.perf_counter() - started
+        print(
+            f"{place['suite']} seed {place['seed']} {name}: {fmean(correct):.3f} ({spent:.0f} s)",
+            file=sys.stderr,
+        )
+        yield place | {
             "correct": correct,
             "seconds": peer.seconds,
             "stored_bytes": peer.stored_bytes,
-            "forgotten": fmean(untouched) - fmean(kept),
+            "elsewhere_untouched": untouched,
+            "elsewhere": kept,
         }
-
-
-@contextmanager
-def _adapted(
-    name: str, backbone: Any, episode: Episode, epochs: int, context: Any
-) -> Iterator[Peer]:
-    if name == "lora":
-        with lora_peer(backbone, episode.demonstrations, epochs) as peer:
-            yield peer
-    elif name == "prefix":
-        stored = tasm_peer(backbone, episode.demonstrations).stored_bytes
-        yield prefix_peer(backbone, episode.demonstrations, stored, epochs)
-    elif name == "tasm":
-        yield tasm_peer(backbone, episode.demonstrations)
-    elif name == "full":
-        yield Peer("full", stored_bytes=context.full_bytes, memory=context)
-    elif name == "zero-shot":
-        yield Peer("zero-shot")
-    else:
-        raise SystemExit(f"There is no peer {name!r}; there are {', '.join(PEERS)}.")
-
-
-def _answered(backbone: Any, peer: Peer, queries: Sequence[Query], new_tokens: int) -> list[float]:
-    """Whether each query is answered rightly by the adapted model."""
-    if peer.memory is not None:
-        return _asked(backbone, peer.memory, queries)
-    layout = Layout(multi_image=True)
-    found = []
-    for query in queries:
-        inputs = (
-            backbone.query_inputs([query], layout=layout)
-            if peer.stands_before_prompts
-            else backbone.full_inputs([], query, layout=layout)
-        )
-        found.append(_right(backbone, query, inputs, peer, new_tokens))
-    return found
-
-
-def _elsewhere(backbone: Any, peer: Peer, episode: Episode, new_tokens: int) -> list[float]:
-    """Another suite's queries after its own demonstrations, what was adapted still attached."""
-    if not peer.stands_before_prompts:
-        return _asked(backbone, full_context(backbone, episode.demonstrations), episode.queries)
-    layout = Layout(multi_image=True)
-    return [
-        _right(
-            backbone,
-            query,
-            backbone.full_inputs(episode.demonstrations, query, layout=layout),
-            peer,
-            new_tokens,
-        )
-        for query in episode.queries
-    ]
-
-
-def _asked(backbone: Any, memory: Any, queries: Sequence[Query]) -> list[float]:
-    answers = ask_all(backbone, memory, queries, batch_size=40)
-    return [
-        float(is_correct(answer.text, query.answers))
-        for answer, query in zip(answers, queries, strict=True)
-    ]
-
-
-def _right(backbone: Any, query: Query, inputs: Any, peer: Peer, new_tokens: int) -> float:
-    cache = peer.cache(backbone.hf)
-    generated = generate(backbone, inputs, cache, max_new_tokens=new_tokens)
-    tokenizer = getattr(backbone.processor, "tokenizer", backbone.processor)
-    text = tokenizer.decode(generated.token_ids[0], skip_special_tokens=True)
-    return float(is_correct(text, query.answers))
-
-
-def _table(rows: Sequence[dict[str, Any]], peers: Sequence[str]) -> str:
-    lines = [
-        "| suite | peer | accuracy | seconds to adapt | bytes | forgotten elsewhere |",
-        "|---|---|---|---|---|---|",
-    ]
-    for suite in dict.fromkeys(row["suite"] for row in rows):
-        for peer in peers:
-            own = [row for row in rows if (row["suite"], row["peer"]) == (suite, peer)]
-            if not own:
-                continue
-            found = interval([row["correct"] for row in own])
-            lines.append(
-                f"| {suite} | {peer} | {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] "
-                f"| {fmean(row['seconds'] for row in own):.1f} "
-                f"| {fmean(row['stored_bytes'] for row in own):,.0f} "
-                f"| {fmean(row['forgotten'] for row in own):+.3f} |"
-            )
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
