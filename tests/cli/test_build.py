@@ -222,6 +222,61 @@ def test_what_exists_is_not_overwritten_by_accident(run: Run, fresh: Path, model
     ran = run(*build, "--out", fresh / "notes", "--overwrite")
     assert ran.code == 2
     assert (fresh / "notes" / "mine.txt").read_text() == "keep me"
+    ran = run(*build, "--out", fresh / "demos.jsonl", "--overwrite")
+    assert (ran.code, ran.out) == (2, "")
+    assert "demos.jsonl is not a folder" in ran.err
+
+
+def test_what_came_to_be_there_meanwhile_is_not_overwritten(
+    run: Run, demos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process writes there while the memory is being built."""
+    import tasm.build
+
+    out, build = tmp_path / "m.tasm", tasm.build
+
+    def slowly(*given: Any, **settings: Any) -> Any:
+        out.mkdir()
+        (out / "mine.txt").write_text("keep me")
+        return build(*given, **settings)
+
+    monkeypatch.setattr(tasm, "build", slowly)
+    ran = run("build", demos, "--model", model, "--out", out)
+    assert ran.code == 2, ran.err
+    assert "--overwrite" in ran.err
+    assert "overwrite=True" not in ran.err
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_nothing_is_written_inside_a_memory(
+    run: Run, fresh: Path, model: Path, tmp_path: Path, damaged: bool
+) -> None:
+    memory = fresh / "memory.tasm"
+    link = tmp_path / "elsewhere"
+    link.symlink_to(memory)
+    if damaged:
+        (memory / "memory.json").unlink()
+    before = sorted(memory.rglob("*"))
+    build = ("build", fresh / "demos.jsonl", "--model", model, "--out")
+    for words in (
+        (*build, memory / "other.tasm"),
+        (*build, memory / "pictures" / "a" / "other.tasm", "--overwrite"),
+        (*build, link / "other.tasm"),
+        ("show", fresh / "memory.tasm", "--html", memory / "page.html"),
+        ("show", fresh / "memory.tasm", "--html", memory / "memory.json", "--overwrite"),
+        ("ask", memory, "--queries", fresh / "queries.jsonl", "--out", memory / "answers.jsonl"),
+        ("suite", "bind", "--out", memory / "bind"),
+        ("demo", "--out", memory / "demo"),
+        ("bench", "accuracy", "--model", "reference", "--suites", "bind", "--out", memory),
+        ("bench", "speed", "--out", memory / "speed"),
+        ("bench", "paper", "--model", "reference", "--out", memory),
+    ):
+        ran = run(*words)
+        assert (ran.code, ran.out) == (2, ""), words
+        assert f"lies inside the task memory {memory}" in ran.err
+        assert ("--html" if words[0] == "show" else "--out") in ran.err
+        assert sorted(memory.rglob("*")) == before
 
 
 def test_where_nothing_can_be_made(run: Run, demos: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tasm.cli.files import check_out, write_text
+from tasm.cli.files import check_out_file, write_text
 from tasm.cli.frame import Result, command, to_json, warn
 from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite
@@ -162,7 +162,7 @@ def _ask_file(
     from tasm.demonstrations import is_correct, read_queries
 
     if out is not None:
-        check_out(out, overwrite)
+        check_out_file(out, overwrite)
     with Progress() as progress:
         queries = read_queries(queries_path, warn=warn, progress=progress)
     started = time.perf_counter()

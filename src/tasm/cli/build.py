@@ -11,7 +11,7 @@ from tasm.cli.building import (
     check_settings,
     plan_for_people,
 )
-from tasm.cli.files import check_out
+from tasm.cli.files import check_out_memory
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.options import (
     DemonstrationsPath,
@@ -142,7 +142,7 @@ def build(
     from tasm.demonstrations import read_demonstrations
 
     if not plan:
-        check_out(out, overwrite)
+        check_out_memory(out, overwrite)
     check_settings(recipe, core, bank)
     with Progress() as progress:
         rows = read_demonstrations(

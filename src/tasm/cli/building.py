@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasm.cli.files import check_out_memory
 from tasm.cli.frame import warn
 from tasm.cli.progress import Progress
 from tasm.evaluate.thumbnails import thumbnails
@@ -52,6 +53,7 @@ def build_and_save(
     if not keep_demonstrations:
         memory = without_demonstrations(memory)
     pictures = thumbnails(demonstrations) if keep_demonstrations else {}
+    check_out_memory(out, overwrite)  # what came to be there meanwhile is not replaced either
     file_bytes = memory.save(out, overwrite=overwrite, pictures=pictures)
     saved = time.perf_counter()
     report = memory.report

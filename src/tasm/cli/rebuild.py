@@ -3,7 +3,7 @@
 import time
 
 from tasm.cli.building import build_and_save, built_for_people, settings_of
-from tasm.cli.files import check_out
+from tasm.cli.files import check_out_memory
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import open_memory
 from tasm.cli.options import Device, Dtype, Json, MemoryPath, ModelName, NewMemory, Overwrite
@@ -31,7 +31,7 @@ def rebuild(
     from tasm.answer import load_model
     from tasm.evaluate.originals import recorded_demonstrations
 
-    check_out(out, overwrite)
+    check_out_memory(out, overwrite)
     old = open_memory(memory)
     demonstrations = recorded_demonstrations(old)
     if demonstrations is None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasm.cli.files import check_out, write_text
+from tasm.cli.files import check_out_file, write_text
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import open_memory
 from tasm.cli.options import Json, MemoryPath, Overwrite
@@ -39,7 +39,7 @@ def show(
       tasm show birds.tasm --html birds.html
     """
     if html is not None:
-        check_out(html, overwrite)
+        check_out_file(html, overwrite, option="--html")
     opened = open_memory(memory)
     if html is not None:
         from tasm.evaluate.memory_page import memory_page

@@ -10,6 +10,37 @@ from tasm.errors import InputError
 
 
 @contextmanager
+def naming(out: Path, temporary: Path | str = "") -> Iterator[None]:
+    """Let errors of a temporary file or folder name `out`, which is what the user gave.
+
+    With `temporary`, errors that name another file stay as they are.
+
+    ```python
+    with naming(Path("page.html")):
+        handle, temporary = tempfile.mkstemp(dir=".")
+    ```
+
+    Raises `InputError` where nothing can be written at that place, `OSError` for a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and not str(error.filename).startswith(
+            str(temporary)
+        )
+        if error.errno is None or elsewhere:
+            raise
+        if isinstance(error, _NO_PLACE):
+            raise InputError(
+                f"{out} cannot be written: {error.strerror}. Choose another place for it."
+            ) from error
+        raise OSError(error.errno, error.strerror, str(out)) from error
+
+
+_NO_PLACE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
+@contextmanager
 def whole_folder(out: Path, mark: str) -> Iterator[Path]:
     """Give an empty sibling of `out` to fill; when all went well it becomes `out`.
 
@@ -28,13 +59,15 @@ def whole_folder(out: Path, mark: str) -> Iterator[Path]:
             f"{out} exists and has no {mark}, so it is none of these folders and is not replaced. "
             "Give another --out."
         )
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}-"))
-    work.chmod(0o755)
+    with naming(out):
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}-"))
+        work.chmod(0o755)
     try:
-        yield work
-        if out.exists():
-            shutil.rmtree(out)
-        work.rename(out)
+        with naming(out, work):
+            yield work
+            if out.exists():
+                shutil.rmtree(out)
+            work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)

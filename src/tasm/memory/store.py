@@ -41,10 +41,8 @@ def write_folder(folder: Path, fill: Fill, *, overwrite: bool) -> int:
             _may_overwrite(folder, overwrite)
             with writer_lock(folder):
                 return _change(folder, fill)
-        if os.path.lexists(folder) and not (overwrite and folder.is_dir()):
-            raise InputError(
-                f"{folder} exists. Choose another name, or overwrite it (--overwrite)."
-            )
+        if os.path.lexists(folder):
+            _may_overwrite(folder, overwrite)
         return _create(folder, fill)
     except OSError as error:
         raise _work_error(folder, error) from error
@@ -52,8 +50,13 @@ def write_folder(folder: Path, fill: Fill, *, overwrite: bool) -> int:
 
 def _may_overwrite(folder: Path, overwrite: bool) -> None:
     if not overwrite:
-        raise InputError(f"{folder} exists. Choose another name, or overwrite it (--overwrite).")
-    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder} exists. Choose another name, or replace it: overwrite=True.")
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} exists and is not a folder, so it is no task memory; it is not overwritten. "
+            "Choose another name."
+        )
+    if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise InputError(
             f"{folder} exists and is not a task memory (it has no {MANIFEST}); it is not "
             "overwritten. Choose another name."

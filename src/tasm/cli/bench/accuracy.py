@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tasm.cli.files import check_outside
 from tasm.cli.frame import Result, command, say
 from tasm.cli.options import Device, Dtype, Json, ModelName
 from tasm.cli.progress import Progress
@@ -84,6 +85,7 @@ def accuracy(
     from tasm.evaluate.pool import pool
     from tasm.evaluate.publish import publish
 
+    check_outside(out / "rows.jsonl")
     sources = _sources(suites, queries, demonstrations, split)
     cells = expand(_listed(recipes), _listed(core), bank)
     if cards:

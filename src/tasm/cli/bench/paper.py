@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tasm.cli.files import check_outside
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Device, Dtype, Json, ModelName
 from tasm.cli.progress import Progress
@@ -48,6 +49,8 @@ def paper(
     from tasm.backbone.loading import load_backbone
     from tasm.evaluate.paper.tables import reprint, write_reprint
 
+    if out is not None:
+        check_outside(out / "table.md")
     chosen = None if benchmarks is None else [name.strip() for name in benchmarks.split(",")]
     with Progress() as progress:
         backbone = load_backbone(model, dtype=dtype, device=device)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tasm.cli.files import check_outside
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Device, Dtype, Json
 from tasm.cli.progress import Progress
@@ -34,6 +35,8 @@ def speed(
     """
     from tasm.evaluate.speed.run import measure_speed, write_speed
 
+    if out is not None:
+        check_outside(out / "speed.md")
     wanted = None if rows is None else [name.strip() for name in rows.split(",")]
     with Progress() as progress:
         found = measure_speed(model, rows=wanted, dtype=dtype, device=device, progress=progress)
