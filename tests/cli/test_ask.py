@@ -92,7 +92,8 @@ def test_a_file_of_queries(run: Run, built: Path, tmp_path: Path) -> None:
         (("--queries", "q.jsonl", "--image", "a.png"), "--image"),
         ((*QUESTION, "--gate", "sometimes"), "sometimes"),
         ((*QUESTION, "--max-new-tokens", "0"), "max-new-tokens"),
-        (("--question", "<image> <image>?", "--image", "NEW"), "picture 2"),
+        (("--question", "<image> <image>?", "--image", "NEW"), "2 × <image> and 1 picture;"),
+        (("--question", "<image> <image>", "--image", "NEW"), "2 × <image> and 1 picture;"),
         ((*QUESTION, "--max-new-tokens", "1000000"), "new tokens (--max-new-tokens "),
     ],
 )

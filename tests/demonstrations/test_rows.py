@@ -169,14 +169,14 @@ BAD = [
     (
         {"image": "wren.png", "question": "<image> or <image>?", "answer": "x"},
         "'question'",
-        "2",
-        "1",
+        "2 × <image> and 1 picture",
+        "one <image> for each picture",
     ),
     (
         {"images": ["wren.png", "crow.png"], "question": "<image>?", "answer": "x"},
         "'question'",
-        "1 × <image>",
-        "2; or none",
+        "1 × <image> and 2 pictures",
+        "for each picture; or none",
     ),
     ({"id": "", **QUESTION}, "'id'", "the string ''", "1 to 128"),
     ({"id": "a\nb", **QUESTION}, "'id'", "the string", "printable"),

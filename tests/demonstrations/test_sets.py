@@ -136,10 +136,16 @@ def test_make_query(folder: Path) -> None:
         (
             "<image>?",
             [],
-            "field 'question': found a place for picture 1; expected as many as there are",
+            "field 'question': found 1 × <image> and no picture; expected one <image> for each",
         ),
+        ("<image>?", ["wren.png"] * 3, "field 'question': found 1 × <image> and 3 pictures; exp"),
+        ("<image> <image>", ["wren.png"], "field 'question': found 2 × <image> and 1 picture; exp"),
+        ("<image>", ["wren.png"], "field 'question': found nothing but <image>; expected text"),
     ],
 )
-def test_make_query_refuses(question: str, images: list[str], said: str) -> None:
+def test_make_query_refuses(
+    folder: Path, question: str, images: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     with pytest.raises(DemonstrationError, match=f"^Query, {said}"):
         make_query(question, images)

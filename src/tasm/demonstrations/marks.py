@@ -38,6 +38,8 @@ class Marks:
     def place(self, text: str, field: str) -> tuple[str | Picture, ...]:
         """Return `text` split at its marks, with the next pictures between the pieces."""
         first, *others = text.split(IMAGE_MARK)
+        if self._placed + len(others) > len(self._pictures):
+            raise self._mismatch(field, self._placed + len(others))
         content: list[str | Picture] = [first]
         for piece in others:
             content += [self.take(field), piece]
@@ -46,9 +48,13 @@ class Marks:
     def check_all_placed(self, field: str) -> None:
         """Raise `RowProblem` when there were marks, but fewer than pictures."""
         if 0 < self._placed < len(self._pictures):
-            raise RowProblem(
-                field,
-                f"{self._placed} × {IMAGE_MARK}",
-                f"as many as there are pictures, {len(self._pictures)}; or none, and the pictures "
-                "come first",
-            )
+            raise self._mismatch(field, self._placed)
+
+    def _mismatch(self, field: str, marks: int) -> RowProblem:
+        count = len(self._pictures)
+        pictures = f"{count} picture{'' if count == 1 else 's'}" if count else "no picture"
+        return RowProblem(
+            field,
+            f"{marks} × {IMAGE_MARK} and {pictures}",
+            f"one {IMAGE_MARK} for each picture; or none, and the pictures come first",
+        )

@@ -54,6 +54,8 @@ def parse_row(row: Any, folder: Path, question: str | None) -> Row:
     marks = Marks(pictures)
     content = marks.place(text, "question")
     marks.check_all_placed("question")
+    if not text.replace(IMAGE_MARK, "").strip():  # said only where the marks are right
+        raise RowProblem("question", f"nothing but {IMAGE_MARK}", "text as well")
     if not marks.any_found:
         content = (*pictures, text)
     return Row((Message("user", content),), _answers(given), _id(given))
@@ -111,7 +113,7 @@ def _question(given: Mapping[str, Any], question: str | None) -> str:
     expected = "a string that is not empty"
     if text is None:
         raise RowProblem("question", f"no such field{_nearest(given, 'question')}", expected)
-    if not isinstance(text, str) or not text.replace(IMAGE_MARK, "").strip():
+    if not isinstance(text, str) or not text.strip():
         raise RowProblem("question", describe(text), expected)
     check_text(text, "question")
     return text
