@@ -47,6 +47,25 @@ def test_people_get_a_sentence(run: Run, demos: Path, model: Path, tmp_path: Pat
     assert "of the full context" in ran.out
 
 
+def test_a_memory_of_next_to_nothing_is_larger_than_the_full_context(
+    run: Run, model: Path, tmp_path: Path
+) -> None:
+    """Its tables weigh more than what was left out: nobody is told of a share above 100 %."""
+    demos = write_rows(tmp_path / "demos.jsonl", [{"question": "One?", "answer": "two"}])
+    out = tmp_path / "m.tasm"
+    ran = run("build", demos, "--model", model, "--out", out, "--core", "100%")
+    assert ran.code == 0, ran.err
+    for text in (ran.out, run("show", out).out):
+        said = " ".join(text.split())
+        assert "more than the full context's" in said
+        assert "tables" in said
+        assert "%" not in said.partition("Core ")[2]
+    assert run("show", out, "--html", tmp_path / "m.html").code == 0
+    assert "core with its own tables, of the full context" in (tmp_path / "m.html").read_text()
+    found = run("verify", out, "--json").json
+    assert found["core_bytes"] > found["full_bytes"]
+
+
 @pytest.mark.parametrize("seed", ["-1", "99999999999999999999"])
 def test_a_seed_out_of_range(run: Run, demos: Path, model: Path, tmp_path: Path, seed: str) -> None:
     out = tmp_path / "memory.tasm"

@@ -97,15 +97,14 @@ def without_demonstrations(memory: "TaskMemory") -> "TaskMemory":
 
 def built_for_people(document: Mapping[str, Any]) -> str:
     """Return what `tasm build` prints without `--json`."""
-    from tasm.cli.text import bytes_text, seconds_text, share_text
+    from tasm.cli.text import bytes_text, core_text, seconds_text
 
     core, bank, full = (document[name] for name in ("core_bytes", "bank_bytes", "full_bytes"))
-    bank_line = f" and {bytes_text(bank)} in the bank" if bank else ""
+    bank_line = f"; {bytes_text(bank)} in the bank" if bank else ""
     return (
         f"{document['memory']}: {document['demonstrations']} demonstrations, "
         f"{document['tokens']:,.0f} tokens, in {seconds_text(document['seconds']['total'])}.\n"
-        f"Core {bytes_text(core)}, {share_text(core, full)} of the full context's "
-        f"{bytes_text(full)}{bank_line}."
+        f"Core {core_text(core, full)}{bank_line}."
     )
 
 

@@ -52,18 +52,17 @@ def show(
 def _for_people(memory: "TaskMemory", place: Path) -> Any:
     from rich.console import Group
 
-    from tasm.cli.text import bytes_text, plain, share_text, table
+    from tasm.cli.text import bytes_text, core_text, plain, table
 
     summary = table("", "", title=plain(place.resolve().name))
     summary.show_header = False
     recipe = memory.recipe
-    core_share = share_text(memory.core_bytes, memory.full_bytes)
     for name, value in (
         ("Model", memory.model_name or "wrapped in Python"),
         ("Identity", memory.identity.digest),
         ("Recipe", f"{recipe.get('name', '?')}, {recipe.get('mode', 'joint')}"),
         ("Demonstrations", f"{len(memory.demonstrations):,}, {memory.logical_length:,} tokens"),
-        ("Core", f"{bytes_text(memory.core_bytes)}, {core_share} of the full context"),
+        ("Core", core_text(memory.core_bytes, memory.full_bytes)),
         ("Bank", bytes_text(memory.bank_bytes)),
         ("Full context", bytes_text(memory.full_bytes)),
     ):

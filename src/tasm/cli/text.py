@@ -55,6 +55,24 @@ def share_text(part: float | None, whole: float | None) -> str:
     return f"{100 * part / whole:.1f} %"
 
 
+def core_text(core: int, full: int) -> str:
+    """Return a core's bytes and their share of the full context's, or why there is no saving.
+
+    ```python
+    >>> core_text(200, 1000)
+    "200 B, 20.0 % of the full context's 1.0 kB"
+    ```
+    """
+    if core <= full:
+        return (
+            f"{bytes_text(core)}, {share_text(core, full)} of the full context's {bytes_text(full)}"
+        )
+    return (
+        f"{bytes_text(core)}, more than the full context's {bytes_text(full)}: the memory's own "
+        "tables, such as its tokens' positions, weigh more than what was left out"
+    )
+
+
 def number_text(value: float | None, digits: int = 2) -> str:
     """Return a number for people, with a dash for what is not known."""
     return "–" if value is None else f"{value:,.{digits}f}"

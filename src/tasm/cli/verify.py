@@ -150,15 +150,14 @@ def _result(found: "Verification", complaint: str | None) -> Result:
 
 
 def _for_people(found: "Verification") -> Any:
-    from tasm.cli.text import bytes_text, number_text, share_text, table
+    from tasm.cli.text import core_text, number_text, table
 
     yes_no = {True: "yes", False: "NO", None: "not checked"}
     listing = table("What was checked", "Result")
     listing.add_row("Files intact", yes_no[found.intact])
     listing.add_row("Made for this model", yes_no[found.model_matches])
-    if found.core_bytes is not None:
-        share = share_text(found.core_bytes, found.full_bytes)
-        listing.add_row("Core, of the full context", f"{bytes_text(found.core_bytes)} ({share})")
+    if found.core_bytes is not None and found.full_bytes is not None:
+        listing.add_row("Core", core_text(found.core_bytes, found.full_bytes))
     if found.queries:
         listing.add_row("Queries", f"{found.queries} from {found.queries_from}")
         listing.add_row("Agreement with the full context", number_text(found.agreement, 3))

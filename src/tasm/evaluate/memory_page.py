@@ -109,11 +109,12 @@ def heat_style(memory: "TaskMemory") -> str:
 def _facts(memory: "TaskMemory") -> list[tuple[str, str]]:
     megabytes = 1e-6
     full = max(memory.full_bytes, 1)
+    core = "core" if memory.core_bytes <= full else "core with its own tables"
     return [
         ("demonstrations", f"{len(memory.demonstrations):,}"),
         ("tokens of the full context", f"{memory.logical_length:,}"),
         ("core", f"{memory.core_bytes * megabytes:,.2f} MB"),
-        ("core, of the full context", f"{100 * memory.core_bytes / full:.1f} %"),
+        (f"{core}, of the full context", f"{100 * memory.core_bytes / full:.1f} %"),
         ("bank", f"{memory.bank_bytes * megabytes:,.2f} MB"),
         ("full context", f"{memory.full_bytes * megabytes:,.2f} MB"),
     ]
