@@ -129,6 +129,23 @@ def test_a_model_that_has_moved(run: Run, fresh: Path, model: Path, tmp_path: Pa
     assert "nowhere" in ran.err
 
 
+def test_another_image_processor_is_warned_of(run: Run, fresh: Path) -> None:
+    from dataclasses import replace
+
+    from tasm.memory.manifest import Manifest
+
+    path = fresh / "memory.tasm" / "memory.json"
+    read = Manifest.from_bytes(path.read_bytes(), "memory.json")
+    environment = {**read.model["environment"], "image_processor": "AnotherProcessor"}
+    assert run("ask", fresh / "memory.tasm", *QUESTION).err == ""
+    path.write_bytes(replace(read, model={**read.model, "environment": environment}).to_bytes())
+    for words in (("ask", fresh / "memory.tasm", *QUESTION), ("verify", fresh / "memory.tasm")):
+        ran = run(*words, "--json")
+        assert ran.code == 0, ran.err
+        said = "Warning: The memory was built with the image processor AnotherProcessor"
+        assert ran.err.count(said) == 1
+
+
 def test_a_gate_without_a_bank_has_nothing_to_open(
     run: Run, built: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import resource
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -394,6 +396,39 @@ def test_a_memory_of_another_model_is_refused(saved):
     with pytest.raises(MismatchError, match="weights") as caught:
         memory.check(identity("f" * 64))
     assert caught.value.exit_code == 2
+
+
+def test_another_environment_is_warned_of_and_an_unknown_one_is_not(tmp_path):
+    built = {"quantisation": None, "image_processor": "OnePilProcessor"}
+    here = {"quantisation": "bitsandbytes", "image_processor": "OneFastProcessor"}
+    task_memory().replaced(identity=replace(identity(), environment=built)).save(tmp_path / "m")
+    memory = tasm.load(tmp_path / "m")
+    assert memory.identity.environment == built
+    assert memory.public()["model"]["environment"] == built
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        memory.check(replace(identity(), environment=built))
+        memory.check(identity())  # one that does not say
+    with pytest.warns(UserWarning) as said:
+        memory.check(replace(identity(), environment=here))
+    assert [str(one.message).partition(" here")[0] for one in said] == [
+        "The memory was built with quantisation none, the model runs with quantisation "
+        "bitsandbytes",
+        "The memory was built with the image processor OnePilProcessor, the model runs with the "
+        "image processor OneFastProcessor",
+    ]
+
+
+def test_a_memory_that_was_written_before_environments_opens(saved):
+    rewrite(saved, lambda document: document["model"].pop("environment"))
+    memory = tasm.load(saved)
+    assert memory.identity.environment == {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        memory.check(replace(identity(), environment={"quantisation": "gptq"}))
+    rewrite(saved, lambda document: document["model"].update(environment={"quantisation": 4}))
+    with pytest.raises(FormatError, match="environment"):
+        tasm.load(saved)
 
 
 def test_recorded_paths_are_hints_relative_to_the_memory(tmp_path):

@@ -9,10 +9,11 @@ time.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tasm.backbone.environment import Environment, environment_from_json
 from tasm.backbone.fingerprints import file_sha256
 from tasm.errors import FormatError, ModelError
 
@@ -36,12 +37,15 @@ class Identity:
     """The parts of a model, each with the SHA-256 of what it is (64 hex digits, or "" where it
     has none).
 
+    `environment` is what the model runs with; it is recorded, and no part of what the model is.
+
     ```python
     memory_identity.differences(backbone.identity)      # [] or ['weights', 'chat template']
     ```
     """
 
     parts: Mapping[str, str]
+    environment: Environment = field(default_factory=dict, compare=False)
 
     @property
     def digest(self) -> str:
@@ -58,8 +62,9 @@ class Identity:
         return dict(self.parts)
 
     @classmethod
-    def from_json(cls, document: Any) -> "Identity":
-        """Read what `to_json` wrote; raises `FormatError` on anything else."""
+    def from_json(cls, document: Any, environment: Any = None) -> "Identity":
+        """Read what `to_json` wrote, and the environment recorded beside it, if any; raises
+        `FormatError` on anything else."""
         if not isinstance(document, dict) or not all(
             isinstance(name, str) and isinstance(value, str) for name, value in document.items()
         ):
@@ -67,7 +72,7 @@ class Identity:
                 f"The model identity is {type(document).__name__} {str(document)[:80]!r}; "
                 f"expected an object of strings with the parts {', '.join(PARTS)}."
             )
-        return cls(dict(document))
+        return cls(dict(document), environment_from_json(environment))
 
 
 class IdentitySource(Protocol):
@@ -95,6 +100,8 @@ class ObjectSource:
     def identity(self, hf: Any, processor: Any) -> Identity:
         """Hash the objects; takes as long as reading all parameters once, without a commit."""
         config = hf.config
+        # How the weights were quantised when they were loaded belongs to the environment.
+        settings = {k: v for k, v in config.to_dict().items() if k != "quantization_config"}
         commit, name = getattr(config, "_commit_hash", None), getattr(config, "_name_or_path", "")
         weights = _text(f"{name}@{commit}") if commit and name else parameters_sha256(hf)
         tokenizer = getattr(processor, "tokenizer", processor)
@@ -102,15 +109,15 @@ class ObjectSource:
             tokenizer, "chat_template", None
         )
         image_processor = getattr(processor, "image_processor", None)
-        settings = [] if image_processor is None else [image_processor.to_dict()]
-        settings.append({k: v for k, v in vars(processor).items() if isinstance(v, int | str)})
+        images = [] if image_processor is None else [image_processor.to_dict()]
+        images.append({k: v for k, v in vars(processor).items() if isinstance(v, int | str)})
         backend = getattr(tokenizer, "backend_tokenizer", None)
         vocabulary = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab())
         return Identity(
             {
                 "weights": weights,
-                "config": _json_sha256(config.to_dict()),
-                "processor": _json_sha256(settings if image_processor is not None else []),
+                "config": _json_sha256(settings),
+                "processor": _json_sha256(images if image_processor is not None else []),
                 "tokenizer": _json_sha256(vocabulary),
                 "chat template": _json_sha256(template),
             }

@@ -5,6 +5,7 @@ nothing in the model but the attention it runs with.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from tasm.backbone.cache import MemoryCache
 from tasm.backbone.chat import ChatTemplate
 from tasm.backbone.conversation import Conversations, Prompt
 from tasm.backbone.decoder import find_decoder
+from tasm.backbone.environment import environment_of
 from tasm.backbone.families import Family, family_of
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.hooks import attach
@@ -72,7 +74,8 @@ class Backbone:
     @cached_property
     def identity(self) -> Identity:
         """What the model, its processor and its chat template are, as hashes."""
-        return self._source.identity(self.hf, self.processor)
+        found = self._source.identity(self.hf, self.processor)
+        return replace(found, environment=environment_of(self.hf, self.processor))
 
     @property
     def tokenizer(self) -> Any:

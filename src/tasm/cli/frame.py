@@ -189,10 +189,18 @@ def _quiet_libraries() -> Any:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.showwarning = _show_ours
+        warnings.showwarning = _shown_once()
         warnings.filterwarnings("default", module=r"tasm(\.|$)")
         yield
 
 
-def _show_ours(message: Warning | str, *_: Any, **__: Any) -> None:
-    warn(str(message))
+def _shown_once() -> Callable[..., None]:
+    """Return what shows a warning, each sentence once a command."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            warn(str(message))
+
+    return show

@@ -29,7 +29,11 @@ def describe(memory: "TaskMemory") -> dict[str, Any]:
     ]
     return {
         "memory": None if memory.place is None else str(memory.place),
-        "model": {"name": memory.model_name, "identity": memory.identity.to_json()},
+        "model": {
+            "name": memory.model_name,
+            "identity": memory.identity.to_json(),
+            "environment": dict(memory.identity.environment),
+        },
         "geometry": asdict(memory.geometry),
         "dtype": memory.dtype,
         "recipe": memory.recipe,

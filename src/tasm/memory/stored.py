@@ -61,7 +61,11 @@ class StoredMemory(TaskMemory):
             logical_length=manifest.logical_length,
             full_bytes=_parse(where, "sizes", lambda: int(manifest.sizes["full"])),
             geometry=geometry,
-            identity=_parse(where, "model", lambda: Identity.from_json(model["identity"])),
+            identity=_parse(
+                where,
+                "model",
+                lambda: Identity.from_json(model["identity"], model.get("environment")),
+            ),
             layout=Layout.from_json(manifest.layout),
             recipe=manifest.recipe,
             model_name=name,

@@ -6,6 +6,7 @@ them. Knows nothing of how it was chosen; how it lies on disk is the business of
 """
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.cache import MemoryCache
+from tasm.backbone.environment import environment_differences
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.transcript import Layout
 from tasm.errors import InputError, MismatchError
@@ -247,7 +249,8 @@ class TaskMemory:
         return retrieval if retrieval.gated_layers else None
 
     def check(self, identity: "Identity") -> None:
-        """Refuse a model that this memory was not made for.
+        """Refuse a model that this memory was not made for; warn where it runs with another
+        quantisation or another image processor than when the memory was built.
 
         Raises:
             MismatchError: weights, processor, tokenizer or chat template differ; the message says
@@ -259,6 +262,8 @@ class TaskMemory:
                 f"This memory was made for another model: {'; '.join(differences)}. Give the model "
                 "it was made for, or build it anew for this one (`tasm rebuild`)."
             )
+        for sentence in environment_differences(self.identity.environment, identity.environment):
+            warnings.warn(sentence, stacklevel=1)  # from one place, so that it is said once
 
     def check_all(self) -> None:
         """Check every block of every file; a memory that was never saved has none.

@@ -78,6 +78,7 @@ def _describe(memory: "TaskMemory", folder: Path, pictures: list[PictureRecord])
         "name": None if is_folder else memory.model_name,
         "path": relative_hint(memory.model_name, folder) if is_folder else None,
         "identity": memory.identity.to_json(),
+        "environment": dict(memory.identity.environment),
     }
     names = {Path(picture.name).stem: picture.name for picture in pictures}
     bank_counts = memory.bank_counts

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPTQConfig
 
 from tasm.backbone import Identity, load_backbone, wrap_backbone
 from tasm.backbone.fingerprints import file_sha256
@@ -120,6 +121,23 @@ def test_a_model_in_hand_is_known_by_its_parameters(folder_of: Callable[[str], P
     loaded.processor.chat_template = loaded.processor.chat_template + " "
     both = wrap_backbone(loaded.hf, loaded.processor).identity.differences(first)
     assert both == ["weights", "chat template"]
+
+
+def test_the_environment_is_recorded_beside_the_identity(
+    folder_of: Callable[[str], Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_backbone(folder)
+    name = type(loaded.processor.image_processor).__name__
+    assert loaded.identity.environment == {"quantisation": None, "image_processor": name}
+    assert "environment" not in loaded.identity.to_json()
+    text = load_backbone(folder_of("llama"))
+    before = wrap_backbone(text.hf, text.processor).identity
+    assert before.environment == {"quantisation": None, "image_processor": None}
+    for settings in ({"quant_method": "gptq", "bits": 4}, GPTQConfig(bits=4)):
+        monkeypatch.setattr(text.hf.config, "quantization_config", settings, raising=False)
+        after = wrap_backbone(text.hf, text.processor).identity
+        assert after.environment["quantisation"] == "gptq"
+        assert after == before  # the same weights and settings: another environment only
 
 
 def test_a_hub_model_in_hand_is_known_by_name_and_commit(
