@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tasm.evaluate.cards import card_table
+from tasm.evaluate.html_page import html_table
 from tasm.evaluate.leaderboard import byte_share, leaderboard, standings, token_share
 from tasm.evaluate.page import page, tables
 from tasm.evaluate.pool import pool
@@ -154,6 +155,7 @@ def test_markdown_becomes_html():
     text = tables("# A & B\n\n| x | y |\n|---|---|\n| 1 | <2> |\n\n- note")
     assert "<h1>A &amp; B</h1>" in text and "<td>&lt;2&gt;</td>" in text
     assert "<li>note</li>" in text and page("t", [text]).startswith("<!doctype html>")
+    assert html_table(["x", "y"], [["1", "<2>"]]) in text
 
 
 class Balanced(HTMLParser):

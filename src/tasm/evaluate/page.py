@@ -1,6 +1,5 @@
 """The leaderboard's page from Markdown tables and pictures. Knows no rows."""
 
-import html
 from collections.abc import Sequence
 
 from tasm.evaluate import html_page
@@ -31,26 +30,14 @@ def tables(markdown: str) -> str:
             table.append([cell.strip() for cell in line.strip("|").split("|")])
             continue
         if table:
-            found.append(_table(table))
+            header, _, *body = table
+            found.append(html_page.html_table(header, body))
             table = []
         if line.startswith("#"):
             level = len(line) - len(line.lstrip("#"))
-            found.append(f"<h{level}>{html.escape(line[level:].strip())}</h{level}>")
+            found.append(f"<h{level}>{html_page.escape(line[level:].strip())}</h{level}>")
         elif line.startswith("- "):
-            found.append(f"<li>{html.escape(line[2:])}</li>")
+            found.append(f"<li>{html_page.escape(line[2:])}</li>")
         elif line:
-            found.append(f"<p>{html.escape(line)}</p>")
+            found.append(f"<p>{html_page.escape(line)}</p>")
     return "\n".join(found)
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    header, _, *body = lines
-
-    def cells(line: Sequence[str], kind: str) -> str:
-        return "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in line)
-
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells(header, "th")}</tr></thead><tbody>'
-        + "".join(f"<tr>{cells(line, 'td')}</tr>" for line in body)
-        + "</tbody></table></div>"
-    )
