@@ -34,6 +34,16 @@ def test_top_two_by_hand():
     assert found.missing is None
 
 
+def test_each_query_head_asks():
+    """One head of four tokens, two query heads: what either wants most, not what their mean does."""
+    keys = torch.tensor([[[2.0, 0.0], [0.0, 3.0], [1.6, 1.6], [-1.0, -1.0]]])
+    tokens = LayerTokens(keys, keys * 10, torch.tensor([[4, 5, 6, 7]]).int())
+    query = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+    # each: 2 or 0, 0 or 3, 1.6, -1 -> tokens 1 and 0; the mean (½, ½): 1, 1.5, 1.6 -> 2 and 1
+    assert Bank([tokens]).search(0, query, 2).index.tolist() == [[[5, 4]]]
+    assert Bank([tokens]).search(0, query.mean(2), 2).index.tolist() == [[[6, 5]]]
+
+
 @given(
     lengths=st.tuples(st.integers(1, 30), st.integers(0, 30)),
     k=st.integers(1, 12),

@@ -33,7 +33,13 @@ _ROWS = (
             {"threshold": 0.8, "sharpness": 8.0, "sink_weight": "itself"},
         ),
         bank="40%",
-        gate={"kind": "js", "epsilon": "calibrated", "top_k": 48, "quantile": "need"},
+        gate={
+            "kind": "js",
+            "epsilon": "calibrated",
+            "top_k": 48,
+            "quantile": "need",
+            "asking": "each",
+        },
     ),
     Recipe(
         "tasm-paper",

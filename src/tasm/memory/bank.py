@@ -161,7 +161,8 @@ class Bank:
 
         Args:
             layer: a layer that has a bank.
-            query: (batch, kv_heads, head_dim), rotated, on the layer's device.
+            query: (batch, kv_heads, head_dim), rotated, on the layer's device; or (batch, kv_heads,
+                group, head_dim), where the largest q·k of a group counts.
             k: how many; at most as many as the fullest head holds.
             granularity: what a token brings with it; None for nothing.
 
@@ -201,16 +202,17 @@ def best_rows(
 
 
 def _scan(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Row numbers (tokens,) and q·k (batch, kv_heads, tokens) chunk after chunk; -inf past a head's
-    end."""
+    """Row numbers (tokens,) and q·k (batch, kv_heads, tokens) chunk after chunk, the largest of a
+    group's; -inf past a head's end."""
     counts, longest = layer.counts, max(layer.counts)
-    _, kv_heads, head_dim = query.shape
+    batch, kv_heads, head_dim = query.shape[0], query.shape[1], query.shape[-1]
     chunk = max(1, _SCAN_ELEMENTS // (kv_heads * head_dim))
-    by_head = query.transpose(0, 1)
+    by_head = query.transpose(0, 1).reshape(kv_heads, -1, head_dim)
     for start in range(0, longest, chunk):
         stop = min(start + chunk, longest)
         keys = layer.block(start, stop).float()
-        scores = torch.matmul(by_head, keys.transpose(1, 2)).transpose(0, 1)
+        products = torch.matmul(by_head, keys.transpose(1, 2))
+        scores = products.view(kv_heads, batch, -1, stop - start).amax(2).transpose(0, 1)
         rows = torch.arange(start, stop, device=query.device)
         if min(counts) < stop:
             lengths = torch.tensor(counts, device=query.device)[:, None]

@@ -14,7 +14,9 @@ from tasm.backbone.segment import UNUSED
 from tasm.errors import InputError, did_you_mean
 
 GateKind = Literal["js", "always", "never"]
+Asking = Literal["mean", "each"]
 _KINDS: tuple[str, ...] = get_args(GateKind)
+_ASKING: tuple[str, ...] = get_args(Asking)
 
 
 PAPER_EPSILON = 0.002
@@ -35,6 +37,8 @@ class GateSettings:
         granularity: what a retrieved token brings with it: "token" (nothing), "neighbourhood",
             "image"; or which blocks a search brings: "page", "block", "image-mean",
             "selecting-layers" (see `tasm.memory.key_blocks`).
+        asking: how the query heads of a KV head search single tokens: by their "mean", equation
+            (16), or "each", a token counting as much as the head that wants it most.
     """
 
     kind: GateKind = "js"
@@ -43,12 +47,18 @@ class GateSettings:
     top_k: int = 96
     largest_share: float = 0.1
     granularity: str = "token"
+    asking: Asking = "mean"
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise InputError(
                 f"The gate {self.kind!r} is unknown; expected one of {', '.join(_KINDS)}."
                 + did_you_mean(str(self.kind), _KINDS)
+            )
+        if self.asking not in _ASKING:
+            raise InputError(
+                f"The gate's query heads ask by {self.asking!r}; expected one of "
+                f"{', '.join(_ASKING)}." + did_you_mean(str(self.asking), _ASKING)
             )
         epsilon = self.epsilon
         if epsilon != "calibrated" and not (isinstance(epsilon, int | float) and epsilon >= 0):

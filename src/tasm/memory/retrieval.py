@@ -197,10 +197,11 @@ class Retrieval:
         )
 
     def _search(self, layer: int, query: Tensor) -> Attached:
-        """What the bank has for the mean of each group of query heads, on `query`'s device and in
-        its dtype."""
-        mean = query.float().mean(2)
-        found = self.bank.search(layer, mean, self.top_k, self.granularity)
+        """What the bank has for each group of query heads, on `query`'s device and in its dtype."""
+        asked = query.float()
+        if self.settings.asking == "mean" or self.granularity is not None:
+            asked = asked.mean(2)
+        found = self.bank.search(layer, asked, self.top_k, self.granularity)
         bias = torch.zeros(found.index.shape, device=query.device)
         if found.missing is not None:
             bias = bias.masked_fill(found.missing.to(query.device), UNUSED)
