@@ -98,8 +98,8 @@ PHASES = {
         1.2e-3,
     ),
     "joint": Phase(
-        {"bind": 1.5, "needle": 1.5, "late": 2, "rule": 2.5, "locate": 1.5, "mixed": 0.7}
-        | {"count": 1, "read": 1},
+        {"bind": 1.2, "needle": 1, "late": 1.5, "rule": 3.5, "locate": 1.3, "mixed": 0.7}
+        | {"count": 1.5, "read": 0.6},
         {},
         (0.25, 0.0),
         0.6,
