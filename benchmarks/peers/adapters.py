@@ -6,7 +6,7 @@ Each says what it costs (`seconds`, `stored_bytes`) and gives the cache that `ge
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,10 +19,10 @@ from tasm.backbone.segment import Segment
 from tasm.build.api import build
 from tasm.demonstrations import Demonstration
 
-PEERS = ("full", "zero-shot", "tasm", "lora", "prefix")
+PEERS = ("full", "zero-shot", "tasm", "cut", "lora", "prefix", "prefix-core")
 LORA_RANK, LORA_ALPHA = 16, 32
-LORA_FIT = Fit(rate=1e-3, epochs=20)
-PREFIX_FIT = Fit(rate=1e-2, epochs=20)
+LORA_FIT = Fit(rate=1e-3, epochs=10)
+PREFIX_FIT = Fit(rate=3e-2, epochs=10)
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -71,9 +71,11 @@ def adapted(
     if name == "lora":
         with lora_peer(backbone, demonstrations, fits["lora"]) as peer:
             yield peer
-    elif name == "prefix":
-        stored = tasm_peer(backbone, demonstrations).stored_bytes
-        yield prefix_peer(backbone, demonstrations, stored, fits["prefix"])
+    elif name in ("cut", "prefix", "prefix-core"):
+        memory = tasm_peer(backbone, demonstrations).memory
+        size = memory.core_bytes + (0 if name == "prefix-core" else memory.bank_bytes)
+        fit = replace(fits["prefix"], epochs=0) if name == "cut" else fits["prefix"]
+        yield prefix_peer(backbone, demonstrations, size, fit)
     elif name == "tasm":
         yield tasm_peer(backbone, demonstrations)
     elif name == "full":

@@ -106,8 +106,9 @@ def _place(
         "elsewhere_queries": other.queries,
         "split": options.split,
     }
-    if peer in fits:
-        settings |= asdict(fits[peer])
+    kind = peer.partition("-")[0]
+    if kind in fits:
+        settings |= asdict(fits[kind])
     return {
         "suite": source.label,
         "other": other.label,
