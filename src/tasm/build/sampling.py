@@ -4,7 +4,6 @@ Knows one attention call at a time; not which tokens a scorer would keep.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from tasm.build.records import Reading, Record
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """`products` (query_heads, head_dim, head_dim): the mean over rows of Σ_j a_j²(v_j − o)(v_j −
-    o)ᵀ / ‖x‖²; `rows` how many there were."""
+    """`products` (query_heads, head_dim, head_dim): the sum over rows of Σ_j a_j²(v_j − o)(v_j − o)ᵀ;
+    `rows` how many there were."""
 
     products: Tensor
     rows: int
@@ -30,19 +29,16 @@ class Spread:
 class SamplingSpread(Record):
     """Σ_j a_j²(v_j − o)(v_j − o)ᵀ over the tokens j of other demonstrations, for the chosen rows.
 
-    a are a row's attention weights, o its attention output, x the layer's input at the row (its
-    residual stream). Attention spread over many tokens, or over tokens of one value, gives little;
-    attention on single tokens gives much, whichever they are. State: `Spread`.
+    a are a row's attention weights and o its attention output. Attention spread over many tokens,
+    or over tokens of one value, gives little; attention on single tokens gives much, whichever
+    they are. State: `Spread`.
     """
 
     rows: str = "all"
-    needs_hidden: ClassVar[bool] = True  # type: ignore[misc]
 
     def observe(self, held: Spread | None, reading: Reading) -> Spread:
         """Add this pass's rows."""
         call, rows = reading.call, reading.rows.select(self.rows)
-        if reading.hidden is None:
-            raise RuntimeError("hidden states were not recorded for this layer")
         query_heads, head_dim = call.query.shape[1], call.query.shape[3]
         values = torch.cat([*(s.values[0] for s in call.segments), call.value[0]], 1).float()
         kv_heads, tokens = values.shape[:2]
@@ -54,8 +50,7 @@ class SamplingSpread(Record):
             mine = reading.rows.demonstration
             own = torch.zeros(len(some), tokens, dtype=torch.bool, device=values.device)
             own[:, tokens - reading.new :] = mine[some][:, None] == mine
-            size = reading.hidden[some].float().pow(2).sum(-1).clamp(min=1e-12)
-            squares = weights.pow(2).masked_fill_(own, 0) / size[:, None]
+            squares = weights.pow(2).masked_fill_(own, 0)
             columns = squares.sum(2)  # (kv_heads, group, tokens)
             cross = (squares @ values[:, None]).transpose(2, 3) @ output
             products += torch.einsum("hgt,htd,hte->hgde", columns, values, values)

@@ -10,23 +10,10 @@ from tasm.build.budgets.neyman import Neyman
 from tasm.build.recipes import find_recipe
 from tasm.build.sampling import SamplingSpread, Spread
 from tests.build.examples import evidence, table
-from tests.build.methods.capture import stock_model
+from tests.build.methods.capture import stock_attention, stock_model
 from tests.build.methods.examples import stage
 from tests.build.test_records import chosen_rows, record
-from tests.build.tiny_backbone import TinyBackbone, build_tiny, tiny_backbone
-
-
-def stock(backbone: TinyBackbone, seeds: list[int]) -> tuple[Any, Any]:
-    """Attention (query_heads, tokens, tokens) and inputs (tokens, hidden_size) by layer."""
-    transcript = backbone.transcript(seeds)
-    with torch.no_grad():
-        output = stock_model()(
-            **backbone.inputs(transcript.input_ids, transcript.images),
-            use_cache=False,
-            output_attentions=True,
-            output_hidden_states=True,
-        )
-    return [one[0] for one in output.attentions], [one[0] for one in output.hidden_states]
+from tests.build.tiny_backbone import build_tiny, tiny_backbone
 
 
 @pytest.mark.parametrize(("rule", "step"), [("all", 3), ("every:5", 3), ("images", 1)])
@@ -36,7 +23,7 @@ def test_spread_against_loops(rule: str, step: int) -> None:
     wanted = SamplingSpread(rule)
     recorder = record(backbone, transcript, (wanted,), step)
     whole = build_tiny(backbone, transcript, recipe=find_recipe("full"))
-    attention, inputs = stock(backbone, seeds)
+    attention = stock_attention(backbone, stock_model(), seeds).float()
     rows, of = chosen_rows(transcript, rule), transcript.demonstration.tolist()
     for layer in range(3):
         core = whole.core[layer]
@@ -50,8 +37,7 @@ def test_spread_against_loops(rule: str, step: int) -> None:
                 for token in range(row + 1):
                     if of[token] != of[row]:
                         away = values[token] - output
-                        part = weights[token] ** 2 * torch.outer(away, away)
-                        expected[head] += part / inputs[layer][row].pow(2).sum()
+                        expected[head] += weights[token] ** 2 * torch.outer(away, away)
         found = recorder.layer(layer)[wanted]
         assert found.rows == len(rows)
         torch.testing.assert_close(found.mean, expected / len(rows), atol=1e-6, rtol=1e-3)
