@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tasm.build.calibrate import LARGEST_DIVERGENCE, MISSED
+from tasm.build.query_records import Queries
 from tasm.build.recipes import find_recipe
-from tasm.build.records import Queries
 from tests.build.test_records import record
 from tests.build.tiny_backbone import build_tiny, tiny_backbone
 

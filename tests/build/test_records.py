@@ -9,14 +9,10 @@ from torch import Tensor
 from tasm.backbone.cache import MemoryCache
 from tasm.backbone.hooks import attach, detach
 from tasm.backbone.transcript import Role, Transcript
+from tasm.build.centroids import TaskCentroids
+from tasm.build.query_records import Queries, QueryMoments
 from tasm.build.recorder import Recorder
-from tasm.build.records import (
-    AttentionReceived,
-    Queries,
-    QueryMoments,
-    Record,
-    TaskCentroids,
-)
+from tasm.build.records import AttentionReceived, Record
 from tasm.build.rows import Rows, parse_rule
 from tasm.errors import RecipeError
 from tests.build.tiny_backbone import TinyBackbone, tiny_backbone

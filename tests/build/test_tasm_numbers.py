@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from tasm.build.centroids import Centroids, TaskCentroids
 from tasm.build.evidence import Selection
-from tasm.build.records import AttentionReceived, Centroids, Received, TaskCentroids
+from tasm.build.records import AttentionReceived, Received
 from tasm.build.reducers.merge import SpatialMerge
 from tasm.build.scorers.tasm import TaskScorer, depth_schedule
 from tasm.build.task_vector import task_vector

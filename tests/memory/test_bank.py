@@ -35,7 +35,7 @@ def test_top_two_by_hand():
 
 
 def test_each_query_head_asks():
-    """One head of four tokens, two query heads: what either wants most, not what their mean does."""
+    """Four tokens, two query heads: what either wants most, not what their mean does."""
     keys = torch.tensor([[[2.0, 0.0], [0.0, 3.0], [1.6, 1.6], [-1.0, -1.0]]])
     tokens = LayerTokens(keys, keys * 10, torch.tensor([[4, 5, 6, 7]]).int())
     query = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])

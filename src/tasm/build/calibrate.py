@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.rotary import Rotary
-from tasm.build.records import Kept, Queries
+from tasm.build.query_records import Kept, Queries
 from tasm.memory.gate import GateReference, core_distribution, gate_divergence
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable

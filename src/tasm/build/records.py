@@ -1,8 +1,9 @@
-"""What is gathered while the demonstrations are read: attention received, queries, key centroids.
+"""What is gathered while the demonstrations are read; first of all, attention received.
 
 A record is a frozen dataclass that a scorer names; its state per layer grows chunk by chunk. It
 sees one layer's attention call, never a whole attention matrix. Adding a record: one class with
-`observe` (and `keep`, if it has a column for every entry).
+`observe` (and `keep`, if it has a column for every entry). Others lie in `query_records`,
+`centroids` and `sampling`.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tasm.backbone.transcript import Role
 from tasm.build.evidence import take
 from tasm.build.rows import Rows
 
@@ -201,132 +201,3 @@ class AttentionFromRaters(Record):
     def keep(self, held: Received, order: Tensor) -> Received:
         """Columns follow their entries."""
         return AttentionReceived().keep(held, order)
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Queries before rotation: `count`, `total` (query_heads, head_dim), `products` (query_heads,
-    head_dim, head_dim) sum of outer products."""
-
-    count: int
-    total: Tensor
-    products: Tensor
-
-    @property
-    def mean(self) -> Tensor:
-        """(query_heads, head_dim)."""
-        return self.total / max(1, self.count)
-
-    @property
-    def covariance(self) -> Tensor:
-        """(query_heads, head_dim, head_dim)."""
-        return self.products / max(1, self.count) - self.mean[:, :, None] * self.mean[:, None, :]
-
-
-@dataclass(frozen=True)
-class QueryMoments(Record):
-    """Mean and covariance of the chosen rows' queries before rotation. State: `Moments`."""
-
-    rows: str = "all"
-
-    def observe(self, held: Moments | None, reading: Reading) -> Moments:
-        """Add this pass's queries."""
-        rows = reading.rows.select(self.rows)
-        queries = reading.plain_queries(rows)
-        total, products = queries.sum(1), queries.transpose(1, 2) @ queries
-        if held is None:
-            return Moments(len(rows), total, products)
-        return Moments(held.count + len(rows), held.total + total, held.products + products)
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """Queries of chosen rows: `queries` (query_heads, rows, head_dim) float32 before rotation,
-    `index` (rows,) their transcript tokens."""
-
-    queries: Tensor
-    index: Tensor
-
-
-@dataclass(frozen=True)
-class Queries(Record):
-    """The queries of chosen rows themselves, of every `every`-th demonstration, at most `run` of
-    rows that follow each other (None: all of them). State: `Kept`."""
-
-    rows: str = "answer-starts"
-    every: int = 1
-    run: int | None = None
-
-    def observe(self, held: Kept | None, reading: Reading) -> Kept:
-        """Append this pass's queries."""
-        rows = reading.rows.select(self.rows)
-        rows = rows[reading.rows.demonstration[rows] % self.every == 0]
-        if self.run is not None and len(rows) > self.run:
-            # Row i has the row `run` places before it as its `run`-th predecessor: it is too late.
-            late = torch.zeros_like(rows, dtype=torch.bool)
-            late[self.run :] = rows[self.run :] == rows[: -self.run] + self.run
-            rows = rows[~late]
-        queries, index = reading.plain_queries(rows), rows + reading.rows.first
-        if held is None:
-            return Kept(queries, index)
-        return Kept(torch.cat([held.queries, queries], 1), torch.cat([held.index, index]))
-
-
-@dataclass(frozen=True, eq=False)
-class Centroids:
-    """Sums over question and over answer tokens, with their numbers; (kv_heads, head_dim) for keys,
-    (hidden_size,) for hidden states."""
-
-    question: Tensor
-    answer: Tensor
-    questions: int
-    answers: int
-
-    @property
-    def means(self) -> tuple[Tensor, Tensor]:
-        """The question centroid and the answer centroid, equations (5) and (6)."""
-        return self.question / max(1, self.questions), self.answer / max(1, self.answers)
-
-
-@dataclass(frozen=True)
-class TaskCentroids(Record):
-    """Centroids of question and answer tokens: of plain keys, or of the layer's input hidden
-    states.
-
-    `question_tokens` says what a question is: its "text", or "text+image". State: `Centroids`.
-    Source: TASM (arXiv 2606.11853) equations (5), (6).
-    """
-
-    of: Literal["keys", "hidden"] = "keys"
-    question_tokens: Literal["text", "text+image"] = "text+image"
-
-    @property
-    def needs_hidden(self) -> bool:  # type: ignore[override]
-        """Only the hidden form reads hidden states."""
-        return self.of == "hidden"
-
-    def observe(self, held: Centroids | None, reading: Reading) -> Centroids:
-        """Add this pass's tokens."""
-        roles = reading.rows.roles
-        question = roles == int(Role.QUESTION)
-        if self.question_tokens == "text+image":
-            question |= roles == int(Role.IMAGE)
-        answer = roles == int(Role.ANSWER)
-        if self.of == "hidden":
-            if reading.hidden is None:
-                raise RuntimeError("hidden states were not recorded for this layer")
-            vectors = reading.hidden.float()
-        else:
-            vectors = reading.plain_keys()
-        weights = torch.stack([question, answer]).to(vectors.dtype)
-        sums = weights @ vectors  # (2, hidden_size) or (kv_heads, 2, head_dim)
-        asked, answered = sums.select(-2, 0), sums.select(-2, 1)
-        numbers = int(question.sum()), int(answer.sum())
-        if held is None:
-            return Centroids(asked, answered, *numbers)
-        return Centroids(
-            held.question + asked,
-            held.answer + answered,
-            held.questions + numbers[0],
-            held.answers + numbers[1],
-        )

@@ -13,7 +13,7 @@ from tasm.build.records import Reading, Record
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """`products` (query_heads, head_dim, head_dim): the sum over rows of Σ_j a_j²(v_j − o)(v_j − o)ᵀ;
+    """`products` (query_heads, head_dim, head_dim): Σ_j a_j²(v_j − o)(v_j − o)ᵀ, summed over rows;
     `rows` how many there were."""
 
     products: Tensor

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tasm.build.centroids import Centroids
 from tasm.build.evidence import Evidence
-from tasm.build.records import Centroids
 from tasm.errors import ModelError
 
 Direction = Literal["keys", "hidden", "random"]

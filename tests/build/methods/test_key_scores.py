@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tasm.build.records import Moments, QueryMoments
+from tasm.build.query_records import Moments, QueryMoments
 from tasm.build.scorers.alternating import LeastRedundant
 from tasm.build.scorers.expected_attention import ExpectedAttention
 from tasm.build.scorers.heavy_hitters import HeavyHitters

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tasm.build.evidence import Evidence
-from tasm.build.records import QueryMoments, Record
+from tasm.build.query_records import QueryMoments
+from tasm.build.records import Record
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Literal
 
 from torch import Tensor
 
+from tasm.build.centroids import TaskCentroids
 from tasm.build.evidence import Evidence
-from tasm.build.records import AttentionReceived, Record, TaskCentroids
+from tasm.build.records import AttentionReceived, Record
 from tasm.build.scaling import pooled, to_unit
 from tasm.build.task_vector import Direction, cosine_to, task_vector
 from tasm.errors import RecipeError
