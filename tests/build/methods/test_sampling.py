@@ -1,5 +1,6 @@
 """How much a layer hangs on single tokens: the record against plain loops, the budget by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,3 +95,11 @@ def test_nothing_measured_is_divided_evenly() -> None:
     heads = torch.zeros(2, 2, 2)
     one = stage([layer(0, heads, 1.0), layer(1, heads, 1.0)], [torch.zeros(1, 40)] * 2, 10)
     assert counts(Neyman().allocate(one)) == [10, 10]
+
+
+def test_values_count_where_a_projection_is_missing() -> None:
+    layers = variances()
+    layers[1] = replace(layers[1], module=None)
+    one = stage(list(layers), [torch.zeros(1, 40)] * 3, 10)
+    # Without projections both are worth (3 + 1) / 2: 27 as 1 : 1 : 0.
+    assert counts(Neyman(floor=0.1).allocate(one)) == [15, 14, 1]

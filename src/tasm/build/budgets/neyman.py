@@ -64,29 +64,37 @@ class Neyman:
 
     def wishes(self, stage: Stage) -> dict[int, float]:
         """Shares by layer, which add up to 1."""
-        found = {}
-        for layer in stage.competing:
-            one = stage.evidence[layer]
-            assert one is not None
-            found[layer] = self.variance(one) ** self.power
+        record = self.records[0]
+        competing = {layer: stage.evidence[layer] for layer in stage.competing}
+        spreads = {n: one.records[record].mean for n, one in competing.items() if one is not None}
+        weights = {n: output_weight(one) for n, one in competing.items() if one is not None}
+        comparable = all(_fits(weights[layer], spreads[layer]) for layer in spreads)
+        found = {
+            layer: _variance(spread, weights[layer] if comparable else None) ** self.power
+            for layer, spread in spreads.items()
+        }
         total = sum(found.values()) or 1.0
-        spread = {layer: value / total for layer, value in found.items()}
-        floor = self.floor / len(spread)
-        return {layer: floor + (1 - self.floor) * value for layer, value in spread.items()}
-
-    def variance(self, evidence: Evidence) -> float:
-        """V_l."""
-        products = evidence.records[self.records[0]].mean
-        heads, head_dim = products.shape[:2]
-        weight = output_weight(evidence)
-        if weight is None or weight.shape[1] != heads * head_dim:
-            return float(torch.einsum("hdd->", products))
-        split = weight.float().view(-1, heads, head_dim)
-        return float(torch.einsum("ohd,hde,ohe->", split, products, split).clamp(min=0))
+        floor = self.floor / len(found)
+        return {layer: floor + (1 - self.floor) * v / total for layer, v in found.items()}
 
 
 def output_weight(evidence: Evidence) -> Tensor | None:
     """The attention's output projection (hidden_size, query_heads·head_dim); None if not found."""
     attention = getattr(evidence.module, "self_attn", None)
     weight = getattr(getattr(attention, "o_proj", None), "weight", None)
-    return weight.detach() if isinstance(weight, Tensor) else None
+    if not isinstance(weight, Tensor) or weight.device.type == "meta":
+        return None
+    return weight.detach()
+
+
+def _fits(weight: Tensor | None, spread: Tensor) -> bool:
+    """Whether it is a plain matrix over the heads (a quantised one is packed)."""
+    return weight is not None and weight.shape[-1] == spread.shape[0] * spread.shape[1]
+
+
+def _variance(spread: Tensor, weight: Tensor | None) -> float:
+    """V of one layer; in the space of values where there is no projection."""
+    if weight is None:
+        return float(torch.einsum("hdd->", spread))
+    split = weight.to(spread.device, spread.dtype).view(-1, *spread.shape[:2])
+    return float(torch.einsum("ohd,hde,ohe->", split, spread, split).clamp(min=0))
