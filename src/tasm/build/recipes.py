@@ -27,12 +27,13 @@ _ROWS = (
         _TASM,
         scorer=Part("tasm.build.scorers.tasm:TaskScorer", {"attending": "predictions"}),
         # Layers, merging and gate differ from the paper: docs/experiments.md has the figures.
-        budget=Part("tasm.build.budgets.neyman:Neyman"),
+        budget=Part("tasm.build.budgets.neyman:Neyman", {"power": 1.0}),
         reducer=Part(
             "tasm.build.reducers.merge:SpatialMerge",
             {"threshold": 0.8, "sharpness": 8.0, "sink_weight": "itself"},
         ),
         bank="40%",
+        bank_choice="random",
         gate={
             "kind": "js",
             "epsilon": "calibrated",
