@@ -18,10 +18,11 @@ class Neyman:
     """Tokens of a layer in proportion to V_l^p, V_l = mean over rows of Σ_j a_j²‖W_O(v_j − o)‖².
 
     V_l / n is how much what layer l adds to the residual stream varies when n of its tokens are drawn
-    at random; p = ½ is Neyman's allocation (1934), which makes the sum of these variances smallest.
-    j runs over tokens of other demonstrations, a are attention weights, o the
-    attention output. Which tokens a row attends to does not matter, so a layer whose tokens nobody
-    has asked for yet still gets its share. Core and bank together are divided so.
+    at random; p = ½ is Neyman's allocation (1934), which makes the sum of these variances smallest,
+    p = 1 favours the layers that look things up. j runs over tokens of other demonstrations, a are
+    attention weights, o the attention output. Which tokens a row attends to does not matter, so a
+    layer whose tokens nobody has asked for yet still gets its share. Core and bank together are
+    divided so.
 
     | setting | |
     |---|---|
