@@ -39,18 +39,10 @@ def check_out_file(path: Path, overwrite: bool, *, option: str = "--out") -> Non
 def check_out_memory(path: Path, overwrite: bool) -> None:
     """Refuse what `check_out` refuses, and to overwrite what is no memory."""
     check_out(path, overwrite)
-    if not os.path.lexists(path):
-        return
-    if not path.is_dir():
-        raise InputError(
-            f"{path} is not a folder, so it is no task memory and is not overwritten. "
-            "Give another --out."
-        )
-    if any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise InputError(
-            f"{path} exists and is not a task memory (it has no {MANIFEST}); it is not "
-            "overwritten. Give another --out."
-        )
+    if os.path.lexists(path):
+        from tasm.memory.store import check_replaceable  # takes torch to import
+
+        check_replaceable(path, "Give another --out.")
 
 
 def check_outside(path: Path, *, option: str = "--out") -> None:

@@ -51,15 +51,22 @@ def write_folder(folder: Path, fill: Fill, *, overwrite: bool) -> int:
 def _may_overwrite(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         raise InputError(f"{folder} exists. Choose another name, or replace it: overwrite=True.")
+    check_replaceable(folder, "Choose another name.")
+
+
+def check_replaceable(folder: Path, instead: str) -> None:
+    """Raise `InputError` where what exists at `folder` is neither empty nor a task memory.
+
+    `instead` ends the message: what the caller can do.
+    """
     if not folder.is_dir():
         raise InputError(
-            f"{folder} exists and is not a folder, so it is no task memory; it is not overwritten. "
-            "Choose another name."
+            f"{folder} is not a folder, so it is no task memory and is not overwritten. {instead}"
         )
     if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise InputError(
             f"{folder} exists and is not a task memory (it has no {MANIFEST}); it is not "
-            "overwritten. Choose another name."
+            f"overwritten. {instead}"
         )
 
 

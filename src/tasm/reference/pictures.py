@@ -106,14 +106,10 @@ def free_colours(rng: Random, count: int, apart: int = 110) -> list[str]:
     found: list[str] = []
     while len(found) < count:
         new = (rng.randint(15, 250), rng.randint(15, 250), rng.randint(15, 250))
-        near = min((_apart(new, colour(old)) for old in found), default=apart)
-        if near >= apart and min(_apart(new, c) for c in held) >= 60:
+        near = min((math.dist(new, colour(old)) for old in found), default=apart)
+        if near >= apart and min(math.dist(new, c) for c in held) >= 60:
             found.append(",".join(map(str, new)))
     return found
-
-
-def _apart(one: Colour, other: Colour) -> float:
-    return math.dist(one, other)
 
 
 def shade(rng: Random, name: str) -> Colour:
