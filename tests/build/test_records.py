@@ -26,7 +26,10 @@ def record(
     with Recorder(backbone, records) as recorder:
         for begin in range(0, len(transcript.spans), step):
             chunk = transcript.chunk(begin, begin + step)
-            recorder.start(Rows(chunk.roles, chunk.demonstration, first, len(transcript)), cache)
+            rows = Rows(
+                chunk.roles, chunk.demonstration, chunk.answer_numbers, first, len(transcript)
+            )
+            recorder.start(rows, cache)
             backbone.encode(chunk, cache)
             recorder.stop()
             cache.commit()
@@ -120,6 +123,8 @@ def test_queries_moments_and_centroids(family: str, step: int) -> None:
         TaskCentroids("keys", "text+image"),
         TaskCentroids("hidden", "text"),
         Queries("questions", run=3),
+        TaskCentroids("keys", "text+image", "odd"),
+        TaskCentroids("hidden", "text", "even"),
     )
     layer = 1
     plain: dict[str, Tensor] = {}
@@ -172,14 +177,19 @@ def test_queries_moments_and_centroids(family: str, step: int) -> None:
     answer = chosen_rows(transcript, "answers")
     question = chosen_rows(transcript, "questions")
     both = sorted(question + chosen_rows(transcript, "images"))
-    for one, vectors, asked in (
-        (records[3], keys, question),
-        (records[4], keys, both),
-        (records[5], hidden, question),
+    everything, first_and_third, second = (0, 1, 2), (0, 2), (1,)  # three answers: 0, 1 and 2
+    for one, vectors, asked, demonstrations in (
+        (records[3], keys, question, everything),
+        (records[4], keys, both, everything),
+        (records[5], hidden, question, everything),
+        (records[7], keys, both, second),
+        (records[8], hidden, question, first_and_third),
     ):
         means = held[one].means
-        torch.testing.assert_close(means[0], vectors[..., asked, :].mean(-2), atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(means[1], vectors[..., answer, :].mean(-2), atol=1e-5, rtol=1e-4)
+        for mean, rows_of_all in zip(means, (asked, answer), strict=True):
+            chosen = [row for row in rows_of_all if transcript.demonstration[row] in demonstrations]
+            expected = vectors[..., chosen, :].mean(-2)
+            torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("rule", ["answer", "last", "last:x", "last:0", "every:", "all:3"])

@@ -18,7 +18,7 @@ from tasm.backbone.identity import Identity
 from tasm.backbone.images import NO_IMAGES, ImageInputs, PackedTensor
 from tasm.backbone.model import Backbone
 from tasm.backbone.rotary import Rotary
-from tasm.backbone.transcript import Layout, Role, Transcript
+from tasm.backbone.transcript import Layout, Role, Transcript, number_answers
 from tasm.build.api import build_transcript
 from tasm.build.peak import PeakMemory
 from tasm.build.settings import Settings
@@ -45,7 +45,7 @@ class TinyBackbone(Backbone):
         seeds = [int(getattr(seed, "id", seed)) for seed in seeds]
         ids, roles = list(SYSTEM), [Role.SYSTEM] * len(SYSTEM)
         demonstration, place = [-1] * len(SYSTEM), [[-1] * 4 for _ in SYSTEM]
-        spans, pictures = [], []
+        spans, pictures, answers = [], [], []
         for number, seed in enumerate(seeds):
             start = len(ids)
             generator = torch.Generator().manual_seed(seed)
@@ -70,6 +70,7 @@ class TinyBackbone(Backbone):
             add(words[4:6], Role.QUESTION)
             add([9], Role.TEMPLATE)
             add(words[6:8], Role.ANSWER)
+            answers.append(tuple(words[6:8]))
             add([4], Role.TEMPLATE)
             spans.append((start, len(ids)))
         images = NO_IMAGES
@@ -91,6 +92,7 @@ class TinyBackbone(Backbone):
             torch.tensor(demonstration, dtype=torch.int32),
             torch.tensor(place, dtype=torch.int32),
             tuple(spans),
+            number_answers(answers),
             images,
             Layout(),
         )

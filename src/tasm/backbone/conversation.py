@@ -16,7 +16,7 @@ from tasm.backbone.chat import ChatTemplate, Rendering, Turn
 from tasm.backbone.image_layout import KEPT_BYTES, ImageLayout, LaidOutImages
 from tasm.backbone.images import NO_IMAGES, ImageInputs
 from tasm.backbone.tokens import TokenisedConversation, tokenise
-from tasm.backbone.transcript import Layout, Role, Transcript, empty_places
+from tasm.backbone.transcript import Layout, Role, Transcript, empty_places, number_answers
 from tasm.demonstrations import Conversation, Demonstration, Picture, Query
 from tasm.errors import DemonstrationError, ModelError
 
@@ -89,6 +89,7 @@ class Conversations:
             demonstration=part,
             place=_places(tokens.image[:kept], laid_out),
             spans=tuple(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)),
+            answer_numbers=number_answers([one.answer for one in demonstrations]),
             images=laid_out.inputs,
             layout=layout,
         )

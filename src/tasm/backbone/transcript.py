@@ -5,6 +5,7 @@ Plain data. It knows neither a model nor a chat template (those are in `conversa
 holds no positions: the cache's hook records them when the model runs.
 """
 
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasm.backbone.images import ImageInputs
 from tasm.backbone.roles import Role
 from tasm.errors import FormatError
 
-__all__ = ["Layout", "Role", "Transcript", "empty_places"]
+__all__ = ["Layout", "Role", "Transcript", "empty_places", "number_answers"]
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class Transcript:
     | `demonstration` | (tokens,) int32 | index of its demonstration, -1 in the head |
     | `place` | (tokens, 4) int32 | (image, t, h, w) on the merged grid, -1 for text |
     | `spans` | | (start, end) of every demonstration; the head lies before the first |
+    | `answer_numbers` | (demonstrations,) int64 | which of the distinct answers each one gives |
     | `images` | | the processor's image tensors |
 
-    Images count from 0 over the whole transcript.
+    Images count from 0 over the whole transcript. A chunk keeps `answer_numbers` whole, because its
+    `demonstration` counts over the whole transcript, too.
 
     ```python
     transcript = backbone.transcript(demonstrations)
@@ -81,6 +84,7 @@ class Transcript:
     demonstration: Tensor
     place: Tensor
     spans: tuple[tuple[int, int], ...]
+    answer_numbers: Tensor
     images: ImageInputs
     layout: Layout
     first_image: int = 0
@@ -108,6 +112,7 @@ class Transcript:
             demonstration=self.demonstration[start:end],
             place=place,
             spans=tuple((a - start, b - start) for a, b in self.spans[first:stop]),
+            answer_numbers=self.answer_numbers,
             images=self.images.slice(
                 images_before - self.first_image, images_after - self.first_image
             ),
@@ -126,3 +131,17 @@ def _images_until(place: Tensor, first_image: int) -> int:
 def empty_places(tokens: int) -> Tensor:
     """Return the (tokens, 4) table of a text without images: -1 everywhere."""
     return torch.full((tokens, 4), -1, dtype=torch.int32)
+
+
+def number_answers(answers: Sequence[Hashable]) -> Tensor:
+    """Return (demonstrations,) int64 numbers of distinct answers, in order of first appearance.
+
+    ```python
+    >>> number_answers(["wren", "robin", "wren"])
+    tensor([0, 1, 0])
+    ```
+    """
+    numbers: dict[Hashable, int] = {}
+    for answer in answers:
+        numbers.setdefault(answer, len(numbers))
+    return torch.tensor([numbers[answer] for answer in answers], dtype=torch.int64)

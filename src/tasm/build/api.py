@@ -12,7 +12,7 @@ from tasm.backbone.transcript import Transcript
 from tasm.build.calibrate import calibrate, gate_queries, kept_queries
 from tasm.build.compress import Compressor, Parts
 from tasm.build.entries import entries_of
-from tasm.build.gathering import bank_of, banked_layers, core_of
+from tasm.build.gathering import banked_layers, core_of
 from tasm.build.limits import check_transcript
 from tasm.build.peak import PeakMemory
 from tasm.build.prefill import Encoded, Progress, read
@@ -21,7 +21,7 @@ from tasm.build.recorder import Recorder
 from tasm.build.records import Record
 from tasm.build.settings import Settings, Targets, targets, warn
 from tasm.demonstrations import Demonstration, read_demonstrations
-from tasm.memory import TaskMemory
+from tasm.memory import Bank, TaskMemory
 
 _STREAMED_IMAGE_BYTES = 1 << 25
 
@@ -141,13 +141,13 @@ def build_transcript(
             progress,
         )
         core = core_of(backbone, compressor, encoded)
-        bank = bank_of(compressor) if budget.bank else None
+        banked = banked_layers(compressor)
         reference = None
         if calibrates:
             queries = kept_queries(recorder.held, asked)
             reference = calibrate(
                 core,
-                banked_layers(compressor),
+                banked,
                 queries,
                 encoded.tokens,
                 transcript.spans,
@@ -156,6 +156,7 @@ def build_transcript(
                 encoded.next_position,
                 settings.quantile,
             )
+    bank = Bank(banked) if any(layer is not None for layer in banked) else None
     memory = TaskMemory(
         core=core,
         bank=bank,

@@ -31,12 +31,15 @@ class TaskCentroids(Record):
     """Centroids of question and answer tokens: of plain keys, or of the layer's input hidden
     states.
 
-    `question_tokens` says what a question is: its "text", or "text+image". State: `Centroids`.
-    Source: TASM (arXiv 2606.11853) equations (5), (6).
+    `question_tokens` says what a question is: its "text", or "text+image"; `answer_numbers` whose
+    tokens count: those of "all" demonstrations, or of the ones whose answer has an "even" or an
+    "odd" number (`AnswerNumbers`). State: `Centroids`. Source: TASM (arXiv 2606.11853) equations
+    (5), (6).
     """
 
     of: Literal["keys", "hidden"] = "keys"
     question_tokens: Literal["text", "text+image"] = "text+image"
+    answer_numbers: Literal["all", "even", "odd"] = "all"
 
     @property
     def needs_hidden(self) -> bool:  # type: ignore[override]
@@ -50,6 +53,10 @@ class TaskCentroids(Record):
         if self.question_tokens == "text+image":
             question |= roles == int(Role.IMAGE)
         answer = roles == int(Role.ANSWER)
+        if self.answer_numbers != "all":
+            remainder = 0 if self.answer_numbers == "even" else 1
+            chosen = reading.rows.answer_number % 2 == remainder
+            question, answer = question & chosen, answer & chosen
         if self.of == "hidden":
             if reading.hidden is None:
                 raise RuntimeError("hidden states were not recorded for this layer")

@@ -21,7 +21,7 @@ from tasm.build.recipe import Recipe
 from tasm.build.recorder import Recorder
 from tasm.build.records import Record
 from tasm.build.replay import ReadAgain, Replay
-from tasm.build.select import bank_scores, select
+from tasm.build.select import select
 from tasm.build.sharing import shared_scores
 from tasm.build.working import WorkingLayer, joined
 from tasm.memory.layer import LayerTokens
@@ -242,10 +242,9 @@ class Compressor:
         selection = select(evidence, scores, counts, bank, self.recipe.bank_choice)
         reduced = self.parts.reducer.reduce(evidence, selection, scores)
         kept = WorkingLayer.of_reduced(reduced, selection, evidence.index, evidence.keys.dtype)
-        if bool(bank.any()):
+        if selection.wish is not None:
             seen = whole if before is None else whole.tail(evidence.entries)
-            wish = bank_scores(evidence, scores.float(), self.recipe.bank_choice)
-            found = Banked.of(seen, wish, selection.banked)
+            found = Banked.of(seen, selection.wish, selection.banked)
             earlier = self.banked.get(layer)
             self.banked[layer] = found if earlier is None else earlier.joined(found, bank)
         self.working[layer] = kept if before is None else joined(before, kept)

@@ -141,11 +141,13 @@ class Evidence:
 class Selection:
     """What a budget decided for one layer.
 
-    `kept` and `banked` are (kv_heads, entries) bool and do not overlap.
+    `kept` and `banked` are (kv_heads, entries) bool and do not overlap; `wish` (kv_heads, entries)
+    is what decided about the bank, None where nothing is banked.
     """
 
     kept: Tensor
     banked: Tensor
+    wish: Tensor | None = None
 
     @cached_property
     def counts(self) -> Tensor:

@@ -8,7 +8,7 @@ from tasm.backbone.model import Backbone
 from tasm.backbone.segment import Segment, join
 from tasm.build.compress import Compressor
 from tasm.build.prefill import Encoded
-from tasm.memory import Bank, LayerTokens
+from tasm.memory import LayerTokens
 
 
 def core_of(
@@ -35,12 +35,6 @@ def _window(segments: Sequence[Segment]) -> LayerTokens | None:
     assert whole.index is not None
     index = whole.index.reshape(-1, whole.tokens).expand(heads, -1).to(torch.int32)
     return LayerTokens(whole.keys[0].clone(), whole.values[0].clone(), index.contiguous())
-
-
-def bank_of(compressor: Compressor) -> Bank | None:
-    """Return the latent bank, None where nothing is banked."""
-    layers = banked_layers(compressor)
-    return Bank(layers) if any(layer is not None for layer in layers) else None
 
 
 def banked_layers(compressor: Compressor) -> list[LayerTokens | None]:

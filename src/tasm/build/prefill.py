@@ -64,6 +64,7 @@ def read(
         rows = Rows(
             chunk.roles.to(backbone.device),
             chunk.demonstration.to(backbone.device),
+            chunk.answer_numbers.to(backbone.device),
             first,
             len(transcript) if mode == "joint" else end,
         )

@@ -201,3 +201,13 @@ class AttentionFromRaters(Record):
     def keep(self, held: Received, order: Tensor) -> Received:
         """Columns follow their entries."""
         return AttentionReceived().keep(held, order)
+
+
+@dataclass(frozen=True)
+class AnswerNumbers(Record):
+    """Which of the distinct answers every demonstration gives, numbered in order of first
+    appearance. State: (demonstrations,) int64, also for those not read yet."""
+
+    def observe(self, held: Tensor | None, reading: Reading) -> Tensor:
+        """Return the transcript's table, the same in every pass."""
+        return reading.rows.answer_numbers

@@ -170,6 +170,7 @@ class Replay:
         return Rows(
             chunk.roles.to(device),
             chunk.demonstration.to(device),
+            chunk.answer_numbers.to(device),
             self.logical_length,
             end,
             self.chunk,

@@ -28,18 +28,27 @@ _COUNTED = ("last", "every")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one forward pass: `roles` (n,) uint8 and `demonstration` (n,) of its tokens, its
-    first transcript token, and where the stage (all that is read before compressing) ends. In a
-    replay the newest `chunk` tokens of the memory are the last of its entries."""
+    """The rows of one forward pass: `roles` (n,) uint8 and `demonstration` (n,) of its tokens, the
+    transcript's `answer_numbers` (demonstrations,) int64, the pass's first transcript token, and
+    where the stage (all that is read before compressing) ends. In a replay the newest `chunk`
+    tokens of the memory are the last of its entries."""
 
     roles: Tensor
     demonstration: Tensor
+    answer_numbers: Tensor
     first: int
     stage_end: int
     chunk: int = 0
 
     def __len__(self) -> int:
         return int(self.roles.shape[0])
+
+    @property
+    def answer_number(self) -> Tensor:
+        """(n,) int64: which of the distinct answers a token's demonstration gives, -1 in the
+        head."""
+        numbers = self.answer_numbers[self.demonstration.long().clamp(min=0)]
+        return numbers.masked_fill(self.demonstration < 0, -1)
 
     def select(self, rule: str) -> Tensor:
         """Return the row numbers (rows,) int64 of a rule; raises RecipeError for an unknown one."""

@@ -40,8 +40,9 @@ def select(
     if not bool(bank.any()):
         return Selection(kept, torch.zeros_like(kept))
     originals = evidence.valid & ~kept & (evidence.counts == 1)
-    wish = bank_scores(evidence, scores, bank_choice).masked_fill(~originals, low)
-    return Selection(kept, originals & (ranks(wish) < bank.to(scores.device)[:, None]))
+    wish = bank_scores(evidence, scores, bank_choice)
+    ranked = ranks(wish.masked_fill(~originals, low))
+    return Selection(kept, originals & (ranked < bank.to(scores.device)[:, None]), wish)
 
 
 def bank_scores(evidence: Evidence, scores: Tensor, bank_choice: str) -> Tensor:

@@ -43,6 +43,11 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
             "TASM's table 8: a random τ",
         ),
         _row(
+            tasm.with_settings(scorer={"extracted_from": "other answers"}),
+            "tasm-transferred-direction",
+            "TASM's table 8: τ of demonstrations with other answers",
+        ),
+        _row(
             tasm.with_settings(gate={"kind": "never"}),
             "tasm-retrieval-never",
             "TASM's table 7: a bank that is never asked",

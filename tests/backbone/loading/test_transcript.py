@@ -105,6 +105,16 @@ def test_chunks_carry_their_own_images_and_make_up_the_whole(backbone_of: Any, f
     assert len(again.images) == 1
 
 
+def test_equal_answers_have_equal_numbers(backbone_of: Any) -> None:
+    answers = ["wren", "robin", "wren", "owl", "robin"]
+    rows = [{"question": f"Bird {n}?", "answer": answer} for n, answer in enumerate(answers)]
+    transcript = backbone_of("llama").transcript(read_demonstrations(rows))
+    assert transcript.answer_numbers.tolist() == [0, 1, 0, 2, 1]
+    later = transcript.chunk(2, 5).chunk(1, 3)
+    owners = later.demonstration.unique().tolist()
+    assert later.answer_numbers[owners].tolist() == [2, 1]
+
+
 @pytest.mark.parametrize("family", ["qwen2_vl", "llava_onevision", "idefics3"])
 def test_image_tensors_too_large_to_keep_are_made_again_chunk_by_chunk(
     backbone_of: Any, family: str

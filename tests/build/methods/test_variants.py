@@ -25,7 +25,12 @@ def test_steps_of_table_3_add_one_part_each() -> None:
 
 
 def test_the_others_change_one_part() -> None:
-    for name in ("tasm-share-0.3", "tasm-share-0.5", "tasm-random-direction"):
+    for name in (
+        "tasm-share-0.3",
+        "tasm-share-0.5",
+        "tasm-random-direction",
+        "tasm-transferred-direction",
+    ):
         assert changed(name) == {"scorer"}
     for name in ("tasm-retrieval-never", "tasm-retrieval-always"):
         assert changed(name) == {"gate"}

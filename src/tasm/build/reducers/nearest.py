@@ -31,6 +31,7 @@ class NearestMerge:
     | `similarity` | of "keys", or "keys*values": product of both cosines, a negative one counting as 0 (EMS) |
     | `merge` | "keys+values", or only "values" |
     | `keys` | average keys "plain" (before rotation) or "rotated" (as these papers do) |
+    | `sources` | "all" tokens that leave merge, or only the "unbanked", which nothing else holds |
     | `least_share` | of tokens that leave, the share with the lowest scores that is dropped unmerged (EMS) |
     | `keep_norm` | "mean": keys are averaged as directions, and get the mean length of their parts (EMS) |
     | `count_bias` | α of a bias α·log(count) on the logits (ToMe's proportional attention: 1) |
@@ -46,6 +47,7 @@ class NearestMerge:
     similarity: Literal["keys", "keys*values"] = "keys"
     merge: Literal["keys+values", "values"] = "keys+values"
     keys: Literal["plain", "rotated"] = "plain"
+    sources: Literal["all", "unbanked"] = "all"
     least_share: float = 0.0
     keep_norm: Literal["no", "mean"] = "no"
     count_bias: float = 0.0
@@ -85,6 +87,8 @@ class NearestMerge:
     ) -> Tensor:
         """(kv_heads, entries) bool: which entries merge."""
         leaves = evidence.valid & ~selection.kept & cosine.isfinite()
+        if self.sources == "unbanked":
+            leaves &= ~selection.banked
         if self.among == "images":
             leaves &= evidence.is_image
         if self.least_share > 0:

@@ -7,11 +7,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from tasm.build.centroids import TaskCentroids
 from tasm.build.evidence import Evidence
-from tasm.build.records import AttentionReceived, Record
+from tasm.build.records import AnswerNumbers, AttentionReceived, Record
 from tasm.build.scaling import pooled, to_unit
 from tasm.build.task_vector import Direction, cosine_to, task_vector
 from tasm.errors import RecipeError
@@ -24,6 +25,7 @@ class TaskScorer:
     | setting | |
     |---|---|
     | `direction` | τ from "keys" before rotation, from "hidden" states, or "random" |
+    | `extracted_from` | the demonstrations τ comes from: "all", or those of "other answers" |
     | `question_tokens` | what the question centroid averages: "text" or "text+image" |
     | `value_weight` | γ of equation (8) |
     | `scaling` | "clipped": every term to [0, 1], or "literal": equation (8) as printed |
@@ -35,12 +37,20 @@ class TaskScorer:
     "clipped" scales each term before mixing, its largest hundredth clipped, so that λ means
     something in the presence of attention sinks; "literal" scales s_attn alone, by its extremes.
 
+    "other answers" is the transferred τ of table 8. The distinct answers are numbered in order of
+    first appearance; one τ comes from the demonstrations whose answer's number is even, one from
+    the others, and every token is scored with the τ of the half it is not in. While only one
+    distinct answer has been read, nothing can be transferred, and τ comes from all demonstrations.
+    Differs from the paper in: there τ is transferred between disjoint sets of classes of a dataset;
+    here both halves are in one set of demonstrations.
+
     ```python
     TaskScorer(task_share=0.3).score(evidence)      # (kv_heads, entries)
     ```
     """
 
     direction: Direction = "keys"
+    extracted_from: Literal["all", "other answers"] = "all"
     question_tokens: Literal["text", "text+image"] = "text+image"
     value_weight: float = 0.2
     scaling: Literal["clipped", "literal"] = "clipped"
@@ -52,16 +62,17 @@ class TaskScorer:
     @property
     def records(self) -> tuple[Record, ...]:
         """Attention from answers, and the centroids of the task vector."""
-        return self._attention, self._centroids
+        if self.extracted_from == "all":
+            return self._attention, self._centroids("all")
+        return self._attention, self._centroids("even"), self._centroids("odd"), AnswerNumbers()
 
     @property
     def _attention(self) -> AttentionReceived:
         return AttentionReceived(self.attending)
 
-    @property
-    def _centroids(self) -> TaskCentroids:
+    def _centroids(self, answer_numbers: Literal["all", "even", "odd"]) -> TaskCentroids:
         of: Literal["keys", "hidden"] = "hidden" if self.direction == "hidden" else "keys"
-        return TaskCentroids(of, self.question_tokens)
+        return TaskCentroids(of, self.question_tokens, answer_numbers)
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries), equation (9)."""
@@ -80,8 +91,7 @@ class TaskScorer:
 
     def task_score(self, evidence: Evidence) -> Tensor:
         """Return s_task (kv_heads, entries), equation (8)."""
-        direction = task_vector(evidence, evidence.records[self._centroids], self.direction)
-        toward = cosine_to(evidence.plain_keys, direction).relu()
+        toward = self._cosines(evidence).relu()
         norms = evidence.values.float().norm(dim=-1)
         if self.scaling == "literal":
             largest = norms.masked_fill(~evidence.valid, 0).amax(1, keepdim=True)
@@ -89,6 +99,22 @@ class TaskScorer:
         competing = evidence.competing
         mixed = to_unit(toward, competing) + self.value_weight * to_unit(norms, competing)
         return to_unit(mixed, competing)
+
+    def _cosines(self, evidence: Evidence) -> Tensor:
+        """Return (kv_heads, entries) the cosine of every key before rotation with its τ."""
+        keys = evidence.plain_keys
+        if self.extracted_from == "all":
+            everything = evidence.records[self._centroids("all")]
+            return cosine_to(keys, task_vector(evidence, everything, self.direction))
+        even = evidence.records[self._centroids("even")]
+        odd = evidence.records[self._centroids("odd")]
+        if odd.answers == 0:
+            odd = even  # one distinct answer so far, and these are all its demonstrations
+        from_even = task_vector(evidence, even, self.direction)
+        from_odd = task_vector(evidence, odd, self.direction)
+        # Which τ the system prompt gets does not matter: it is always kept.
+        numbers = evidence.records[AnswerNumbers()][evidence.demonstration.clamp(min=0)]
+        return torch.where(numbers % 2 == 0, cosine_to(keys, from_odd), cosine_to(keys, from_even))
 
     def attention_score(self, evidence: Evidence) -> Tensor:
         """Return s_attn (kv_heads, entries) in [0, 1]."""
