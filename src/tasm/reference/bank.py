@@ -7,6 +7,7 @@ from random import Random
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from . import fonts, pictures
 from .pictures import FRAME, SIDE, Picture
@@ -47,8 +48,11 @@ class Bank:
                     out[f"s{size}"][row, turn] = np.asarray(pictures.mask(kind, name, how, size))
         return out
 
-    def paint(self, batch: list[Picture], noise: float = 0.02) -> torch.Tensor:
-        """(N, 3, 64, 64) in 0..1; each thing in one of its renders, looks are ignored."""
+    def paint(self, batch: list[Picture], noise: float = 0.02, bent: float = 0.0) -> torch.Tensor:
+        """(N, 3, 64, 64) in 0..1; each thing in one of its renders, looks are ignored.
+
+        `bent`: the share of things as large as the picture that are bent, half of these coarse.
+        """
         grounds = torch.tensor([p.ground for p in batch], dtype=torch.float32) / 255
         out = grounds[:, None, :].repeat(1, SIDE * SIDE, 1).view(-1, 3)
         for size in SIZES:
@@ -57,7 +61,13 @@ class Bank:
                 continue
             rows = torch.tensor([self.row[i.kind, i.name] for _, i in found])
             turns = torch.randint(RENDERS, (len(found),))
-            ink = self.masks[size][rows, turns].reshape(len(found), -1).float() / 255
+            ink = self.masks[size][rows, turns].float() / 255
+            if bent and size == SIDE:
+                some = torch.rand(len(found)) < bent
+                ink[some] = bend(ink[some])
+                some &= torch.rand(len(found)) < 0.5
+                ink[some] = coarsen(ink[some])
+            ink = ink.reshape(len(found), -1)
             first = torch.tensor([n * SIDE * SIDE + i.top * SIDE + i.left for n, i in found])
             step = torch.arange(size)
             where = (first[:, None, None] + step[:, None] * SIDE + step).reshape(len(found), -1)
@@ -73,6 +83,22 @@ class Bank:
             start = int(torch.randint(self.grain.numel() - image.numel(), (1,)))
             image = image + noise * self.grain[start : start + image.numel()].view(image.shape)
         return image
+
+
+def bend(ink: torch.Tensor, by: float = 0.08) -> torch.Tensor:
+    """(N, 64, 64) masks, each pulled smoothly in random directions, as a hand does."""
+    count = len(ink)
+    pull = F.interpolate(by * torch.randn(count, 2, 4, 4), SIDE, mode="bicubic")
+    still = F.affine_grid(torch.eye(2, 3).repeat(count, 1, 1), [count, 1, SIDE, SIDE], False)
+    at = still + pull.permute(0, 2, 3, 1)
+    return F.grid_sample(ink[:, None], at, align_corners=False)[:, 0]
+
+
+def coarsen(ink: torch.Tensor) -> torch.Tensor:
+    """(N, 64, 64) masks as a scan of 9 to 16 pixels a side shows them."""
+    small = F.adaptive_avg_pool2d(ink[:, None], int(torch.randint(9, 17, (1,))))
+    soft = F.interpolate(small, SIDE, mode="bicubic")[:, 0]
+    return ((soft - 0.25) * 2.5).clamp(0, 1)
 
 
 def patches(image: torch.Tensor, side: int = 8) -> torch.Tensor:

@@ -42,6 +42,8 @@ class Turn:
     alike: int = -1  # the class of what is asked about, by its looks
     sight: tuple[int, ...] = ()  # where that is, if it is not the whole picture
     facts: dict[str, int] = field(default_factory=dict)  # what the picture shows
+    ink: Colour | None = None  # the one colour in it
+    marks: tuple[int, ...] = ()  # what each of its visual tokens shows
     decides: int = -1  # what the whole task turns on, numbered across the tasks
     hints: list[Hint] = field(default_factory=list)
 

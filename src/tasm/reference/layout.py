@@ -49,6 +49,8 @@ class Batch:
     sharp: bool  # whether those are a part of the picture
     facts: dict[str, list[tuple[int, int, int]]]  # episode, place, what the picture shows
     decides: dict[str, list[tuple[int, int, int]]]  # the same, of what the task turns on
+    marks: list[tuple[int, int, int]]  # episode, visual token, what it shows
+    inks: list[tuple[int, ...]]  # episode, place, red, green, blue
 
     def mask(self) -> Tensor:
         """(B, 1, 1, L, L): causal; queries see the demonstrations and themselves."""
@@ -147,6 +149,8 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
     sharp = False
     facts: dict[str, list[tuple[int, int, int]]] = {}
     decides: dict[str, list[tuple[int, int, int]]] = {"ask": [], "word": []}
+    marks: list[tuple[int, int, int]] = []
+    inks: list[tuple[int, ...]] = []
     for b, (episode, turns) in enumerate(zip(episodes, placed, strict=True)):
         every = episode.demonstrations + episode.queries
         for index, (turn, here) in enumerate(zip(every, turns, strict=True)):
@@ -163,6 +167,9 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
             for name, fact in turn.facts.items():
                 found_ = [(b, r, fact) for r in [here.ask, *here.answer[:-1]]]
                 facts.setdefault(name, []).extend(found_)
+            if turn.ink:
+                inks += [(b, r, *turn.ink) for r in [here.ask, *here.answer[:-1]]]
+            marks += [(b, *m) for m in zip(here.visual, turn.marks, strict=False)]
             if turn.decides >= 0:
                 decides["ask"].append((b, here.ask, turn.decides))
                 if index < len(episode.demonstrations):
@@ -190,6 +197,8 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
         sharp,
         facts,
         decides,
+        marks,
+        inks,
     )
 
 

@@ -10,7 +10,7 @@ LIGHTER, DARKER = 4, 5  # what decides, after the attributes of rule
 
 
 def count(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
-    """Things of two colours; the answer is the number of one of them."""
+    """Things of two colours, never as many of one as of the other; the answer is one number."""
     rng = world.rng
     wanted, other = rng.sample(world.colours(2), 2)
     kind_of = world.shapes(1)[0]
@@ -18,7 +18,7 @@ def count(world: World, demonstrations: int, queries: int, ways: int) -> Episode
     lighter = pictures.lightness(wanted) > pictures.lightness(other)
     asking, turns = rng.choice(("how", "count", "number")), []
     for i in range(demonstrations + queries):
-        many, more = rng.randint(1, ways), rng.randint(1, ways)
+        many, more = rng.sample(range(1, ways + 1), 2)
         places = rng.sample(range(16), many + more)
         inks = [pictures.shade(rng, wanted if n < many else other) for n in range(many + more)]
         items = [
@@ -30,6 +30,10 @@ def count(world: World, demonstrations: int, queries: int, ways: int) -> Episode
         turn.facts = {"lighter": many, "darker": more}
         if not lighter:
             turn.facts = {"lighter": more, "darker": many}
+        turn.marks = tuple(
+            0 if cell not in places else 1 + ((places.index(cell) < many) == lighter)
+            for cell in range(16)
+        )
         turn.decides = (LIGHTER if lighter else DARKER) if i >= 5 else -1
         turns.append(turn)
     return Episode(turns[:demonstrations], turns[demonstrations:])

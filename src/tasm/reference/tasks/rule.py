@@ -7,6 +7,7 @@ from ..episodes import QUARTERS, Episode, Turn, World, by_class, same
 from ..pictures import Picture
 
 ATTRIBUTES = ("colour", "shape", "place", "count")
+HARD = (4, 2, 1, 4)  # how often training draws each, the slowest to learn most often
 
 
 def scene(world: World, colour: str, shape: str, place: int, count: int) -> Picture:
@@ -28,7 +29,7 @@ def rule(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
         "place": list(rng.sample(range(4), min(ways, 4))),
         "count": list(rng.sample((1, 2, 3), min(ways, 3))),
     }
-    decides = rng.choice(ATTRIBUTES)
+    decides = rng.choices(ATTRIBUTES, HARD)[0] if world.wide else rng.choice(ATTRIBUTES)
     ways = len(values[decides])
     labels, asking = world.labels(ways), rng.choice(words.ASKING)
     keys = world.order(demonstrations, ways) + world.order(queries, ways)
@@ -40,7 +41,9 @@ def rule(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
         drawn = {name: rng.choice(found) for name, found in values.items()}
         drawn[decides] = values[decides][key]
         picture = scene(world, **drawn)  # type: ignore[arg-type]
-        turns.append(Turn((picture, asking), labels[key], facts=facts(**drawn)))  # type: ignore[arg-type]
+        turn = Turn((picture, asking), labels[key], facts=facts(**drawn))  # type: ignore[arg-type]
+        turn.ink = picture.items[0].colour
+        turns.append(turn)
     episode = by_class(keys, demonstrations, turns, layer=4)
     for i, turn in enumerate(turns):
         turn.decides = ATTRIBUTES.index(decides) if i >= 6 else -1
