@@ -78,6 +78,11 @@ class Recipe:
         """Whether no budget applies to it."""
         return self.kind == "memory" and self.core == "100%"
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether kept tokens carry the logarithm of how many they stand for."""
+        return self.reducer is not None and bool(self.reducer.settings.get("count_bias"))
+
     def with_settings(self, **parts: Mapping[str, Any]) -> "Recipe":
         """Return the recipe with other settings of its parts.
 

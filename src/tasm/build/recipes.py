@@ -19,6 +19,13 @@ __all__ = ["RECIPES", "VARIANTS", "Part", "Recipe", "all_recipes", "find_recipe"
 
 _TASM = "https://arxiv.org/abs/2606.11853"
 
+# Layers, merging and gate differ from the paper: docs/experiments.md has the figures.
+_LAYERS = Part("tasm.build.budgets.neyman:Neyman", {"power": 1.0})
+_COUNTED = Part(
+    "tasm.build.reducers.nearest:NearestMerge",
+    {"weighting": "count", "count_bias": 1.0, "layers": "below the mean"},
+)
+
 _ROWS = (
     Recipe(
         "tasm",
@@ -26,12 +33,8 @@ _ROWS = (
         2026,
         _TASM,
         scorer=Part("tasm.build.scorers.tasm:TaskScorer", {"attending": "predictions"}),
-        # Layers, merging and gate differ from the paper: docs/experiments.md has the figures.
-        budget=Part("tasm.build.budgets.neyman:Neyman", {"power": 1.0}),
-        reducer=Part(
-            "tasm.build.reducers.merge:SpatialMerge",
-            {"threshold": 0.8, "sharpness": 8.0, "sink_weight": "itself"},
-        ),
+        budget=_LAYERS,
+        reducer=_COUNTED,
         bank="40%",
         bank_choice="random",
         gate={
@@ -41,6 +44,16 @@ _ROWS = (
             "quantile": "need",
             "asking": "each",
         },
+    ),
+    Recipe(
+        "tasm-compact",
+        "Task-Aware Structured Memory without a bank",
+        2026,
+        _TASM,
+        scorer=Part("tasm.build.scorers.reconstruction:Reconstruction"),
+        budget=_LAYERS,
+        reducer=_COUNTED,
+        note="for the fewest bytes; building reads the demonstrations twice",
     ),
     Recipe(
         "tasm-paper",

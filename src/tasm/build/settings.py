@@ -23,6 +23,7 @@ Notice = Callable[[str], None]
 STORES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _INDEX_BYTES = 4
 _REFERENCE_BYTES = 4
+_BIAS_BYTES = 4
 _TABLE_BYTES = 1 + 4 + 4 * 2
 _POSITION_BYTES = 4
 
@@ -149,11 +150,12 @@ def targets(
     full_layers, sliding = kinds.count("full"), kinds.count("sliding")
     has_gate = settings.gate.kind == "js" and settings.bank not in ("0", "0%")
     reference = _REFERENCE_BYTES * geometry.kv_heads if has_gate else 0
+    bias = _BIAS_BYTES * geometry.kv_heads if settings.recipe.has_bias else 0
     table = (_TABLE_BYTES + _POSITION_BYTES * geometry.position_rows) * tokens
     costs = Costs(
         tokens=tokens,
         always=int((transcript.demonstration < 0).sum()),
-        core_token_bytes=full_layers * (pair + index + reference),
+        core_token_bytes=full_layers * (pair + index + bias + reference),
         bank_token_bytes=full_layers * (pair + index),
         fixed_bytes=table + sliding * whole * (pair + index),
     )

@@ -6,6 +6,10 @@ from tasm.build.recipe import Part, Recipe
 
 _UNIFORM = Part("tasm.build.budgets.uniform:Uniform")
 _DROP = Part("tasm.build.reducers.drop:Drop")
+_SPATIAL = Part(
+    "tasm.build.reducers.merge:SpatialMerge",
+    {"threshold": 0.8, "sharpness": 8.0, "sink_weight": "itself"},
+)
 
 
 def variants(tasm: Recipe) -> tuple[Recipe, ...]:
@@ -15,7 +19,8 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
     [row.name for row in variants(find_recipe("tasm"))][0]      # 'tasm-hard-pruning'
     ```
     """
-    even = replace(tasm, budget=_UNIFORM)
+    spatial = replace(tasm, reducer=_SPATIAL)
+    even = replace(spatial, budget=_UNIFORM)
     static = replace(even, bank="0", gate={"kind": "never"})
     pruned = replace(static, reducer=_DROP)
     steps = (
@@ -26,7 +31,8 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
         ),
         _row(pruned, "tasm-task-vector", "TASM's table 3: + task vector"),
         _row(static, "tasm-merging", "TASM's table 3: + merging"),
-        _row(even, "tasm-even-layers", "TASM's table 3: + retrieval (tasm divides layers, too)"),
+        _row(even, "tasm-even-layers", "TASM's table 3: + retrieval"),
+        _row(spatial, "tasm-spatial-merging", "+ tokens divided among layers (not in the paper)"),
     )
     shares = tuple(
         _row(

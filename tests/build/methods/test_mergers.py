@@ -162,6 +162,22 @@ def test_ems_drops_the_least_and_averages_directions() -> None:
     assert merged >= 2
 
 
+@pytest.mark.parametrize(("budget", "merges"), [(4, False), (5, True)])
+def test_layers_that_keep_more_than_the_mean_do_not_merge(budget: int, merges: bool) -> None:
+    reducer = NearestMerge(weighting="count", count_bias=1.0, layers="below the mean")
+    one = case(budget=budget)
+    reduced = reducer.reduce(one, selection(7, KEPT), SCORES)
+    assert reduced.bias is not None
+    if merges:
+        assert reduced.counts.sum() == 14
+        return
+    for head in range(2):
+        assert reduced.counts[head].tolist() == [1.0] * 4
+        assert reduced.bias[head].tolist() == [0.0] * 4
+        assert torch.equal(reduced.keys[head], one.keys[head, KEPT[head]])
+        assert reduced.values[head].tolist() == [VALUES[head][t] for t in KEPT[head]]
+
+
 def test_tome_weighs_what_tokens_stand_for() -> None:
     counts = [[1, 2, 1, 3, 1, 1, 1], [1, 1, 4, 1, 2, 1, 1]]
     reducer = NearestMerge(weighting="count", count_bias=1.0)

@@ -1,6 +1,7 @@
 """TASM's ablations: each is `tasm` but for what its name says."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 from tasm.build.recipes import VARIANTS, all_recipes, find_recipe
 
@@ -16,10 +17,13 @@ def changed(name: str) -> set[str]:
 
 
 def test_steps_of_table_3_add_one_part_each() -> None:
-    assert changed("tasm-even-layers") == {"budget"}
-    assert changed("tasm-merging") == {"bank", "gate", "budget"}
-    assert changed("tasm-task-vector") == {"bank", "gate", "budget", "reducer"}
-    assert changed("tasm-hard-pruning") == {"bank", "gate", "budget", "reducer", "scorer"}
+    steps = ["hard-pruning", "task-vector", "merging", "even-layers", "spatial-merging"]
+    rows = [*(find_recipe(f"tasm-{step}").to_json() for step in steps), TASM.to_json()]
+    added = [
+        {key for key in after if key != "name" and before[key] != after[key]}
+        for before, after in pairwise(rows)
+    ]
+    assert added == [{"scorer"}, {"reducer"}, {"bank", "gate"}, {"budget"}, {"reducer"}]
     first = find_recipe("tasm-hard-pruning").scorer
     assert first is not None and first.settings["task_share"] == 0
 

@@ -31,7 +31,7 @@ class NearestMerge:
     | `similarity` | of "keys", or "keys*values": product of both cosines, a negative one counting as 0 (EMS) |
     | `merge` | "keys+values", or only "values" |
     | `keys` | average keys "plain" (before rotation) or "rotated" (as these papers do) |
-    | `sources` | "all" tokens that leave merge, or only the "unbanked", which nothing else holds |
+    | `layers` | "all", or only those "below the mean", which keep fewer tokens than the mean layer: others look single tokens up, and keep them as they are |
     | `least_share` | of tokens that leave, the share with the lowest scores that is dropped unmerged (EMS) |
     | `keep_norm` | "mean": keys are averaged as directions, and get the mean length of their parts (EMS) |
     | `count_bias` | α of a bias α·log(count) on the logits (ToMe's proportional attention: 1) |
@@ -47,13 +47,17 @@ class NearestMerge:
     similarity: Literal["keys", "keys*values"] = "keys"
     merge: Literal["keys+values", "values"] = "keys+values"
     keys: Literal["plain", "rotated"] = "plain"
-    sources: Literal["all", "unbanked"] = "all"
+    layers: Literal["all", "below the mean"] = "all"
     least_share: float = 0.0
     keep_norm: Literal["no", "mean"] = "no"
     count_bias: float = 0.0
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
         """Return the kept entries with what was merged into them."""
+        if self.layers == "below the mean" and selection.counts.float().mean() >= evidence.budget:
+            alone = take(evidence.values.float(), selection.order)
+            counts = take(evidence.counts, selection.order)
+            return finished(evidence, selection, None, alone, counts, self.keys, self.count_bias)
         keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
         values = evidence.values.float()
         slot, cosine = _nearest(evidence, selection, keys, values, self.similarity)
@@ -87,8 +91,6 @@ class NearestMerge:
     ) -> Tensor:
         """(kv_heads, entries) bool: which entries merge."""
         leaves = evidence.valid & ~selection.kept & cosine.isfinite()
-        if self.sources == "unbanked":
-            leaves &= ~selection.banked
         if self.among == "images":
             leaves &= evidence.is_image
         if self.least_share > 0:
