@@ -289,20 +289,26 @@ def test_kvmerger_runs_and_gaussian_weights(value_scale: Any) -> None:
     assert merged >= 3
 
 
-def test_cam_spreads_values_over_the_next_tokens() -> None:
+@pytest.mark.parametrize("values", ["added", "averaged"])
+def test_cam_adds_values_to_the_next_kept_tokens(values: Any) -> None:
     # Attention so large that every draw merges.
     mass = [[9.0] + [100.0 if t not in KEPT[head] else 1.0 for t in range(1, 7)] for head in (0, 1)]
     one = case(records=received(mass))
-    reduced = NextValues(following=2).reduce(one, selection(7, KEPT), SCORES)
+    reducer = NextValues(following=2, values=values)
+    reduced = reducer.reduce(one, selection(7, KEPT), SCORES)
     for head in range(2):
         expected = {sink: list(VALUES[head][sink]) for sink in KEPT[head]}
+        weight = dict.fromkeys(KEPT[head], 1.0)
         for source in leaving(head):
             window = [sink for sink in KEPT[head] if sink > source][:2]
             for sink in window:
+                weight[sink] += 1 / len(window)
                 for d in range(2):
                     expected[sink][d] += VALUES[head][source][d] / len(window)
         for slot, sink in enumerate(KEPT[head]):
-            torch.testing.assert_close(reduced.values[head, slot], torch.tensor(expected[sink]))
+            by = weight[sink] if values == "averaged" else 1.0
+            wanted = torch.tensor(expected[sink]) / by
+            torch.testing.assert_close(reduced.values[head, slot], wanted)
             assert torch.equal(reduced.keys[head, slot], one.keys[head, sink])
 
 
@@ -312,7 +318,8 @@ def test_cam_draws_by_attention() -> None:
     merged = []
     for seed in range(300):
         one = evidence(KEYS[:1], VALUES[:1], TOKENS, records=received(mass), seed=seed)
-        reduced = NextValues(following=1).reduce(one, selection(7, [[0, 6]]), SCORES[:1])
+        reducer = NextValues(following=1, values="added")
+        reduced = reducer.reduce(one, selection(7, [[0, 6]]), SCORES[:1])
         gained = reduced.values[0, 1, 0].item() - VALUES[0][6][0]
         assert gained in [sum(parts) for parts in _sums([3.0, 4.0, 5.0, 6.0])]
         merged.append(gained / 18)

@@ -4,6 +4,7 @@ Zhang et al., "CaM: Cache Merging", ICML 2024 (PMLR 235), equations (7) and (8).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,10 +18,19 @@ class NextValues:
     """v_j += v_i/m for the next m kept tokens j, with probability min(1, A_i / mean A_j), A the
     attention that all rows paid (H2O's sums). Keys stay as they are.
 
-    Differs from the paper in: all tokens leave at once; the draw is seeded and made once a head.
-    """
+    | setting | |
+    |---|---|
+    | `following` | m |
+    | `values` | "averaged": v_j is then divided by 1 plus what it received, 1/m from each token; "added": not, as printed |
+
+    Differs from the paper in: all tokens leave at once, where the paper's leave one by one while an
+    answer is written; attention is then shared among a fifth of the tokens, so values are averaged
+    unless `values` says otherwise (added, they grow several times too large). The draw is seeded
+    and made once a head.
+    """  # noqa: E501
 
     following: int = 4
+    values: Literal["averaged", "added"] = "averaged"
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
         """Return the kept entries, values with what was added to them."""
@@ -43,9 +53,14 @@ class NextValues:
         moves = evidence.competing & ~selection.kept & (number > 0) & (drawn < chance)
         parts = evidence.values.float() * (moves / number.clamp(min=1))[..., None]
         values = take(evidence.values.float(), order)
+        received = torch.zeros_like(kept_mass)
         for step in range(self.following):
             share = parts * there[..., step, None]
             values = values.scatter_add(1, slots[..., step, None].expand_as(share), share)
+            weight = moves * there[..., step] / number.clamp(min=1)
+            received = received.scatter_add(1, slots[..., step], weight)
+        if self.values == "averaged":
+            values = values / (1 + received)[..., None]
         return Reduced(
             keys=take(evidence.keys, order),
             values=values.to(evidence.values.dtype),
