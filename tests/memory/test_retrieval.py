@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tasm.backbone.segment import Segment
+from tasm.errors import InputError
 from tasm.memory import Bank, GateReference, GateSettings, LayerTokens
 from tasm.memory.gate import core_distribution, gate_divergence
 from tasm.memory.retrieval import Retrieval
@@ -97,6 +98,24 @@ def test_rows_and_layers_against_a_plain_loop(path, kind, monkeypatch):
     assert retrieval.statistics.triggered() == pytest.approx(shares)
     if kind == "js":
         assert any(0 < share < 1 for share in shares), "the scene should open and shut the gate"
+
+
+def test_a_gate_that_opens_at_every_nth_step():
+    scene = Scene()
+    retrieval, always = scene.retrieval(kind="always", interval=2), scene.retrieval(kind="always")
+    attached, fresh = [], []
+    for step in range(5):
+        query = 3 * torch.randn(
+            scene.queries[0, 0].shape, generator=torch.Generator().manual_seed(step)
+        )
+        for one, held in ((retrieval, attached), (always, fresh)):
+            held.append(one(0, query, SCALING).keys)
+    for step, source in enumerate([0, 0, 2, 2, 4]):
+        assert torch.equal(attached[step], fresh[source])
+    assert not torch.equal(fresh[1], fresh[0])
+    assert retrieval.statistics.triggered() == pytest.approx([3 / 5] * 3)
+    with pytest.raises(InputError, match="opens every 0 steps"):
+        scene.retrieval(kind="always", interval=0)
 
 
 def test_statistics_of_the_first_step():

@@ -63,6 +63,14 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
             "tasm-retrieval-always",
             "TASM's table 7: retrieval at every step",
         ),
+        *(
+            _row(
+                tasm.with_settings(gate={"kind": "always", "interval": steps}),
+                f"tasm-retrieval-every-{steps}",
+                f"TASM's table 7: retrieval at every {steps}th step",
+            )
+            for steps in (10, 50)
+        ),
     )
     return steps + shares + others
 

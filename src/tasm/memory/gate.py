@@ -37,6 +37,7 @@ class GateSettings:
         granularity: what a retrieved token brings with it: "token" (nothing), "neighbourhood",
             "image"; or which blocks a search brings: "page", "block", "image-mean",
             "selecting-layers" (see `tasm.memory.key_blocks`).
+        interval: an "always" gate opens at the first step and at every `interval`-th after it.
         asking: how the query heads of a KV head search single tokens: by their "mean", equation
             (16), or "each", a token counting as much as the head that wants it most.
     """
@@ -48,6 +49,7 @@ class GateSettings:
     largest_share: float = 0.1
     granularity: str = "token"
     asking: Asking = "mean"
+    interval: int = 1
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -69,6 +71,11 @@ class GateSettings:
             raise InputError(
                 f"The gate retrieves top_k={self.top_k} tokens, at most {self.largest_share} of "
                 "the demonstrations'; expected 0 or more, and a share between 0 and 1."
+            )
+
+        if self.interval < 1:
+            raise InputError(
+                f"The gate opens every {self.interval} steps; expected 1 (every step) or more."
             )
 
     def tokens_to_retrieve(self, demonstration_tokens: int) -> int:

@@ -75,7 +75,7 @@ class Retrieval:
         layers = len(self.core)
         self._previous: list[Tensor | None] = [None] * layers
         self._attached: list[Attached | None] = [None] * layers
-        self._begun = [False] * layers
+        self._steps = [0] * layers
         self.statistics = RetrievalStatistics(layers, self._attention_layers())
 
     def fork(self) -> "Retrieval":
@@ -109,10 +109,11 @@ class Retrieval:
         """
         if not self._gated[layer]:
             return None
-        is_first = not self._begun[layer]
-        self._begun[layer] = True
+        step = self._steps[layer]
+        self._steps[layer] += 1
+        is_first = step == 0
         divergence = self._divergence(layer, query, scaling, is_first)
-        fired = self._fired(layer, divergence, is_first, query)
+        fired = self._fired(layer, divergence, step, query)
         brought = self._tokens_brought(layer) if is_first else 0.0
         self.statistics.record(layer, fired, divergence, brought, is_first=is_first)
         if not self._may_branch(layer):
@@ -143,14 +144,13 @@ class Retrieval:
             self._previous[layer] = now
         return None if before is None else gate_divergence(now, before)
 
-    def _fired(
-        self, layer: int, divergence: Tensor | None, is_first: bool, query: Tensor
-    ) -> Tensor:
+    def _fired(self, layer: int, divergence: Tensor | None, step: int, query: Tensor) -> Tensor:
         """(batch,) bool: which rows retrieve now."""
         if self.settings.kind == "always" or divergence is None:
-            opens = self.settings.kind == "always" or is_first
+            every = self.settings.interval if self.settings.kind == "always" else step + 1
+            opens = step % every == 0
             return torch.full((query.shape[0],), opens, device=query.device)
-        return divergence > self._threshold(layer, is_first)
+        return divergence > self._threshold(layer, step == 0)
 
     def _threshold(self, layer: int, is_first: bool) -> float:
         if self.settings.epsilon != "calibrated":

@@ -36,8 +36,8 @@ def test_the_others_change_one_part() -> None:
         "tasm-transferred-direction",
     ):
         assert changed(name) == {"scorer"}
-    for name in ("tasm-retrieval-never", "tasm-retrieval-always"):
-        assert changed(name) == {"gate"}
+    for policy in ("never", "always", "every-10", "every-50"):
+        assert changed(f"tasm-retrieval-{policy}") == {"gate"}
 
 
 def test_listed_last() -> None:
