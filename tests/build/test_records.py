@@ -1,5 +1,6 @@
 """What the recorder gathers, against stock eager attention over the whole prompt."""
 
+import math
 from typing import Any
 
 import pytest
@@ -64,6 +65,7 @@ def chosen_rows(transcript: Transcript, rule: str) -> list[int]:
         ),
         "last": lambda i: i >= total - count,
         "every": lambda i: (i + 1) % count == 0,
+        "spread": lambda i: (i + 1) % math.ceil(total / count) == 0,
     }
     return [i for i in range(total) if picks[name](i)]
 
@@ -85,7 +87,7 @@ RULES = [
 def test_attention_received(family: str, step: int) -> None:
     backbone = tiny_backbone(family)
     transcript = backbone.transcript([1, 2, 3])
-    rules = [*RULES, "last:7", "every:5"]
+    rules = [*RULES, "last:7", "every:5", "spread:4"]
     records = tuple(
         AttentionReceived(rule, statistic)  # type: ignore[arg-type]
         for rule in rules

@@ -10,6 +10,7 @@
 | `questions`, `images`, `text` | question text, image tokens, everything but image tokens |
 | `last:32` | the last 32 tokens of what is read before compressing |
 | `every:8` | every eighth token |
+| `spread:64` | about 64 tokens at equal distances in all that is read before compressing |
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from tasm.errors import RecipeError, did_you_mean
 _PLAIN = (
     "all", "answers", "predictions", "answer-turns", "answer-starts", "questions", "images", "text"
 )  # fmt: skip
-_COUNTED = ("last", "every")
+_COUNTED = ("last", "every", "spread")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Rows:
             "text": lambda: self.roles != int(Role.IMAGE),
             "last": lambda: numbers + self.first >= self.stage_end - count,
             "every": lambda: (numbers + self.first + 1) % count == 0,
+            "spread": lambda: (numbers + self.first + 1) % -(-self.stage_end // count) == 0,
         }
         return masks[name]().nonzero()[:, 0]
 

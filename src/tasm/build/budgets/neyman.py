@@ -38,7 +38,7 @@ class Neyman:
     """  # noqa: E501
 
     power: float = 0.5
-    rows: str = "every:16"
+    rows: str = "spread:64"
     floor: float = 0.02
 
     @property
