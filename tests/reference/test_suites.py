@@ -93,3 +93,16 @@ def test_suites_need_no_torch():
     code = "import sys, tasm.reference.suites; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_of_one_picture_differ_and_one_colour_is_always_meant(seed):
+    made = episode("count", seed=seed, queries=20)
+    meant = set()
+    for turn in made.demonstrations + made.queries:
+        (picture,) = turn.pictures()
+        shown = {kind: turn.marks.count(kind) for kind in (1, 2)}
+        assert sum(shown.values()) == len(picture.items)
+        assert shown[1] != shown[2]
+        meant.add(next(kind for kind in shown if words.NUMBERS[shown[kind]] == turn.answer))
+    assert len(meant) == 1
