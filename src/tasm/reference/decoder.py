@@ -73,6 +73,7 @@ class Phase:
     tower: bool  # the tower learns too
     rate: float
     bent: float = 0.0  # of large glyphs, the share bent out of shape, as handwriting is
+    closer: bool = False  # inks and marks are told, and what is slow to learn comes more often
 
 
 PHASES = {
@@ -121,6 +122,7 @@ PHASES = {
         True,
         8e-4,
         bent=0.5,
+        closer=True,
     ),
 }
 
@@ -141,7 +143,7 @@ def draw(rng: Random, phase: Phase, progress: float, budget: int) -> tuple[str, 
     long = rng.random() < (min(0.5, progress * 4) if phase.grows else 0.5)
     gap = 0 if phase.grows else rng.choice((0, 0, 0, 10, 30))
     ease = phase.ease[0] + (phase.ease[1] - phase.ease[0]) * progress
-    world = World(rng, "train", long=long, looks=False, ease=ease, wide=True)
+    world = World(rng, "train", long=long, looks=False, ease=ease, wide=True, closer=phase.closer)
     tokens = size * 22 + course.queries * (7 if name == "needle" else 22)
     many = max(1, round(budget / tokens))
     return name, [course.task(world, size, course.queries, ways) for _ in range(many)], gap
@@ -281,7 +283,7 @@ def train(
         for opt in opts:
             opt.pace(pace)
         name, episodes, gap = draw(rng, phase, progress, budget)
-        batch = layout.batch(episodes, gap, rng)
+        batch = layout.batch(episodes, gap, rng, phase.closer)
         first, last = phase.guidance
         faded = progress / phase.fades
         strength = first + (last - first) * faded if faded < 1 else 0.0

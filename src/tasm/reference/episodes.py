@@ -75,6 +75,7 @@ class World:
     named: str = fonts.NAMED
     ease: float = 0.0  # how often an attribute that does not decide stays the same
     wide: bool = False  # training: any colours, and letters as shapes
+    closer: bool = False  # training: what is slow to learn comes more often
 
     def glyphs(self, count: int) -> list[str]:
         return self.rng.sample(fonts.glyphs(self.split, self.face), count)

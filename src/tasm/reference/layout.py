@@ -116,8 +116,11 @@ class _Row:
         return _Placed(tag, visual, ask, answer)
 
 
-def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> Batch:
-    """A padded batch. `gap`: at most so many positions are skipped between demonstrations."""
+def batch(
+    episodes: list[Episode], gap: int = 0, rng: Random | None = None, closer: bool = False
+) -> Batch:
+    """A padded batch. `gap`: at most so many positions are skipped between demonstrations;
+    `closer`: with what single visual tokens show, and inks."""
     rows, placed = [], []
     for episode in episodes:
         row, turns = _Row(), []
@@ -167,9 +170,10 @@ def batch(episodes: list[Episode], gap: int = 0, rng: Random | None = None) -> B
             for name, fact in turn.facts.items():
                 found_ = [(b, r, fact) for r in [here.ask, *here.answer[:-1]]]
                 facts.setdefault(name, []).extend(found_)
-            if turn.ink:
+            if closer and turn.ink:
                 inks += [(b, r, *turn.ink) for r in [here.ask, *here.answer[:-1]]]
-            marks += [(b, *m) for m in zip(here.visual, turn.marks, strict=False)]
+            if closer:
+                marks += [(b, *m) for m in zip(here.visual, turn.marks, strict=False)]
             if turn.decides >= 0:
                 decides["ask"].append((b, here.ask, turn.decides))
                 if index < len(episode.demonstrations):

@@ -29,7 +29,7 @@ def rule(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
         "place": list(rng.sample(range(4), min(ways, 4))),
         "count": list(rng.sample((1, 2, 3), min(ways, 3))),
     }
-    decides = rng.choices(ATTRIBUTES, HARD)[0] if world.wide else rng.choice(ATTRIBUTES)
+    decides = rng.choices(ATTRIBUTES, HARD)[0] if world.closer else rng.choice(ATTRIBUTES)
     ways = len(values[decides])
     labels, asking = world.labels(ways), rng.choice(words.ASKING)
     keys = world.order(demonstrations, ways) + world.order(queries, ways)
