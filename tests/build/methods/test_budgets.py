@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+import tasm
 from tasm.build.budgets.dense_first import DenseFirst
 from tasm.build.budgets.mass import ImportanceMass
 from tasm.build.budgets.pyramid import Pyramid
@@ -13,6 +14,7 @@ from tasm.build.budgets.shares import counts_by_layer
 from tasm.build.budgets.variance import InverseVariance
 from tests.build.examples import evidence, table
 from tests.build.methods.examples import received, stage
+from tests.build.tiny_backbone import rows, tiny_backbone
 
 
 def layer(entries: int, number: int, mass: Any = None, always: int = 0) -> Any:
@@ -129,3 +131,16 @@ def test_layers_that_do_not_compete() -> None:
     one = stage([None, layer(4, 1)], [None, torch.zeros(2, 4)], 2)
     for budget in (Pyramid(), DenseFirst(1), ImportanceMass(), InverseVariance(0, 0)):
         assert counts(budget.allocate(one)) == [None, [2, 2]]
+
+
+@pytest.mark.parametrize("recipe", ["tasm", "tasm-compact", "tasm-spatial-merging"])
+@pytest.mark.parametrize("core", ["4", "5"])
+def test_the_smallest_budgets_leave_no_layer_with_nothing(recipe: str, core: str) -> None:
+    memory = tasm.build(tiny_backbone(), rows(6), recipe=recipe, core=core, bank="0")
+    for layer in memory.core:
+        assert layer is not None and min(layer.counts) >= 4  # what stands before them
+
+
+def test_a_layer_without_wishes_keeps_a_token() -> None:
+    found = counts_by_layer(plain(3, 12, 4), {0: 0.0, 1: 1.0, 2: 0.0})
+    assert counts(found) == [[1, 1], [10, 10], [1, 1]]

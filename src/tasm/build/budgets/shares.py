@@ -16,17 +16,17 @@ def counts_by_layer(
 ) -> list[Tensor | None]:
     """Return (kv_heads,) counts by layer, the same for every head, near `wishes` by layer.
 
-    No layer gets fewer than it must always keep or more than it holds (`most`, if given); what that
-    takes or leaves is shared among the others in proportion, so that the mean is `tokens`
-    (`stage.tokens` if None) unless the layers hold less. Fractions go to the layers with the
-    largest ones.
+    No layer gets fewer than it must always keep, or than one, or more than it holds (`most`, if
+    given); what that takes or leaves is shared among the others in proportion, so that the mean is
+    `tokens` (`stage.tokens` if None) unless the layers hold less. Fractions go to the layers with
+    the largest ones.
     """
     bounds: dict[int, tuple[int, int]] = {}
     for layer in stage.competing:
         one = stage.evidence[layer]
         assert one is not None
         held = int(one.valid.sum(1).max()) if most is None else most
-        bounds[layer] = (min(int(one.always.sum(1).max()), held), held)
+        bounds[layer] = (min(max(1, int(one.always.sum(1).max())), held), held)
     total = (stage.tokens if tokens is None else tokens) * len(bounds)
     counts = _fitted({layer: float(wishes[layer]) for layer in bounds}, bounds, total)
     result: list[Tensor | None] = [None] * len(stage.evidence)

@@ -54,7 +54,8 @@ class NearestMerge:
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
         """Return the kept entries with what was merged into them."""
-        if self.layers == "below the mean" and selection.counts.float().mean() >= evidence.budget:
+        above = self.layers == "below the mean" and _mean(selection) >= evidence.budget
+        if above or selection.order.shape[1] == 0:
             alone = take(evidence.values.float(), selection.order)
             counts = take(evidence.counts, selection.order)
             return finished(evidence, selection, None, alone, counts, self.keys, self.count_bias)
@@ -117,6 +118,11 @@ class NearestMerge:
             "count": (evidence.counts, evidence.counts),
         }[self.weighting]
         return torch.where(merges, leaving, 0.0), own
+
+
+def _mean(selection: Selection) -> float:
+    """Tokens kept a head."""
+    return float(selection.counts.float().mean())
 
 
 def _nearest(
