@@ -66,7 +66,12 @@ class Recorder(AbstractContextManager["Recorder"]):
         self.scalings[call.layer] = call.scaling
         positions = self._cache.live_positions[:, 0]
         reading = Reading(
-            call, self._rows, positions, self._backbone.rotary, self._hidden.pop(call.layer, None)
+            call,
+            self._rows,
+            positions,
+            self._backbone.rotary,
+            self._hidden.pop(call.layer, None),
+            is_last=call.layer == self._backbone.geometry.layers - 1,
         )
         held = self.held[call.layer]
         for record in self.records:

@@ -26,7 +26,7 @@ class Reading:
     """One layer of one forward pass: the attention call, the rows it computes and their positions.
 
     `positions` is (rows of M-RoPE, n); `hidden` (n, hidden_size), the layer's input, is there for
-    records that set `needs_hidden`.
+    records that set `needs_hidden`; `is_last` marks the model's last layer.
     """
 
     call: "AttentionCall"
@@ -34,6 +34,7 @@ class Reading:
     positions: Tensor
     rotary: "Rotary"
     hidden: Tensor | None = None
+    is_last: bool = False
 
     @property
     def new(self) -> int:

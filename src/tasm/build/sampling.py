@@ -31,14 +31,17 @@ class SamplingSpread(Record):
 
     a are a row's attention weights and o its attention output. Attention spread over many tokens,
     or over tokens of one value, gives little; attention on single tokens gives much, whichever
-    they are. State: `Spread`.
+    they are. `last_rows` are the rows of the model's last layer, None for the same. State:
+    `Spread`.
     """
 
     rows: str = "all"
+    last_rows: str | None = None
 
     def observe(self, held: Spread | None, reading: Reading) -> Spread:
         """Add this pass's rows."""
-        call, rows = reading.call, reading.rows.select(self.rows)
+        rule = self.last_rows if reading.is_last and self.last_rows else self.rows
+        call, rows = reading.call, reading.rows.select(rule)
         query_heads, head_dim = call.query.shape[1], call.query.shape[3]
         values = torch.cat([*(s.values[0] for s in call.segments), call.value[0]], 1).float()
         kv_heads, tokens = values.shape[:2]

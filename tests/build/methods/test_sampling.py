@@ -17,16 +17,20 @@ from tests.build.test_records import chosen_rows, record
 from tests.build.tiny_backbone import build_tiny, tiny_backbone
 
 
-@pytest.mark.parametrize(("rule", "step"), [("all", 3), ("every:5", 3), ("images", 1)])
-def test_spread_against_loops(rule: str, step: int) -> None:
+@pytest.mark.parametrize(
+    ("rule", "last", "step"),
+    [("all", None, 3), ("every:5", "predictions", 3), ("images", "all", 1)],
+)
+def test_spread_against_loops(rule: str, last: str | None, step: int) -> None:
     backbone, seeds = tiny_backbone(), [1, 2, 3]
     transcript = backbone.transcript(seeds)
-    wanted = SamplingSpread(rule)
+    wanted = SamplingSpread(rule, last)
     recorder = record(backbone, transcript, (wanted,), step)
     whole = build_tiny(backbone, transcript, recipe=find_recipe("full"))
     attention = stock_attention(backbone, stock_model(), seeds).float()
-    rows, of = chosen_rows(transcript, rule), transcript.demonstration.tolist()
+    of = transcript.demonstration.tolist()
     for layer in range(3):
+        rows = chosen_rows(transcript, (last or rule) if layer == 2 else rule)
         core = whole.core[layer]
         assert core is not None
         expected = torch.zeros(4, 16, 16)

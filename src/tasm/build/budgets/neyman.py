@@ -28,6 +28,7 @@ class Neyman:
     |---|---|
     | `power` | p |
     | `rows` | the rows that are looked at (see `tasm.build.rows`) |
+    | `last_rows` | the rows of the model's last layer, whose output is read only where something is said |
     | `floor` | share of the budget that is divided evenly |
 
     ```python
@@ -39,12 +40,13 @@ class Neyman:
 
     power: float = 0.5
     rows: str = "spread:64"
+    last_rows: str = "predictions"
     floor: float = 0.02
 
     @property
     def records(self) -> tuple[SamplingSpread, ...]:
         """What the layers' outputs vary by."""
-        return (SamplingSpread(self.rows),)
+        return (SamplingSpread(self.rows, self.last_rows),)
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
