@@ -40,7 +40,7 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
             f"tasm-share-{share:g}",
             f"TASM's figure 4: λ = {share:g} in every layer",
         )
-        for share in (0.3, 0.5)
+        for share in (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
     )
     others = (
         _row(

@@ -30,8 +30,7 @@ def test_steps_of_table_3_add_one_part_each() -> None:
 
 def test_the_others_change_one_part() -> None:
     for name in (
-        "tasm-share-0.3",
-        "tasm-share-0.5",
+        *(f"tasm-share-{share}" for share in ("0", "0.1", "0.3", "0.5", "0.7", "1")),
         "tasm-random-direction",
         "tasm-transferred-direction",
     ):
