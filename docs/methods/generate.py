@@ -105,6 +105,10 @@ def index() -> str:
         "differs from its paper is on its page. To add one see",
         "[Adding a method](../adding-a-method.md).",
         "",
+        "Start with `tasm`. Where bytes count more than the time of a build, take",
+        "`tasm-compact`: no bank, and demonstrations that are read twice.",
+        "[The leaderboard](../reference/leaderboard.md) has the figures.",
+        "",
         "| recipe | method | year | paper |",
         "|---|---|---|---|",
     ]
