@@ -38,7 +38,7 @@ def has_page(recipe: Recipe) -> bool:
     return bool(recipe.scorer) and recipe not in VARIANTS and recipe.name not in WITHOUT_PAGE
 
 
-WITHOUT_PAGE = {"tasm", "tasm-paper", "full", "random"}
+WITHOUT_PAGE = {"tasm", "tasm-compact", "tasm-paper", "full", "random"}
 
 
 def page(recipe: Recipe) -> str:
