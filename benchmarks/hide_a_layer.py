@@ -58,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class WithoutLayer:
-    """Keeps everything, but in one layer only what stands before the demonstrations."""
+    """Keeps everything, but in `layer` (None: no layer) only what stands before the demonstrations."""
 
-    layer: int
+    layer: int | None
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""

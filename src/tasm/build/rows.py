@@ -10,7 +10,10 @@
 | `questions`, `images`, `text` | question text, image tokens, everything but image tokens |
 | `last:32` | the last 32 tokens of what is read before compressing |
 | `every:8` | every eighth token |
-| `spread:64` | about 64 tokens at equal distances in all that is read before compressing |
+| `spread:64` | about 64 tokens at equal distances among all that is read so far |
+
+In a joint build `spread` means all demonstrations; of a stream's later chunks it takes ever fewer
+tokens, because those of earlier chunks count.
 """
 
 from dataclasses import dataclass

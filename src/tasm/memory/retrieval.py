@@ -110,7 +110,8 @@ class Retrieval:
         if not self._gated[layer]:
             return None
         step = self._steps[layer]
-        self._steps[layer] += 1
+        # Counted on only where it matters: a number that grows would be compiled anew each step.
+        self._steps[layer] = step + 1 if self.settings.interval > 1 else 1
         is_first = step == 0
         divergence = self._divergence(layer, query, scaling, is_first)
         fired = self._fired(layer, divergence, step, query)
@@ -147,8 +148,8 @@ class Retrieval:
     def _fired(self, layer: int, divergence: Tensor | None, step: int, query: Tensor) -> Tensor:
         """(batch,) bool: which rows retrieve now."""
         if self.settings.kind == "always" or divergence is None:
-            every = self.settings.interval if self.settings.kind == "always" else step + 1
-            opens = step % every == 0
+            is_due = self.settings.kind == "always" and step % self.settings.interval == 0
+            opens = step == 0 or is_due
             return torch.full((query.shape[0],), opens, device=query.device)
         return divergence > self._threshold(layer, step == 0)
 

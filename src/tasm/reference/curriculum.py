@@ -5,7 +5,7 @@ Knows no model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from .episodes import Episode, Task, World
@@ -92,20 +92,14 @@ PHASES = {
         True,
         8e-4,
     ),
-    "sharpen": Phase(
-        {"bind": 1.4, "needle": 0.9, "late": 1.1, "rule": 4, "locate": 0.9, "mixed": 0.7}
-        | {"count": 2.2, "read": 0.5},
-        {},
-        (0.25, 0.0),
-        0.6,
-        (0.3, 0.0),
-        False,
-        True,
-        8e-4,
-        bent=0.5,
-        closer=True,
-    ),
 }
+PHASES["sharpen"] = replace(
+    PHASES["joint"],
+    shares={"bind": 1.4, "needle": 0.9, "late": 1.1, "rule": 4, "locate": 0.9, "mixed": 0.7}
+    | {"count": 2.2, "read": 0.5},
+    bent=0.5,
+    closer=True,
+)
 
 
 def draw(rng: Random, phase: Phase, progress: float, budget: int) -> tuple[str, list[Episode], int]:

@@ -101,7 +101,7 @@ TABLES: dict[int, Table] = {
                 Line("hard pruning", _on(_TWO, 45.3, 10.5), "tasm-hard-pruning", "20%"),
                 Line("+ task vector", _on(_TWO, 55.2, 12.1), "tasm-task-vector", "20%"),
                 Line("+ merging", _on(_TWO, 61.8, 18.8), "tasm-merging", "20%"),
-                Line("+ retrieval", _on(_TWO, 65.0, 19.5), "tasm", "20%"),
+                Line("+ retrieval", _on(_TWO, 65.0, 19.5), "tasm-even-layers", "20%"),
             ),
         ),
         Table(
