@@ -30,8 +30,8 @@ test: setup
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope
 
 lint: setup
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests training benchmarks
+	$(BIN)/ruff format --check src tests training benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -39,7 +39,7 @@ bench: setup
 	$(BIN)/tasm bench speed --model random:qwen2_vl-0.15b --out out/bench
 
 reference: setup
-	$(BIN)/python -m tasm.reference.train
+	$(BIN)/python -m training.train
 
 test-matrix: .venv-4.57/.installed .venv-5.0/.installed
 	.venv-4.57/bin/python -m pytest -m matrix

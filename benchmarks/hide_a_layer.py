@@ -14,12 +14,12 @@ from torch import Tensor
 
 from tasm.answer import ask_all
 from tasm.backbone.loading import load_backbone
-from tasm.build.api import build
-from tasm.build.evidence import Stage
-from tasm.build.recipe import Part
-from tasm.build.recipes import find_recipe
+from tasm.bench.sources import parse_suites
+from tasm.compress.api import build
+from tasm.compress.evidence import Stage
+from tasm.compress.recipes.recipe import Part
+from tasm.compress.recipes.table import find_recipe
 from tasm.demonstrations import is_correct
-from tasm.evaluate.suites import parse_suites
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class WithoutLayer:
-    """Keeps everything, but in `layer` (None: no layer) only what stands before the demonstrations."""
+    """Keeps everything, but in `layer` (None: none) only what stands before the demonstrations."""
 
     layer: int | None
 

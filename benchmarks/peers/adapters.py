@@ -14,9 +14,9 @@ from fitting import Fit, train
 from torch import Tensor
 
 from tasm.answer import full_context
-from tasm.backbone.cache import MemoryCache
-from tasm.backbone.segment import Segment
-from tasm.build.api import build
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.segment import Segment
+from tasm.compress.api import build
 from tasm.demonstrations import Demonstration
 
 PEERS = ("full", "zero-shot", "tasm", "cut", "lora", "prefix", "prefix-core")

@@ -8,9 +8,9 @@ from fitting import joined
 
 from tasm.answer import ask_all, full_context
 from tasm.answer.generation import decode, generate
-from tasm.backbone.transcript import Layout
+from tasm.backbone.prompt.transcript import Layout
+from tasm.bench.sources import Episode
 from tasm.demonstrations import Query, is_correct
-from tasm.evaluate.suites import Episode
 
 BATCH = 40
 CHUNK = 8

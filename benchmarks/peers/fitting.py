@@ -11,8 +11,8 @@ from transformers import DynamicCache
 
 from tasm.answer import full_context
 from tasm.answer.generation import end_tokens
-from tasm.backbone.hooks import set_attention
-from tasm.backbone.transcript import Layout, Role
+from tasm.backbone.attention.hooks import set_attention
+from tasm.backbone.prompt.transcript import Layout, Role
 from tasm.demonstrations import Demonstration, Query
 
 LOSSES = ("answer", "text", "distil")

@@ -25,7 +25,7 @@ from table import table
 from tasm.answer import full_context
 from tasm.answer.ask import default_new_tokens
 from tasm.backbone.loading import load_backbone
-from tasm.evaluate.suites import Episode, SuiteSource, parse_suites
+from tasm.bench.sources import Episode, SuiteSource, parse_suites
 
 PLACE = ("suite", "other", "seed", "peer", "model", "settings")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from tasm.evaluate.intervals import Interval, interval, paired_interval
+from tasm.bench.intervals import Interval, interval, paired_interval
 
 HEAD = (
     "| suite | peer | accuracy | beside tasm | seconds to adapt | bytes | forgotten elsewhere |",

@@ -24,7 +24,7 @@ from fitting import LOSSES, Fit, train
 from tasm.answer import full_context
 from tasm.answer.ask import default_new_tokens
 from tasm.backbone.loading import load_backbone
-from tasm.evaluate.suites import Episode, parse_suites
+from tasm.bench.sources import Episode, parse_suites
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

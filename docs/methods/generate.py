@@ -10,9 +10,9 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-from tasm.build.recipe import Part, Recipe
-from tasm.build.recipes import RECIPES, VARIANTS
-from tasm.memory import key_blocks
+from tasm.compress.recipes.recipe import Part, Recipe
+from tasm.compress.recipes.table import RECIPES, VARIANTS
+from tasm.memory.retrieval.in_attention import key_blocks
 
 FOLDER = Path(__file__).parent
 GRANULARITIES = {

@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tasm.answer import Answer, Model, load_model, wrap
-    from tasm.build import build
+    from tasm.compress.api import build
     from tasm.demonstrations import (
         Demonstration,
         Picture,
@@ -52,12 +52,13 @@ __all__ = [
     "wrap",
 ]
 
-# Where each public name lives. `tasm.build` is the room itself: a module that can be called.
+# Where each public name lives.
 _HOME = {
     "Answer": "tasm.answer",
     "Model": "tasm.answer",
     "load_model": "tasm.answer",
     "wrap": "tasm.answer",
+    "build": "tasm.compress.api",
     "TaskMemory": "tasm.memory",
     "load": "tasm.memory",
     "Demonstration": "tasm.demonstrations",
@@ -70,8 +71,6 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "build":
-        return import_module("tasm.build")
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value

@@ -101,7 +101,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     ]
     write_rows(folder / "queries.jsonl", queries)
     import tasm
-    from tasm.evaluate.thumbnails import thumbnails
+    from tasm.view.thumbnails import thumbnails
 
     demonstrations = tasm.read_demonstrations(folder / "demos.jsonl")
     memory = tasm.build(tasm.load_model(str(model)), demonstrations)

@@ -132,7 +132,7 @@ def test_a_model_that_has_moved(run: Run, fresh: Path, model: Path, tmp_path: Pa
 def test_another_image_processor_is_warned_of(run: Run, fresh: Path) -> None:
     from dataclasses import replace
 
-    from tasm.memory.manifest import Manifest
+    from tasm.memory.disk.manifest import Manifest
 
     path = fresh / "memory.tasm" / "memory.json"
     read = Manifest.from_bytes(path.read_bytes(), "memory.json")

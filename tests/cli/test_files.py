@@ -8,7 +8,7 @@ import pytest
 
 from tasm.cli.files import write_text
 from tasm.errors import InputError
-from tasm.evaluate.folders import whole_folder
+from tasm.folders import whole_folder
 from tests.cli.conftest import Run
 
 

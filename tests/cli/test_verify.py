@@ -97,7 +97,7 @@ def test_a_truncated_file_is_found_at_once(file: str, run: Run, fresh: Path) -> 
 
 
 def test_a_newer_format_is_bad_input(run: Run, fresh: Path) -> None:
-    from tasm.memory import manifest as module
+    from tasm.memory.disk import manifest as module
 
     path = fresh / "memory.tasm" / "memory.json"
     read = module.Manifest.from_bytes(path.read_bytes(), "memory.json")

@@ -2,9 +2,9 @@
 
 import torch
 
+from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
-from tasm.backbone.identity import Identity
-from tasm.backbone.transcript import Layout
+from tasm.backbone.prompt.transcript import Layout
 from tasm.memory import (
     Bank,
     DemonstrationEntry,

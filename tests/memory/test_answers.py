@@ -6,7 +6,7 @@ from torch import Tensor
 
 import tasm
 from tasm.backbone import Geometry, MemoryCache, attach, detach
-from tasm.backbone.transcript import Layout
+from tasm.backbone.prompt.transcript import Layout
 from tasm.memory import Bank, GateReference, GateSettings, LayerTokens, TaskMemory, TokenTable
 from tests.memory.memories import identity
 from tests.tiny_models import Tiny, Turn, tiny_model

@@ -24,7 +24,9 @@ from tasm.errors import (
     MismatchError,
     WorkError,
 )
-from tasm.memory import GateSettings, LayerTokens, TaskMemory, blocks, store
+from tasm.memory import GateSettings, LayerTokens, TaskMemory
+from tasm.memory.disk import blocks
+from tasm.memory.disk import folder as store
 from tests.memory.memories import identity, task_memory
 
 QUERY = torch.randn(1, 2, 2, 8, generator=torch.Generator().manual_seed(9))

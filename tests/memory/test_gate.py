@@ -7,9 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 
-from tasm.backbone.segment import UNUSED
+from tasm.backbone.attention.segment import UNUSED
 from tasm.errors import InputError
-from tasm.memory.gate import GateSettings, core_distribution, gate_divergence, js_divergence
+from tasm.memory.retrieval.gate import (
+    GateSettings,
+    core_distribution,
+    gate_divergence,
+    js_divergence,
+)
 
 
 def softmax(logits: list[float]) -> list[float]:

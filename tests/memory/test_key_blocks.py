@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tasm.memory import Bank, LayerTokens, TokenTable
-from tasm.memory.granularity import make_granularity
+from tasm.memory.retrieval.granularity import make_granularity
 
 HEADS, DIM, COUNTS, TOTAL = 2, 3, (70, 55), 120
 

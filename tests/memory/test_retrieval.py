@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tasm.backbone.segment import Segment
+from tasm.backbone.attention.segment import Segment
 from tasm.errors import InputError
 from tasm.memory import Bank, GateReference, GateSettings, LayerTokens
-from tasm.memory.gate import core_distribution, gate_divergence
-from tasm.memory.retrieval import Retrieval
+from tasm.memory.retrieval.gate import core_distribution, gate_divergence
+from tasm.memory.retrieval.in_attention import Retrieval
 from tests.memory.memories import HEAD_DIM, KV_HEADS, layer_tokens
 
 SCALING = 0.4

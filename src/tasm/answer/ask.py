@@ -8,7 +8,7 @@ from tasm.answer.explanation import Explanation
 from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.result import Answer, DemonstrationWeight
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, check_positions
-from tasm.backbone.transcript import Role
+from tasm.backbone.prompt.transcript import Role
 from tasm.demonstrations import Query
 from tasm.errors import InputError
 

@@ -10,7 +10,7 @@ from tasm.demonstrations import Demonstration, Query
 
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
-    from tasm.backbone.transcript import Layout
+    from tasm.backbone.prompt.transcript import Layout
     from tasm.memory import TaskMemory
 
 NEW_TOKENS = 64
@@ -34,7 +34,7 @@ def full_context(
     answers = ask_all(model.backbone, context, queries)
     ```
     """
-    from tasm.build.api import build
+    from tasm.compress.api import build
 
     return build(
         backbone,
@@ -106,7 +106,7 @@ def ordinary_answers(
     answers = ordinary_answers(model.backbone, demonstrations, queries, max_new_tokens=16)
     ```
     """
-    from tasm.backbone.transcript import Layout
+    from tasm.backbone.prompt.transcript import Layout
 
     answers = []
     for number, query in enumerate(queries):

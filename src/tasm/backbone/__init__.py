@@ -7,48 +7,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tasm.backbone.attention import ATTENTION
-    from tasm.backbone.cache import MemoryCache
+    from tasm.backbone.attention.cache import MemoryCache
+    from tasm.backbone.attention.function import ATTENTION
+    from tasm.backbone.attention.hooks import attach, detach, set_attention
+    from tasm.backbone.attention.recording import AttentionCall
+    from tasm.backbone.attention.rotary import Rotary
+    from tasm.backbone.attention.segment import UNUSED, Extra, Segment, can_join, join
+    from tasm.backbone.checkpoint.families import FAMILIES, Family
+    from tasm.backbone.checkpoint.identity import Identity
     from tasm.backbone.decoder import attention_modules, find_decoder
-    from tasm.backbone.families import FAMILIES, Family
     from tasm.backbone.geometry import Geometry, LayerKind
-    from tasm.backbone.hooks import attach, detach, set_attention
-    from tasm.backbone.identity import Identity
     from tasm.backbone.limits import check_positions
     from tasm.backbone.loading import load_backbone, wrap_backbone
     from tasm.backbone.model import Backbone
-    from tasm.backbone.recording import AttentionCall
-    from tasm.backbone.roles import Role
-    from tasm.backbone.rotary import Rotary
-    from tasm.backbone.segment import UNUSED, Extra, Segment, can_join, join
-    from tasm.backbone.transcript import Layout, Transcript
+    from tasm.backbone.prompt.roles import Role
+    from tasm.backbone.prompt.transcript import Layout, Transcript
 
 _HOMES = {
-    "ATTENTION": "attention",
-    "AttentionCall": "recording",
+    "ATTENTION": "attention.function",
+    "AttentionCall": "attention.recording",
     "Backbone": "model",
-    "Extra": "segment",
-    "FAMILIES": "families",
-    "Family": "families",
+    "Extra": "attention.segment",
+    "FAMILIES": "checkpoint.families",
+    "Family": "checkpoint.families",
     "Geometry": "geometry",
-    "Identity": "identity",
+    "Identity": "checkpoint.identity",
     "LayerKind": "geometry",
-    "Layout": "transcript",
-    "MemoryCache": "cache",
-    "Role": "roles",
-    "Rotary": "rotary",
-    "Segment": "segment",
-    "Transcript": "transcript",
-    "UNUSED": "segment",
-    "attach": "hooks",
+    "Layout": "prompt.transcript",
+    "MemoryCache": "attention.cache",
+    "Role": "prompt.roles",
+    "Rotary": "attention.rotary",
+    "Segment": "attention.segment",
+    "Transcript": "prompt.transcript",
+    "UNUSED": "attention.segment",
+    "attach": "attention.hooks",
     "attention_modules": "decoder",
-    "can_join": "segment",
+    "can_join": "attention.segment",
     "check_positions": "limits",
-    "detach": "hooks",
+    "detach": "attention.hooks",
     "find_decoder": "decoder",
-    "join": "segment",
+    "join": "attention.segment",
     "load_backbone": "loading",
-    "set_attention": "hooks",
+    "set_attention": "attention.hooks",
     "wrap_backbone": "loading",
 }
 

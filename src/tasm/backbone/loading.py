@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from tasm.backbone.identity import FolderSource, ObjectSource
+from tasm.backbone.checkpoint.identity import FolderSource, ObjectSource
+from tasm.backbone.checkpoint.processors import LOCAL, load_processor
+from tasm.backbone.checkpoint.quiet import quiet
+from tasm.backbone.checkpoint.random_models import RANDOM_MODELS, random_model
 from tasm.backbone.model import Backbone
-from tasm.backbone.processors import LOCAL, load_processor
-from tasm.backbone.quiet import quiet
-from tasm.backbone.random_models import RANDOM_MODELS, random_model
 from tasm.errors import InputError, ModelError, did_you_mean
 
 REFERENCE = "reference"

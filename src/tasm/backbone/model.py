@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasm.backbone.cache import MemoryCache
-from tasm.backbone.chat import ChatTemplate
-from tasm.backbone.conversation import Conversations, Prompt
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.hooks import attach
+from tasm.backbone.attention.rotary import Rotary
+from tasm.backbone.checkpoint.environment import environment_of
+from tasm.backbone.checkpoint.families import Family, family_of
+from tasm.backbone.checkpoint.identity import Identity, IdentitySource
+from tasm.backbone.checkpoint.processors import tokenizer_of
 from tasm.backbone.decoder import find_decoder
-from tasm.backbone.environment import environment_of
-from tasm.backbone.families import Family, family_of
 from tasm.backbone.geometry import Geometry
-from tasm.backbone.hooks import attach
-from tasm.backbone.identity import Identity, IdentitySource
-from tasm.backbone.image_layout import KEPT_BYTES, ImageLayout, model_arguments
-from tasm.backbone.images import batched
-from tasm.backbone.processors import tokenizer_of
-from tasm.backbone.rotary import Rotary
-from tasm.backbone.transcript import Layout, Transcript
+from tasm.backbone.prompt.chat import ChatTemplate
+from tasm.backbone.prompt.conversation import Conversations, Prompt
+from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout, model_arguments
+from tasm.backbone.prompt.images import batched
+from tasm.backbone.prompt.transcript import Layout, Transcript
 from tasm.demonstrations import Demonstration, Query, shared_system
 from tasm.errors import DemonstrationError, ModelError
 

@@ -167,7 +167,7 @@ def build(
         "seed": seed,
     }
     if plan:
-        from tasm.build.plan import plan as plan_build
+        from tasm.compress.plan import plan as plan_build
 
         document = plan_build(backbone, rows, **settings)
         return Result(document, lambda: plan_for_people(document))

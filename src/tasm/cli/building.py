@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasm.cli.files import check_out_memory
 from tasm.cli.frame import warn
 from tasm.cli.progress import Progress
-from tasm.evaluate.thumbnails import thumbnails
+from tasm.view.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def check_settings(recipe: str, core: str | None, bank: str | None) -> None:
     """Refuse at once, before a model is loaded, what no model could make possible."""
-    from tasm.build.recipes import find_recipe
-    from tasm.build.sizes import parse_size
+    from tasm.compress.recipes.table import find_recipe
+    from tasm.compress.sizes import parse_size
 
     find_recipe(recipe)
     for name, size in (("core", core), ("bank", bank)):

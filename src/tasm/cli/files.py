@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tasm.errors import InputError
-from tasm.evaluate.folders import naming
+from tasm.folders import naming
 
 MANIFEST = "memory.json"  # of a memory; its own module takes torch to import
 
@@ -40,7 +40,7 @@ def check_out_memory(path: Path, overwrite: bool) -> None:
     """Refuse what `check_out` refuses, and to overwrite what is no memory."""
     check_out(path, overwrite)
     if os.path.lexists(path):
-        from tasm.memory.store import check_replaceable  # takes torch to import
+        from tasm.memory.disk.folder import check_replaceable  # takes torch to import
 
         check_replaceable(path, "Give another --out.")
 

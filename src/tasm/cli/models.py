@@ -26,7 +26,7 @@ def models(json: Json = False) -> Result:
       tasm models
       tasm doctor --model Qwen/Qwen2.5-VL-7B-Instruct
     """
-    from tasm.backbone.families import FAMILIES
+    from tasm.backbone.checkpoint.families import FAMILIES
 
     families = [
         {

@@ -29,7 +29,7 @@ def rebuild(
       tasm rebuild birds.tasm --model Qwen/Qwen3-VL-8B-Instruct --out birds-qwen3.tasm
     """
     from tasm.answer import load_model
-    from tasm.evaluate.originals import recorded_demonstrations
+    from tasm.check.originals import recorded_demonstrations
 
     check_out_memory(out, overwrite)
     old = open_memory(memory)

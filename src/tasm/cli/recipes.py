@@ -6,7 +6,7 @@ from tasm.cli.frame import Result, command
 from tasm.cli.options import Json
 
 if TYPE_CHECKING:
-    from tasm.build.recipes import Recipe
+    from tasm.compress.recipes.table import Recipe
 
 
 @command
@@ -18,7 +18,7 @@ def recipes(json: Json = False) -> Result:
       tasm recipes
       tasm build demos.jsonl --model reference --recipe recent --out demos.tasm
     """
-    from tasm.build.recipes import all_recipes
+    from tasm.compress.recipes.table import all_recipes
 
     rows = [_row(recipe) for recipe in all_recipes().values()]
     return Result(rows, lambda: _table(rows))

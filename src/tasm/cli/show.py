@@ -42,7 +42,7 @@ def show(
         check_out_file(html, overwrite, option="--html")
     opened = open_memory(memory)
     if html is not None:
-        from tasm.evaluate.memory_page import memory_page
+        from tasm.view.memory_page import memory_page
 
         write_text(html, memory_page(opened, memory.resolve().name))
         say(f"Page written to {html}")

@@ -9,7 +9,7 @@ from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json, Overwrite
 from tasm.errors import InputError, did_you_mean
-from tasm.evaluate.folders import whole_folder
+from tasm.folders import whole_folder
 
 Split = Literal["held-out", "train"]
 
@@ -69,7 +69,7 @@ def suite(
       tasm build bind/demonstrations.jsonl --model reference --out bind.tasm
       tasm ask bind.tasm --queries bind/queries.jsonl
     """
-    from tasm.reference.suites import SUITES, write_suite
+    from tasm.suites.suites import SUITES, write_suite
 
     if name not in SUITES:
         raise InputError(

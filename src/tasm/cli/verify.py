@@ -12,8 +12,8 @@ from tasm.cli.progress import Progress
 from tasm.errors import DamageError
 
 if TYPE_CHECKING:
+    from tasm.check.verify import Verification
     from tasm.demonstrations import Demonstration
-    from tasm.evaluate.verify import Verification
     from tasm.memory import TaskMemory
 
 
@@ -59,7 +59,7 @@ def verify(
       tasm verify birds.tasm
       tasm verify birds.tasm --queries queries.jsonl --min-agreement 0.95 --json
     """
-    from tasm.evaluate.verify import Verification
+    from tasm.check.verify import Verification
 
     try:
         opened = open_memory(memory)
@@ -81,8 +81,8 @@ def _check(
     demonstrations: Path | None,
 ) -> str | None:
     """Identity, then fidelity; returns the sentence of what did not hold."""
+    from tasm.check.verify import check_identity, demonstrations_as_queries, measure_fidelity
     from tasm.demonstrations import read_queries
-    from tasm.evaluate.verify import check_identity, demonstrations_as_queries, measure_fidelity
 
     with Progress() as progress:
         asked = None if queries is None else read_queries(queries, warn=warn, progress=progress)
@@ -106,8 +106,8 @@ def _check(
 
 
 def _originals(memory: "TaskMemory", given: Path | None) -> "list[Demonstration] | None":
+    from tasm.check.originals import given_demonstrations, recorded_demonstrations
     from tasm.demonstrations import read_demonstrations
-    from tasm.evaluate.originals import given_demonstrations, recorded_demonstrations
 
     if given is not None:
         rows = read_demonstrations(

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query, is_correct
-from tasm.evaluate.heat_maps import data_uri
-from tasm.evaluate.html_page import Bar, bar_chart, escape, facts, html_table, page
-from tasm.evaluate.memory_page import heat_script, heat_style, memory_section
+from tasm.view.heat_maps import data_uri
+from tasm.view.html_page import Bar, bar_chart, escape, facts, html_table, page
+from tasm.view.memory_page import heat_script, heat_style, memory_section
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query, is_correct, read_demonstrations, read_queries
-from tasm.evaluate.folders import whole_folder
+from tasm.folders import whole_folder
 
 if TYPE_CHECKING:
     from tasm.answer import Answer
@@ -40,11 +40,11 @@ def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
     import tasm.build
     from tasm.answer import load_model, ordinary_answers, zero_shot_answers
     from tasm.answer.ask import default_new_tokens
+    from tasm.check.fidelity import agreement
     from tasm.demo.report import report_page
-    from tasm.evaluate.fidelity import agreement
-    from tasm.evaluate.thumbnails import thumbnails
     from tasm.memory import TaskMemory
-    from tasm.reference.suites import write_suite
+    from tasm.suites.suites import write_suite
+    from tasm.view.thumbnails import thumbnails
 
     task = folder / "task"
     write_suite(SUITE, task, demonstrations=DEMONSTRATIONS, queries=QUERIES, ways=WAYS, seed=SEED)

@@ -3,10 +3,15 @@
 Knows nothing of how a memory's tokens were chosen.
 """
 
-from tasm.memory.bank import Bank, Retrieved
 from tasm.memory.entry import DemonstrationEntry, PictureEntry
-from tasm.memory.gate import GateReference, GateSettings, core_distribution, gate_divergence
 from tasm.memory.layer import LayerTokens
+from tasm.memory.retrieval.bank import Bank, Retrieved
+from tasm.memory.retrieval.gate import (
+    GateReference,
+    GateSettings,
+    core_distribution,
+    gate_divergence,
+)
 from tasm.memory.task_memory import TaskMemory
 from tasm.memory.tokens import TokenTable
 

@@ -3,8 +3,8 @@
 import torch
 
 from tasm.errors import InputError
-from tasm.memory.bank import Bank
 from tasm.memory.layer import LayerTokens
+from tasm.memory.retrieval.bank import Bank
 
 
 def convert(tokens: LayerTokens | None, dtype: torch.dtype) -> LayerTokens | None:

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tasm.backbone.segment import UNUSED, Segment
+from tasm.backbone.attention.segment import UNUSED, Segment
 
 
 @dataclass(frozen=True)

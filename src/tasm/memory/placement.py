@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasm.backbone.segment import Segment
+from tasm.backbone.attention.segment import Segment
 from tasm.errors import InputError
-from tasm.memory.bank import Bank
 from tasm.memory.contents import CoreContents
+from tasm.memory.retrieval.bank import Bank
 
 Devices = torch.device | str | Sequence[torch.device | str] | None
 

@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from tasm.backbone.cache import MemoryCache
-from tasm.backbone.environment import environment_differences
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.checkpoint.environment import environment_differences
 from tasm.backbone.geometry import Geometry
-from tasm.backbone.transcript import Layout
+from tasm.backbone.prompt.transcript import Layout
 from tasm.errors import InputError, MismatchError
-from tasm.memory.bank import Bank
 from tasm.memory.contents import CoreContents, Counts, counts_of
 from tasm.memory.conversion import convert, convert_bank
 from tasm.memory.entry import DemonstrationEntry
-from tasm.memory.gate import GateKind, GateReference, GateSettings
-from tasm.memory.granularity import make_granularity
 from tasm.memory.layer import LayerTokens
 from tasm.memory.placement import Devices, Placed, Placement
 from tasm.memory.public import describe
-from tasm.memory.retrieval import Retrieval
+from tasm.memory.retrieval.bank import Bank
+from tasm.memory.retrieval.gate import GateKind, GateReference, GateSettings
+from tasm.memory.retrieval.granularity import make_granularity
+from tasm.memory.retrieval.in_attention import Retrieval
 from tasm.memory.tokens import TokenTable
 
 if TYPE_CHECKING:
-    from tasm.backbone.identity import Identity
+    from tasm.backbone.checkpoint.identity import Identity
 
 
 class TaskMemory:
@@ -321,7 +321,7 @@ class TaskMemory:
             InputError: the path exists and is not to be overwritten, or is no memory.
             WorkError: the disk is full, or another process is writing; nothing half-written stays.
         """
-        from tasm.memory.writing import save
+        from tasm.memory.disk.writing import save
 
         return save(self, Path(path), overwrite=overwrite, pictures=pictures)
 
@@ -341,7 +341,7 @@ class TaskMemory:
             DamageError: the manifest is not what was written, or a file is missing or truncated.
             FormatError: it was written by a newer tasm.
         """
-        from tasm.memory.stored import load
+        from tasm.memory.disk.stored import load
 
         return load(Path(path))
 

@@ -19,7 +19,7 @@ class TokenTable:
 
     Attributes:
         positions: (rows, tokens) int32, three rows with M-RoPE and one otherwise.
-        roles: (tokens,) uint8, the values of `tasm.backbone.transcript.Role`.
+        roles: (tokens,) uint8, the values of `tasm.backbone.prompt.transcript.Role`.
         demonstration: (tokens,) int32, which demonstration; -1 for system prompt and BOS.
         place: (tokens, 4) int16, an image token's (image, t, h, w); -1 for text.
     """

@@ -80,10 +80,10 @@ def accuracy(
       tasm bench accuracy --model MODEL --demonstrations train.jsonl --queries test.jsonl
         --recipes tasm --out out/mine
     """
-    from tasm.evaluate.accuracy import Plan, run
-    from tasm.evaluate.cells import card_cells, expand
-    from tasm.evaluate.pool import pool
-    from tasm.evaluate.publish import publish
+    from tasm.bench.accuracy import Plan, run
+    from tasm.bench.cells import card_cells, expand
+    from tasm.bench.pool import pool
+    from tasm.bench.publish import publish
 
     check_outside(out / "rows.jsonl")
     sources = _sources(suites, queries, demonstrations, split)
@@ -123,7 +123,7 @@ def _listed(text: str) -> list[str]:
 def _sources(
     suites: str | None, queries: str | None, demonstrations: Path | None, split: str
 ) -> list[Any]:
-    from tasm.evaluate.suites import FileSource, parse_suites
+    from tasm.bench.sources import FileSource, parse_suites
 
     if (suites is None) == (demonstrations is None):
         raise InputError(

@@ -47,7 +47,7 @@ def paper(
       tasm bench paper --table 1 --model Qwen/Qwen2-VL-7B-Instruct --out out/table-1
     """
     from tasm.backbone.loading import load_backbone
-    from tasm.evaluate.paper.tables import reprint, write_reprint
+    from tasm.bench.paper.tables import reprint, write_reprint
 
     if out is not None:
         check_outside(out / "table.md")

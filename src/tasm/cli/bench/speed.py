@@ -33,7 +33,7 @@ def speed(
     Example:
       tasm bench speed --model random:qwen2_vl-0.15b --out out/speed
     """
-    from tasm.evaluate.speed.run import measure_speed, write_speed
+    from tasm.bench.speed.run import measure_speed, write_speed
 
     if out is not None:
         check_outside(out / "speed.md")

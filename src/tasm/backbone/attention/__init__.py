@@ -1,0 +1,1 @@
+"""Attention beside a memory: segments, the cache, positions, rotation. Knows no prompts."""

@@ -1,0 +1,138 @@
+"""The attention function and mask function registered with transformers under the name "tasm".
+
+Knows segments and one callable, `Extra`; that the callable is a gate over a bank is not known here.
+Without a `MemoryCache` it is ordinary attention.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from tasm.backbone.attention.kernels import merge, partial_attention
+from tasm.backbone.attention.recording import AttentionCall, segment_bias
+from tasm.backbone.attention.segment import Segment
+
+ATTENTION = "tasm"
+"""The name under which the attention and its masks are registered."""
+
+_LOWEST = torch.finfo(torch.float32).min
+
+
+def memory_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """Attend to the live tokens, the layer's segments and what `extra` brings, merged exactly.
+
+    Follows the protocol of `transformers.AttentionInterface`: query (batch, query_heads, n,
+    head_dim), key and value (batch, kv_heads, live tokens, head_dim); returns (batch, n,
+    query_heads, head_dim). `dropout` is not applied: the model is frozen.
+    """
+    layer = getattr(key, "tasm_layer", None)
+    n = query.shape[2]
+    scaling = query.shape[3] ** -0.5 if scaling is None else scaling
+    mask = _additive(attention_mask, key.shape[2])
+    causal = mask is None and n > 1
+    parts = [partial_attention(query, key, value, mask, scaling, softcap, causal)]
+    if layer is not None:
+        rows, segments = layer.rows, _segments(module.layer_idx, layer, query, key, scaling)
+        for segment in segments:
+            bias = segment_bias(segment, rows.index, sliding_window)
+            part = partial_attention(query, segment.keys, segment.values, bias, scaling, softcap)
+            parts.append(part)
+    sink = None if s_aux is None else s_aux.float().view(1, -1, 1)
+    output, log_sum_exp = merge(parts, sink)
+    if layer is not None:
+        layer.pending = False
+        if rows.recorder is not None:
+            call = AttentionCall(
+                layer=module.layer_idx,
+                module=module,
+                query=query,
+                key=key,
+                value=value,
+                segments=segments,
+                mask=mask,
+                log_sum_exp=log_sum_exp,
+                scaling=scaling,
+                softcap=softcap,
+                index=rows.index,
+                sliding_window=sliding_window,
+            )
+            rows.recorder(call)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _segments(
+    number: int, layer: Any, query: Tensor, key: Tensor, scaling: float
+) -> tuple[Segment, ...]:
+    """The layer's segments, and what `extra` brings for each row's last live token."""
+    if layer.rows.extra is None:
+        return layer.segments
+    batch, query_heads, _, head_dim = query.shape
+    last = layer.rows.last
+    if last is None:
+        chosen = query[:, :, -1]
+    else:
+        place = last.view(batch, 1, 1, 1).expand(-1, query_heads, 1, head_dim)
+        chosen = query.gather(2, place)
+    kv_heads = key.shape[1]
+    grouped = chosen.reshape(batch, kv_heads, query_heads // kv_heads, head_dim)
+    brought = layer.rows.extra(number, grouped, scaling)
+    return layer.segments if brought is None else (*layer.segments, brought)
+
+
+def _additive(mask: Tensor | None, tokens: int) -> Tensor | None:
+    """A float32 mask over the live tokens from whatever the model passes."""
+    if mask is None:
+        return None
+    mask = mask[..., :tokens]
+    return torch.where(mask, 0.0, _LOWEST) if mask.dtype == torch.bool else mask.float()
+
+
+def memory_mask(*arguments: Any, **options: Any) -> Tensor | None:
+    """Return the float32 mask added to the live logits, or None where it would say nothing.
+
+    Follows the protocol of `transformers.AttentionMaskInterface` from 4.57 (`cache_position`) to
+    5.x. None means plain causal attention among as many keys as queries, or a single query that
+    sees every key.
+    """
+    if _says_nothing(options):
+        return None
+    options["allow_is_causal_skip"] = False  # transformers' own skip assumes its own alignment
+    return torch.where(sdpa_mask(*arguments, **options), 0.0, _LOWEST)
+
+
+def _says_nothing(options: dict[str, Any]) -> bool:
+    if not options.get("allow_is_causal_skip", False) or "kv_length" not in options:
+        return False
+    queries = options.get("q_length")
+    if queries is None:
+        queries = options["cache_position"].shape[0]
+    keys, window = options["kv_length"], options.get("local_size")
+    if options.get("kv_offset", 0) != 0 or (queries > 1 and keys != queries):
+        return False
+    if window is not None and keys > window:
+        return False
+    padding = options.get("attention_mask")
+    if padding is None:
+        return True
+    if torch.compiler.is_compiling():  # reading the mask's values would break the graph
+        return False
+    return padding.shape[-1] >= keys and bool(padding[:, :keys].all())
+
+
+AttentionInterface.register(ATTENTION, memory_attention)
+AttentionMaskInterface.register(ATTENTION, memory_mask)

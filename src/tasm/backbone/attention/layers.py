@@ -1,0 +1,139 @@
+"""The layers of a memory cache: live tokens as transformers keeps them, segments beside them.
+
+Everything transformers asks (length, mask sizes, crop) is inherited and speaks of live tokens only.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer, StaticLayer
+
+from tasm.backbone.attention.positions import LiveRows
+from tasm.backbone.attention.segment import Segment, can_join, join
+from tasm.errors import InputError, UnreadMemoryError
+
+
+class SegmentsMixin:
+    """Segments beside the live keys and values, and the guard that they are read."""
+
+    segments: tuple[Segment, ...]
+    rows: LiveRows
+    window: int | None
+    pending: bool
+
+    def remember(self, segments: tuple[Segment, ...], rows: LiveRows, window: int | None) -> Any:
+        """Set what lies beside the live tokens; `window` is a sliding layer's width."""
+        self.segments, self.rows, self.window, self.pending = segments, rows, window, False
+        return self
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append live tokens; the returned keys lead the attention function to this layer."""
+        if not self.rows.armed:
+            raise UnreadMemoryError(
+                "A task memory was given to a model that is not attached: its positions and its "
+                "attention would ignore the memory. Call tasm.backbone.attach(model) first "
+                "(load_model and wrap do)."
+            )
+        if self.pending:
+            raise unread_memory()
+        keys, values = super().update(  # type: ignore[misc]
+            key_states, value_states, *args, **kwargs
+        )
+        keys = keys[...]  # an alias, so that no stored tensor points back at its layer
+        keys.tasm_layer = self
+        self.pending = bool(self.segments) or self.rows.extra is not None
+        return keys, values
+
+    def map_segments(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Reorder, repeat or select the rows of segments that are not shared."""
+        self.segments = tuple(segment.map_rows(change) for segment in self.segments)
+
+
+class DynamicMemoryLayer(SegmentsMixin, DynamicLayer):
+    """Live tokens that grow by concatenation."""
+
+    def commit(self, logical_length: int) -> None:
+        """Turn the live tokens into a segment, joined with earlier ones of no greater length.
+
+        Joining like a binary counter keeps about log2(chunks) segments and copies a token about
+        log2(chunks) times. A sliding layer keeps only what later tokens can still see.
+        """
+        if self.keys is None or self.keys.numel() == 0:
+            return
+        stop = logical_length + self.keys.shape[2]
+        index = torch.arange(logical_length, stop, device=self.keys.device)[None]
+        segments = [*self.segments, Segment(self.keys, self.values, None, index)]
+        self.reset()
+        if self.window is not None:
+            segments = _within(segments, self.window - 1)
+        while (
+            len(segments) > 1
+            and segments[-2].tokens <= segments[-1].tokens
+            and can_join(segments[-2], segments[-1])
+        ):
+            segments[-2:] = [join(segments[-2:])]
+        self.segments = tuple(segments)
+
+    def reset(self) -> None:
+        """Forget the live tokens without writing to a tensor that a segment may hold."""
+        self.keys = self.values = None
+        self.is_initialized = False
+        self.pending = False
+
+
+def _within(segments: list[Segment], tokens: int) -> list[Segment]:
+    """The last `tokens` tokens of segments in logical order."""
+    kept: list[Segment] = []
+    for segment in reversed(segments):
+        if tokens > 0:
+            kept.insert(0, segment.last(tokens))
+        tokens -= segment.tokens
+    return kept
+
+
+class StaticMemoryLayer(SegmentsMixin, StaticLayer):
+    """Live tokens in a buffer of fixed size, for torch.compile and CUDA graphs."""
+
+    def commit(self, logical_length: int) -> None:
+        """Refuse: a buffer cannot become a segment."""
+        raise InputError(
+            "A cache with a static live part cannot commit. Encode with one without `live_tokens`."
+        )
+
+    def reset(self) -> None:
+        """Forget the live tokens; segments stay."""
+        super().reset()
+        self.pending = False
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Reorder rows in place: the buffers keep their addresses."""
+        if self.is_initialized:
+            for buffer in (self.keys, self.values):
+                buffer.copy_(buffer.index_select(0, beam_idx.to(buffer.device)))
+
+    def crop(self, *_: Any) -> None:
+        """Refuse: a static buffer cannot forget its last tokens."""
+        raise InputError(
+            "A cache with a static live part cannot be cropped. Use one without `live_tokens`."
+        )
+
+    def batch_repeat_interleave(self, *_: Any) -> None:
+        """Refuse: a static buffer has a fixed batch."""
+        raise InputError(
+            "A cache with a static live part has a fixed batch. Use one without `live_tokens`."
+        )
+
+    batch_select_indices = batch_repeat_interleave
+
+
+def unread_memory() -> UnreadMemoryError:
+    """The error for an attention call that did not read the segments it was given."""
+    return UnreadMemoryError(
+        "A task memory was given to the model, but the attention that ran did not read it. "
+        "Expected attention implementation 'tasm': call tasm.backbone.attach(model), and do "
+        "not set another one afterwards."
+    )

@@ -1,0 +1,107 @@
+"""What an attention call hands to a cache's recorder, and the attention mass computed from it.
+
+Knows tensors and segments. No attention matrix over the whole context is ever held: mass is summed
+block by block from the log-sum-exp that the pass has computed anyway.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tasm.backbone.attention.kernels import grouped_logits
+from tasm.backbone.attention.segment import Segment
+
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionCall:
+    """One layer's attention in one forward pass.
+
+    ```python
+    def recorder(call: AttentionCall) -> None:
+        received[call.layer] = call.column_sums(answer_rows)
+
+    cache.recorder = recorder
+    ```
+
+    Shapes: query (batch, query_heads, n, head_dim), rotated; key, value (batch, kv_heads, live,
+    head_dim), of which the last n belong to the queries unless the cache is static; segments in
+    order of reading (`extra`'s last); mask None (causal, or a single query) or float32 added to
+    the live logits, (batch, 1, n, live); log_sum_exp (batch, query_heads, n) in nats over
+    everything seen, an attention sink included; index None or (batch, n), the queries' logical
+    sequence index.
+    """
+
+    layer: int
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    segments: tuple[Segment, ...]
+    mask: Tensor | None
+    log_sum_exp: Tensor
+    scaling: float
+    softcap: float | None
+    index: Tensor | None
+    sliding_window: int | None
+
+    def column_sums(self, rows: Tensor) -> Tensor:
+        """Return the attention that every token seen receives from some of the call's queries.
+
+        `rows` holds query numbers, 0 … n-1. Returns float32 (batch, kv_heads, tokens): segments
+        first, then live tokens; summed over `rows`, averaged over the query heads of a KV head.
+        """
+        return torch.cat([weights.mean(2).sum(2) for weights in self.weights(rows)], -1)
+
+    def weights(self, rows: Tensor) -> Iterator[Tensor]:
+        """Yield attention weights of the queries in `rows` over blocks of tokens, segments first.
+
+        Each is float32 (batch, kv_heads, group, rows, tokens of the block); blocks are in order.
+        """
+        query, log_sum_exp = self.query[:, :, rows], self.log_sum_exp[:, :, rows]
+        batch, query_heads, count = log_sum_exp.shape
+        kv_heads = self.key.shape[1]
+        total = log_sum_exp.reshape(batch, kv_heads, query_heads // kv_heads, count, 1)
+        step = max(1, _BLOCK // max(1, log_sum_exp.numel()))
+        for key, bias in self._runs(rows):
+            for first in range(0, key.shape[2], step):
+                block = None if bias is None else bias[..., first : first + step]
+                logits = grouped_logits(
+                    query, key[:, :, first : first + step], block, self.scaling, self.softcap
+                )
+                yield (logits - total).exp_()
+
+    def _runs(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Keys and bias of every run: bias (…, 1 or rows, tokens)."""
+        index = None if self.index is None else self.index[:, rows]
+        for segment in self.segments:
+            yield segment.keys, segment_bias(segment, index, self.sliding_window)
+        if self.mask is not None:
+            yield self.key, self.mask[:, :, rows]
+        elif self.query.shape[2] == 1:
+            yield self.key, None
+        else:
+            later = torch.arange(self.key.shape[2], device=rows.device) > rows[:, None]
+            yield self.key, torch.where(later, torch.finfo(torch.float32).min, 0.0)[None, None]
+
+
+def segment_bias(
+    segment: Segment, index: Tensor | None, sliding_window: int | None
+) -> Tensor | None:
+    """Return what is added to a segment's logits: its bias and, in a sliding layer, the window's.
+
+    `index` is (batch, n), the queries' logical index. Returns None or float32 (1 or batch, 1 or
+    kv_heads, 1 or n, tokens). A token is seen when query index - its index < window.
+    """
+    bias = None if segment.bias is None else segment.bias.unsqueeze(2)
+    if not sliding_window or segment.index is None or index is None:
+        return bias
+    places = segment.index if segment.index.ndim == 3 else segment.index[None]
+    distance = index[:, None, :, None] - places[:, :, None, :]
+    window = torch.where(distance < sliding_window, 0.0, torch.finfo(torch.float32).min)
+    return (
+        window if bias is None else torch.clamp_min(bias + window, torch.finfo(torch.float32).min)
+    )

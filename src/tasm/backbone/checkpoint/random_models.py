@@ -1,0 +1,167 @@
+"""Random models of a named geometry, made in memory: for measuring speed without a checkpoint.
+
+Their answers are noise. The same name gives the same weights on the same version of torch.
+Importing this module imports neither torch nor transformers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tasm.errors import ModelError, did_you_mean
+
+_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class RandomModel:
+    """A geometry of the Qwen2-VL kind; an image gets about `image_side`² pixels."""
+
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    query_heads: int
+    kv_heads: int
+    vocabulary: int
+    vision_size: int
+    vision_layers: int
+    vision_heads: int
+    image_side: int
+    patch: int = 14
+    merge: int = 2
+    max_positions: int = 32768
+
+
+RANDOM_MODELS: dict[str, RandomModel] = {
+    # About 150 million parameters, grouped-query attention, 64 tokens for a square image.
+    "qwen2_vl-0.15b": RandomModel(
+        hidden_size=768,
+        intermediate_size=3072,
+        layers=16,
+        query_heads=12,
+        kv_heads=4,
+        vocabulary=8192,
+        vision_size=256,
+        vision_layers=4,
+        vision_heads=4,
+        image_side=224,
+    ),
+}
+
+
+def random_model(name: str, *, seed: int = 0) -> tuple[Any, Any]:
+    """Return a random model of `RANDOM_MODELS` and its processor.
+
+    ```python
+    hf, processor = random_model("qwen2_vl-0.15b")
+    ```
+
+    Raises `ModelError` for an unknown name.
+    """
+    if name not in RANDOM_MODELS:
+        raise ModelError(
+            f"There is no random model {name!r}. Expected one of "
+            f"{', '.join(RANDOM_MODELS)}.{did_you_mean(name, RANDOM_MODELS)}"
+        )
+    geometry = RANDOM_MODELS[name]
+    tokenizer = _tokenizer()
+    return _model(geometry, tokenizer, seed), _processor(geometry, tokenizer)
+
+
+def _model(geometry: RandomModel, tokenizer: Any, seed: int) -> Any:
+    import torch
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    eighth = geometry.hidden_size // geometry.query_heads // 8
+    section = [2 * eighth, eighth, eighth]
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": geometry.vocabulary,
+            "hidden_size": geometry.hidden_size,
+            "intermediate_size": geometry.intermediate_size,
+            "num_hidden_layers": geometry.layers,
+            "num_attention_heads": geometry.query_heads,
+            "num_key_value_heads": geometry.kv_heads,
+            "max_position_embeddings": geometry.max_positions,
+            "rope_theta": 1_000_000.0,
+            "rope_scaling": {"rope_type": "default", "mrope_section": section},
+            "tie_word_embeddings": True,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "depth": geometry.vision_layers,
+            "embed_dim": geometry.vision_size,
+            "hidden_size": geometry.hidden_size,
+            "num_heads": geometry.vision_heads,
+            "mlp_ratio": 4,
+            "patch_size": geometry.patch,
+            "spatial_merge_size": geometry.merge,
+            "temporal_patch_size": 2,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2VLForConditionalGeneration(config)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return model.eval()
+
+
+def _tokenizer() -> Any:
+    """One token a byte, and the special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate((*_SPECIAL, *alphabet))}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, special=True) for token in _SPECIAL])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+
+def _processor(geometry: RandomModel, tokenizer: Any) -> Any:
+    import transformers
+
+    from tasm.backbone.checkpoint.processors import without_video
+
+    # Room around the area, so that square images of any size round to the same number of tokens.
+    area = geometry.image_side**2
+    # Without torchvision: the class of its own that newer versions have, older ones' plain class.
+    plain = getattr(transformers, "Qwen2VLImageProcessorPil", None)
+    image_processor = (plain or transformers.Qwen2VLImageProcessor)(
+        min_pixels=int(0.9 * area),
+        max_pixels=int(1.2 * area),
+        patch_size=geometry.patch,
+        merge_size=geometry.merge,
+        temporal_patch_size=2,
+    )
+    return without_video(transformers.Qwen2VLProcessor)(
+        image_processor=image_processor, tokenizer=tokenizer, chat_template=_TEMPLATE
+    )

@@ -1,0 +1,281 @@
+"""Renders a conversation with the family's own chat template, and knows where everything stands.
+
+The template runs twice over the whole conversation: once with a mark in place of every text,
+which shows where the texts stand and what the template writes around them, and once with the
+texts themselves, from which every place is then read. Works on text; tokens are made in
+`tokens.py`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasm.backbone.prompt.roles import Role
+from tasm.errors import DemonstrationError, ModelError
+
+_MARK = re.compile(r"zqtasm(\d{7})qz")
+
+Part = str | None
+"""A text, or None for an image."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message: its role and its parts in order."""
+
+    role: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a text or an image stands in a rendered conversation.
+
+    `turn` is the index of the message, -1 for the system prompt; `role` is `SYSTEM`, `QUESTION`,
+    `IMAGE` or `ANSWER`.
+    """
+
+    start: int
+    end: int
+    role: Role
+    turn: int
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A conversation as the template writes it; `places` are in the order of the text."""
+
+    text: str
+    places: tuple[Place, ...]
+
+
+class ChatTemplate:
+    """A chat template with the way it wants messages, and the image token it writes.
+
+    `candidates` are the strings that may stand for an image; the one that the template writes is
+    `placeholder` (None where the model takes no images).
+
+    ```python
+    template = ChatTemplate(tokenizer, tokenizer.chat_template, ("<|image_pad|>",))
+    turns = [Turn("user", (None, "Which bird?"))]
+    rendering = template.render(turns, system=None, answer_next=True)
+    ```
+
+    Raises `ModelError` where the template drops, repeats or rewrites what it is given, and
+    `DemonstrationError` where a text contains an image token.
+    """
+
+    def __init__(
+        self, tokenizer: Any, template: str | dict[str, str], candidates: Sequence[str]
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.source = template["default"] if isinstance(template, dict) else template
+        self._image_tokens = tuple(candidates)
+        self._flat = not candidates
+        self.placeholder = self._settle(tuple(candidates))
+        self._ends: dict[str | None, str] = {}
+
+    def render(self, turns: Sequence[Turn], *, system: str | None, answer_next: bool) -> Rendering:
+        """Return the whole conversation as text; with `answer_next`, ready for the assistant."""
+        texts = [(Role.SYSTEM, -1, system)] if system is not None else []
+        for number, turn in enumerate(turns):
+            role = Role.ANSWER if turn.role == "assistant" else Role.QUESTION
+            texts += [(role, number, part) for part in turn.parts if part is not None]
+        self._refuse_image_tokens(texts)
+        text = self._apply(_messages(turns, system, self._flat), answer_next)
+        marked_turns, marked_system = _marked(turns, system)
+        skeleton = self._apply(_messages(marked_turns, marked_system, self._flat), answer_next)
+        places = self._read(text, skeleton, texts)
+        images = sum(part is None for turn in turns for part in turn.parts)
+        return Rendering(text, tuple(self._with_turns(places, turns, images)))
+
+    def end_of_turn(self, system: str | None) -> str:
+        """Return what the template writes after an answer and before the next question's own text.
+
+        ```python
+        template.end_of_turn(None)      # '<|im_end|>\\n' for Qwen2-VL
+        ```
+        """
+        if system not in self._ends:
+            asked, answered = Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),))
+            last = self._apply(_messages([asked, answered], system, self._flat), False)
+            followed = [asked, answered, Turn("user", (_mark(2),))]
+            middle = self._apply(_messages(followed, system, self._flat), True)
+            tail = last.partition(_mark(1))[2]
+            after = middle.partition(_mark(1))[2].partition(_mark(2))[0]
+            common = 0
+            while common < min(len(tail), len(after)) and tail[common] == after[common]:
+                common += 1
+            self._ends[system] = after[:common]
+        return self._ends[system]
+
+    def start_of_turn(self, first: Turn, system: str | None) -> str:
+        """Return what the template writes before the first part of a later turn of the user."""
+        asked, answered = Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),))
+        parts = tuple(part if part is None else _mark(2 + i) for i, part in enumerate(first.parts))
+        turns = [asked, answered, Turn(first.role, parts)]
+        text = self._apply(_messages(turns, system, self._flat), True).partition(_mark(1))[2]
+        text = text[len(self.end_of_turn(system)) :]
+        stop = _MARK.search(text)
+        text = text[: stop.start()] if stop else text
+        return text.partition(self.placeholder)[0] if self.placeholder else text
+
+    def _settle(self, candidates: tuple[str, ...]) -> str | None:
+        """Find out whether texts go as strings or as parts, and which image token is written."""
+        picture: tuple[Part, ...] = (None,) if candidates else ()
+        turns = [
+            Turn("user", (*picture, _mark(0))),
+            Turn("assistant", (_mark(1),)),
+            Turn("user", (_mark(2),)),
+        ]
+        seen: list[str] = []
+        for flat in (self._flat, not self._flat):
+            try:
+                text = self._apply(_messages(turns, None, flat), True)
+            except ModelError as error:
+                seen.append(str(error))
+                continue
+            written = [candidate for candidate in candidates if text.count(candidate) == 1]
+            marks = [int(match[1]) for match in _MARK.finditer(text)]
+            if (
+                sorted(marks) == [0, 1, 2]
+                and "'type'" not in text
+                and bool(written) == bool(candidates)
+            ):
+                self._flat = flat
+                return written[0] if written else None
+            seen.append(f"it writes {text!r}")
+        raise ModelError(
+            f"The chat template cannot be taken apart: expected every text once"
+            f"{f' and one of {list(candidates)} for an image' if candidates else ''}; "
+            f"{'; '.join(seen)}."
+        )
+
+    def _apply(self, messages: list[dict[str, Any]], answer_next: bool) -> str:
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=self.source,
+                tokenize=False,
+                add_generation_prompt=answer_next,
+            )
+        except Exception as error:  # a template raises what it likes
+            raise ModelError(f"The chat template refuses the conversation: {error}") from error
+        return str(text)
+
+    def _read(
+        self, text: str, skeleton: str, texts: Sequence[tuple[Role, int, str | None]]
+    ) -> list[Place]:
+        """Find every text by walking along the skeleton; templates may strip what they get."""
+        pieces = _MARK.split(skeleton)
+        literals, marks = pieces[::2], [int(number) for number in pieces[1::2]]
+        if sorted(marks) != list(range(len(texts))):
+            lost = sorted(set(range(len(texts))) - set(marks)) or marks
+            raise ModelError(
+                f"The chat template does not write every text once: {_shown(texts[lost[0]][2])} is "
+                f"written {marks.count(lost[0])} times."
+            )
+        places: list[Place] = []
+        position = 0
+        for literal, following, number in zip(literals, literals[1:], marks, strict=False):
+            position = self._literal(text, literal, position, places)
+            role, turn, content = texts[number]
+            end = _end_of(text, position, content or "", following)
+            if end is None:
+                raise ModelError(
+                    f"The chat template rewrites the text {_shown(content)}: it does not stand "
+                    f"in the conversation as it was given, nor stripped of white space."
+                )
+            places.append(Place(position, end, role, turn))
+            position = end
+        self._literal(text, literals[-1], position, places)
+        return places
+
+    def _literal(self, text: str, literal: str, position: int, places: list[Place]) -> int:
+        end = position + len(literal)
+        if text[position:end] != literal:
+            raise ModelError(
+                f"The chat template writes other text around "
+                f"{_shown(text[position : position + 40])} "
+                f"than around other contents: expected {_shown(literal)}."
+            )
+        if self.placeholder:
+            for match in re.finditer(re.escape(self.placeholder), literal):
+                start = position + match.start()
+                places.append(Place(start, position + match.end(), Role.IMAGE, -1))
+        return end
+
+    def _with_turns(
+        self, places: Sequence[Place], turns: Sequence[Turn], images: int
+    ) -> list[Place]:
+        """Give each image its turn: images stand in the text in the order of the conversation."""
+        owners = [i for i, turn in enumerate(turns) for part in turn.parts if part is None]
+        written = sum(place.role == Role.IMAGE for place in places)
+        if written != images:
+            raise ModelError(
+                f"The chat template writes {written} image tokens {self.placeholder!r} for "
+                f"{images} images."
+            )
+        remaining = iter(owners)
+        return [
+            Place(place.start, place.end, place.role, next(remaining))
+            if place.role == Role.IMAGE
+            else place
+            for place in places
+        ]
+
+    def _refuse_image_tokens(self, texts: Sequence[tuple[Role, int, str | None]]) -> None:
+        for _, _, content in texts:
+            found = next((token for token in self._image_tokens if token in (content or "")), None)
+            if found is not None:
+                raise DemonstrationError(
+                    f"The text {_shown(content)} contains {found!r}, which stands for an image in "
+                    f"this model. Rephrase it, or write <image> where an image belongs."
+                )
+
+
+def _messages(turns: Sequence[Turn], system: str | None, flat: bool) -> list[dict[str, Any]]:
+    """The conversation as templates take it; with `flat`, a message of texts alone is a string."""
+    whole = [Turn("system", (system,)), *turns] if system is not None else list(turns)
+    messages = []
+    for turn in whole:
+        content: Any
+        if flat and None not in turn.parts:
+            content = "".join(part for part in turn.parts if part is not None)
+        else:
+            content = [
+                {"type": "image"} if part is None else {"type": "text", "text": part}
+                for part in turn.parts
+            ]
+        messages.append({"role": turn.role, "content": content})
+    return messages
+
+
+def _marked(turns: Sequence[Turn], system: str | None) -> tuple[list[Turn], str | None]:
+    number = 0 if system is None else 1
+    marked = []
+    for turn in turns:
+        parts: list[Part] = []
+        for part in turn.parts:
+            parts.append(part if part is None else _mark(number))
+            number += part is not None
+        marked.append(Turn(turn.role, tuple(parts)))
+    return marked, None if system is None else _mark(0)
+
+
+def _mark(number: int) -> str:
+    return f"zqtasm{number:07d}qz"
+
+
+def _end_of(text: str, position: int, content: str, following: str) -> int | None:
+    for written in (content, content.strip(), content.lstrip(), content.rstrip()):
+        end = position + len(written)
+        if text.startswith(written, position) and text.startswith(following, end):
+            return end
+    return None
+
+
+def _shown(text: str | None) -> str:
+    text = text or ""
+    return repr(text if len(text) <= 60 else text[:59] + "…")

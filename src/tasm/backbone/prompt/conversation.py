@@ -1,0 +1,222 @@
+"""Demonstrations and queries as tokens: the family's template over the whole conversation, split
+by spans.
+
+This is the one place that turns conversations into tokens. It knows a tokenizer, a chat template
+and an image layout; it runs no model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.prompt.chat import ChatTemplate, Rendering, Turn
+from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout, LaidOutImages
+from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs
+from tasm.backbone.prompt.tokenised import TokenisedConversation, tokenise
+from tasm.backbone.prompt.transcript import Layout, Role, Transcript, empty_places, number_answers
+from tasm.demonstrations import Conversation, Demonstration, Picture, Query
+from tasm.errors import DemonstrationError, ModelError
+
+# What a query follows where the demonstrations themselves are not at hand, and the query that
+# follows demonstrations where there is none yet: templates write a turn otherwise when it is the
+# last one.
+_STAND_IN_TURNS = (Turn("user", ("Hello.",)), Turn("assistant", ("Hello!",)))
+_STAND_IN_QUERY = (Turn("user", ("Hello.",)),)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens for the model: `input_ids` (tokens,), `is_image` (tokens,) bool, and image tensors."""
+
+    input_ids: Tensor
+    is_image: Tensor
+    images: ImageInputs
+
+
+class Conversations:
+    """Lays conversations out for one model.
+
+    `images` is None where the model takes none; `special_tokens` is whether the tokenizer adds
+    its own tokens to a rendered conversation that does not begin with them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: ChatTemplate,
+        images: ImageLayout | None,
+        *,
+        image_token_id: int | None,
+        special_tokens: bool,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.images = images
+        self.image_token_id = image_token_id
+        self.special_tokens = special_tokens
+
+    def transcript(
+        self,
+        demonstrations: Sequence[Demonstration],
+        layout: Layout,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> Transcript:
+        """Lay demonstrations out as one conversation; see `Backbone.transcript`."""
+        turns: list[Turn] = []
+        last_turns = []
+        for demonstration in demonstrations:
+            turns += _turns(demonstration)
+            last_turns.append(len(turns) - 1)
+        pictures = [
+            picture for demonstration in demonstrations for picture in demonstration.pictures
+        ]
+        laid_out = self._lay_out(pictures, layout, kept_bytes)
+        rendering, tokens = self._tokens([*turns, *_STAND_IN_QUERY], layout, laid_out.expansions)
+        ends = [self._end_of_turn(rendering, turn, layout) for turn in last_turns]
+        edges = torch.tensor([self._end_of_head(rendering, turns[0], layout), *ends])
+        part = torch.searchsorted(edges, tokens.where, right=True) - 1
+        kept = int((part < len(demonstrations)).sum())
+        self._check_following(tokens.input_ids[kept:], layout)
+        part = part[:kept].to(torch.int32)
+        roles = torch.where(part < 0, int(Role.SYSTEM), tokens.roles[:kept])
+        starts = torch.searchsorted(part, torch.arange(len(demonstrations) + 1, dtype=torch.int32))
+        return Transcript(
+            input_ids=tokens.input_ids[:kept],
+            roles=roles.to(torch.uint8),
+            demonstration=part,
+            place=_places(tokens.image[:kept], laid_out),
+            spans=tuple(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)),
+            answer_numbers=number_answers([one.answer for one in demonstrations]),
+            images=laid_out.inputs,
+            layout=layout,
+        )
+
+    def query(self, query: Query, layout: Layout) -> Prompt:
+        """Return a query's own tokens, as they stand after demonstrations of this layout."""
+        _check_system(query, layout)
+        return self._following(_turns(query), query.pictures, layout)
+
+    def whole(
+        self, demonstrations: Sequence[Demonstration], query: Query, layout: Layout
+    ) -> Prompt:
+        """Return demonstrations and query as one ordinary prompt."""
+        _check_system(query, layout)
+        conversations: list[Conversation] = [*demonstrations, query]
+        turns = [turn for conversation in conversations for turn in _turns(conversation)]
+        pictures = [picture for conversation in conversations for picture in conversation.pictures]
+        laid_out = self._lay_out(pictures, layout)
+        _, tokens = self._tokens(turns, layout, laid_out.expansions)
+        return Prompt(tokens.input_ids, tokens.image >= 0, laid_out.inputs)
+
+    def _following(
+        self, turns: Sequence[Turn], pictures: Sequence[Picture], layout: Layout
+    ) -> Prompt:
+        laid_out = self._lay_out(pictures, layout)
+        whole = [*_STAND_IN_TURNS, *turns]
+        rendering, tokens = self._tokens(whole, layout, laid_out.expansions)
+        own = tokens.where >= self._end_of_turn(rendering, len(_STAND_IN_TURNS) - 1, layout)
+        return Prompt(tokens.input_ids[own], tokens.image[own] >= 0, laid_out.inputs)
+
+    def _check_following(self, tokens: Tensor, layout: Layout) -> None:
+        """A query's tokens must not depend on the demonstrations before it."""
+        expected = self._following(_STAND_IN_QUERY, (), layout).input_ids
+        if not torch.equal(tokens, expected):
+            raise ModelError(
+                f"The chat template writes a question otherwise after these demonstrations "
+                f"({self.tokenizer.decode(tokens)!r}) than after others "
+                f"({self.tokenizer.decode(expected)!r}); a memory of them could not be asked."
+            )
+
+    def _lay_out(
+        self, pictures: Sequence[Picture], layout: Layout, kept_bytes: int = KEPT_BYTES
+    ) -> LaidOutImages:
+        if not pictures:
+            return LaidOutImages((), (), NO_IMAGES)
+        if self.images is None:
+            raise DemonstrationError(
+                f"The model takes no images, and there are {len(pictures)} "
+                f"(the first is {pictures[0].name}). Use a vision-language model."
+            )
+        return self.images(
+            pictures,
+            max_pixels=layout.max_pixels,
+            multi_image=layout.multi_image or len(pictures) > 1,
+            kept_bytes=kept_bytes,
+        )
+
+    def _tokens(
+        self, turns: Sequence[Turn], layout: Layout, expansions: Sequence[str]
+    ) -> tuple[Rendering, TokenisedConversation]:
+        rendering = self.template.render(turns, system=layout.system, answer_next=True)
+        bos = self.tokenizer.bos_token
+        has_own = bos is not None and rendering.text.startswith(bos)
+        tokens = tokenise(
+            self.tokenizer,
+            rendering,
+            expansions,
+            image_token_id=self.image_token_id,
+            special_tokens=self.special_tokens and not has_own,
+        )
+        expected = [expansion.count(self._image_token) for expansion in expansions]
+        found = torch.bincount(tokens.image[tokens.image >= 0], minlength=len(expected))
+        if found.tolist() != expected:
+            raise ModelError(
+                f"The tokenizer does not keep the image tokens apart: expected {expected} tokens "
+                f"for the images, found {found.tolist()}."
+            )
+        return rendering, tokens
+
+    @property
+    def _image_token(self) -> str:
+        return self.images.image_token if self.images is not None else ""
+
+    def _end_of_turn(self, rendering: Rendering, turn: int, layout: Layout) -> int:
+        """Where a turn ends in the text, what the template writes after it included."""
+        end = max(place.end for place in rendering.places if place.turn == turn)
+        closing = self.template.end_of_turn(layout.system)
+        if not rendering.text.startswith(closing, end):
+            raise ModelError(
+                f"The chat template ends turns differently: expected {closing!r}, found "
+                f"{rendering.text[end : end + len(closing)]!r} after turn {turn}."
+            )
+        return end + len(closing)
+
+    def _end_of_head(self, rendering: Rendering, first: Turn, layout: Layout) -> int:
+        """Where the first demonstration begins: after the system prompt and what belongs to it."""
+        content = min(place.start for place in rendering.places if place.turn >= 0)
+        system_end = max((place.end for place in rendering.places if place.turn < 0), default=0)
+        opening = self.template.start_of_turn(first, layout.system)
+        before = content - len(opening)
+        if before >= system_end and rendering.text.startswith(opening, before):
+            return before
+        return content
+
+
+def _turns(conversation: Conversation) -> list[Turn]:
+    return [
+        Turn(
+            message.role, tuple(part if isinstance(part, str) else None for part in message.content)
+        )
+        for message in conversation.turns
+    ]
+
+
+def _places(image: Tensor, laid_out: LaidOutImages) -> Tensor:
+    place = empty_places(image.shape[0])
+    for number, places in enumerate(laid_out.places):
+        rows = (image == number).nonzero()[:, 0]
+        place[rows, 0] = number
+        place[rows, 1:] = places
+    return place
+
+
+def _check_system(query: Query, layout: Layout) -> None:
+    if query.system is not None and query.system != layout.system:
+        raise DemonstrationError(
+            f"Query {query.id} has the system message {query.system!r}, but the conversation it "
+            f"continues has {layout.system!r}. Leave it out, or give the demonstrations the same "
+            f"one."
+        )

@@ -1,0 +1,254 @@
+"""Turns pictures into the processor's tensors and into the text that stands for each in the prompt.
+
+One call of the family's own processor serves many pictures: its text is nothing but image tokens
+with separators between them, and what the processor hands to the tokenizer shows how each was
+expanded.
+"""
+
+import copy
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tasm.backbone.checkpoint.families import Family
+from tasm.backbone.checkpoint.processors import tokenizer_of
+from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate
+from tasm.backbone.prompt.places import places_of
+from tasm.demonstrations import Picture
+from tasm.errors import ModelError
+
+PICTURES_AT_ONCE = 32
+"""Pictures decoded at one time; more are processed group after group."""
+
+KEPT_BYTES = 1 << 30
+"""Image tensors kept between laying a conversation out and encoding it."""
+
+_SEPARATOR = "\n\ue000\n"
+_FOR_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+
+
+@dataclass(frozen=True)
+class LaidOutImages:
+    """Pictures as the model takes them: text and (tokens, 3) places of each, and all tensors."""
+
+    expansions: tuple[str, ...]
+    places: tuple[Tensor, ...]
+    inputs: ImageInputs
+
+
+class ImageLayout:
+    """The image side of a processor.
+
+    `image_token` is the token that stands for one vector of the vision tower, `placeholder` what
+    the chat template writes for a picture, `arguments` the names of the model's arguments.
+
+    ```python
+    laid_out = layout(pictures, max_pixels=None, multi_image=True)
+    laid_out.expansions[0]      # '<|image_pad|><|image_pad|>…'
+    ```
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        family: Family,
+        config: Any,
+        *,
+        image_token: str,
+        placeholder: str,
+        arguments: frozenset[str],
+    ) -> None:
+        self.processor = processor
+        self.family = family
+        self.config = config
+        self.image_token = image_token
+        self.placeholder = placeholder
+        self.arguments = arguments
+
+    def __call__(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        max_pixels: int | None,
+        multi_image: bool,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> LaidOutImages:
+        """Lay pictures out: as images of one conversation with `multi_image`, else each alone.
+
+        Tensors of more than `kept_bytes` are dropped, and made again where they are needed.
+        """
+        if not pictures:
+            return LaidOutImages((), (), NO_IMAGES)
+        alone = self.family.lone_image_differs and not multi_image
+        step = 1 if alone else PICTURES_AT_ONCE
+        expansions: list[str] = []
+        places: list[Tensor] = []
+        kept: list[ImageInputs] | None = []
+        total = 0
+        for start in range(0, len(pictures), step):
+            group = self._group(pictures[start : start + step], max_pixels, multi_image)
+            expansions += group.expansions
+            places += group.places
+            total += sum(packed.values.nbytes for packed in group.inputs.tensors.values())
+            # Beyond what may be kept, the tensors of each chunk are made again when it is encoded.
+            kept = [*kept, group.inputs] if kept is not None and total <= kept_bytes else None
+        if kept is not None:
+            return LaidOutImages(tuple(expansions), tuple(places), concatenate(kept))
+
+        def made_again(first: int, stop: int) -> ImageInputs:
+            chosen = pictures[first:stop]
+            parts = [
+                self._group(chosen[start : start + step], max_pixels, multi_image).inputs
+                for start in range(0, len(chosen), step)
+            ]
+            return concatenate(parts)
+
+        dropped = ImageInputs(len(pictures), {}, made_again)
+        return LaidOutImages(tuple(expansions), tuple(places), dropped)
+
+    def _group(
+        self, pictures: Sequence[Picture], max_pixels: int | None, multi_image: bool
+    ) -> LaidOutImages:
+        images = [self._limited(picture.load(), max_pixels) for picture in pictures]
+        count = len(images)
+        if count == 1 and multi_image and self.family.lone_image_differs:
+            images = images * 2
+        expansions, outputs = self._process(images, max_pixels)
+        inputs = self._packed(outputs, expansions).slice(0, count)
+        return LaidOutImages(
+            tuple(expansions[:count]),
+            tuple(self._places(expansions[i], inputs, i) for i in range(count)),
+            inputs,
+        )
+
+    def _process(
+        self, images: Sequence[Image.Image], max_pixels: int | None
+    ) -> tuple[list[str], Mapping[str, Any]]:
+        listener = _Listener(tokenizer_of(self.processor))
+        processor = copy.copy(self.processor)
+        processor.tokenizer = listener
+        settings: dict[str, Any] = {}
+        if max_pixels is not None and self._own_limit():
+            smallest = min(_size_of(self.processor.image_processor)["shortest_edge"], max_pixels)
+            size = {"shortest_edge": smallest, "longest_edge": max_pixels}
+            settings["images_kwargs"] = {"size": size}
+        text = _SEPARATOR.join([self.placeholder] * len(images))
+        outputs = processor(images=[list(images)], text=[text], return_tensors="pt", **settings)
+        expansions = listener.text.split(_SEPARATOR)
+        if len(expansions) != len(images) or not all(self.image_token in e for e in expansions):
+            raise ModelError(
+                f"{type(self.processor).__name__} does not put {self.image_token!r} in place of "
+                f"{self.placeholder!r} for each image; it wrote {listener.text[:120]!r}."
+            )
+        return expansions, outputs
+
+    def _own_limit(self) -> bool:
+        """Whether the image processor's size is an area in pixels, as Qwen's and GLM's is."""
+        image_processor = self.processor.image_processor
+        names = set(_size_of(image_processor))
+        return hasattr(image_processor, "merge_size") and names >= {"shortest_edge", "longest_edge"}
+
+    def _limited(self, image: Image.Image, max_pixels: int | None) -> Image.Image:
+        if max_pixels is None or self._own_limit() or image.width * image.height <= max_pixels:
+            return image
+        scale = math.sqrt(max_pixels / (image.width * image.height))
+        size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+        return image.resize(size, Image.Resampling.BICUBIC)
+
+    def _packed(self, outputs: Mapping[str, Any], expansions: Sequence[str]) -> ImageInputs:
+        """Find out which entries of each tensor belong to which image."""
+        tensors = {
+            name: torch.as_tensor(value)
+            for name, value in outputs.items()
+            if name in self.arguments and name not in _FOR_TEXT and name != "batch_num_images"
+        }
+        counts = [expansion.count(self.image_token) for expansion in expansions]
+        grids = tensors.get("image_grid_thw")
+        packed = {name: self._pack(name, value, grids, counts) for name, value in tensors.items()}
+        return ImageInputs(len(expansions), packed)
+
+    def _pack(
+        self, name: str, value: Tensor, grids: Tensor | None, counts: Sequence[int]
+    ) -> PackedTensor:
+        images = len(counts)
+        if grids is not None and name == "pixel_values":
+            return PackedTensor(value, 0, tuple(int(n) for n in grids.prod(-1)))
+        if self.family.places == "tiles" and value.ndim > 1 and value.shape[0] == 1:
+            return PackedTensor(value, 1, _shares(name, int(value.shape[1]), counts))
+        if value.shape[0] == images:
+            return PackedTensor(value, 0, (1,) * images)
+        return PackedTensor(value, 0, _shares(name, int(value.shape[0]), counts))
+
+    def _places(self, expansion: str, inputs: ImageInputs, number: int) -> Tensor:
+        tensors = inputs.slice(number, number + 1).tensors
+        grid = size = None
+        if "image_grid_thw" in tensors:
+            t, h, w = tensors["image_grid_thw"].values[0].tolist()
+            grid = (t, h, w)
+        if "image_sizes" in tensors:
+            height, width = tensors["image_sizes"].values[0].tolist()
+            size = (height, width)
+        pixels = tensors.get("pixel_values")
+        tiles = int(pixels.values.shape[0]) if pixels is not None and grid is None else 1
+        aspect = str(getattr(self.config, "vision_aspect_ratio", ""))
+        vision = getattr(self.config, "vision_config", None)
+        return places_of(
+            self.family.places,
+            expansion,
+            self.image_token,
+            grid=grid,
+            tiles=tiles,
+            size=size,
+            pinpoints=getattr(self.config, "image_grid_pinpoints", None) or (),
+            base=_base(vision),
+            largest=int(aspect.rpartition("_")[2]) if aspect.startswith("anyres_max_") else None,
+        )
+
+
+class _Listener:
+    """A tokenizer that remembers the text it was given last."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.text = ""
+
+    def __call__(self, text: Any, **settings: Any) -> Any:
+        self.text = text if isinstance(text, str) else text[0]
+        return self._tokenizer(text, **settings)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+def model_arguments(model: Any) -> frozenset[str]:
+    """Return the names of the arguments of the model's forward pass."""
+    return frozenset(inspect.signature(model.forward).parameters)
+
+
+def _base(vision: Any) -> int:
+    """The side in tokens of one picture of the vision tower, where pictures are square."""
+    image, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
+    return image // patch if isinstance(image, int) and isinstance(patch, int) else 0
+
+
+def _size_of(image_processor: Any) -> dict[str, Any]:
+    size = getattr(image_processor, "size", None) or {}
+    return {name: value for name, value in dict(size).items() if value is not None}
+
+
+def _shares(name: str, total: int, counts: Sequence[int]) -> tuple[int, ...]:
+    """Split `total` entries among images in proportion to their tokens."""
+    tokens = sum(counts)
+    shares = [total * count // tokens for count in counts]
+    if sum(shares) != total or any(total * c % tokens for c in counts):
+        raise ModelError(
+            f"Which part of {name!r} belongs to which image cannot be told: {total} entries for "
+            f"images of {list(counts)} tokens."
+        )
+    return tuple(shares)

@@ -1,0 +1,163 @@
+"""The leaderboard as Markdown: one table at equal attended tokens, one at equal stored bytes.
+
+A recipe enters a table at a limit with the largest of its measured budgets that stays within it,
+so retrieved tokens and banked bytes count and nothing is picked by its accuracy. Knows rows only.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from tasm.bench.intervals import Interval, interval_over_suites
+from tasm.bench.pool import Cell, PooledRow, cell_of, pool
+from tasm.bench.results import Row
+
+LIMITS = (0.025, 0.05, 0.10, 0.20, 0.40, 0.60, 1.0)
+"""Shares of the full context at which recipes are compared."""
+
+TOLERANCE = 1.1
+"""A row may pass a limit by a tenth: positions, indices and gate references are counted too."""
+
+Budget = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One recipe at one limit: its mean over suites and what it costs, as shares of the full."""
+
+    recipe: str
+    core: str | None
+    bank: str | None
+    mean: Interval | None
+    by_suite: dict[str, PooledRow]
+    token_share: float
+    byte_share: float
+
+
+def token_share(rows: Sequence[Row]) -> float:
+    """Return attended tokens over the tokens of the full context."""
+    return fmean(row.attended_tokens / row.context_tokens for row in rows)
+
+
+def byte_share(rows: Sequence[Row]) -> float:
+    """Return core and bank bytes over the bytes of the full context."""
+    return fmean((row.core_bytes + row.bank_bytes) / row.full_bytes for row in rows)
+
+
+def standings(
+    rows: Sequence[Row], limit: float, share: Callable[[Sequence[Row]], float]
+) -> list[Standing]:
+    """Return the recipes within a limit, best mean first.
+
+    Args:
+        rows: rows of single seeds.
+        limit: a share of the full context.
+        share: `token_share` or `byte_share`.
+    """
+    suites = list(dict.fromkeys(row.suite for row in rows))
+    pooled = {cell_of(row): row for row in pool(rows)}
+    entered: dict[str, tuple[float, Budget, list[Row]]] = {}
+    for (recipe, core, bank), own in _by_budget(rows).items():
+        used = share(own)
+        if used > limit * TOLERANCE:
+            continue
+        if recipe not in entered or used > entered[recipe][0]:
+            entered[recipe] = (used, (core, bank), own)
+    found = [
+        _standing(recipe, budget, own, suites, pooled)
+        for recipe, (_, budget, own) in entered.items()
+    ]
+    return sorted(found, key=lambda item: -1.0 if item.mean is None else item.mean.mean)[::-1]
+
+
+def _by_budget(rows: Sequence[Row]) -> dict[tuple[str, str | None, str | None], list[Row]]:
+    found: dict[tuple[str, str | None, str | None], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.recipe, row.core, row.bank), []).append(row)
+    return found
+
+
+def _standing(
+    recipe: str,
+    budget: Budget,
+    rows: list[Row],
+    suites: Sequence[str],
+    pooled: dict[Cell, PooledRow],
+) -> Standing:
+    by_suite = {
+        suite: pooled[suite, recipe, *budget]
+        for suite in suites
+        if (suite, recipe, *budget) in pooled
+    }
+    mean = None
+    if len(by_suite) == len(suites):
+        mean = interval_over_suites(
+            [[row.correct for row in rows if row.suite == suite] for suite in suites]
+        )
+    return Standing(recipe, *budget, mean, by_suite, token_share(rows), byte_share(rows))
+
+
+def leaderboard(rows: Iterable[Row], model: str) -> str:
+    """Return the two tables as Markdown, a section a limit.
+
+    ```python
+    Path("leaderboard.md").write_text(leaderboard(outcome.rows, "reference"))
+    ```
+    """
+    rows = list(rows)
+    suites = list(dict.fromkeys(row.suite for row in rows))
+    lines = [
+        f"# Leaderboard: {model}",
+        "",
+        "Accuracy, and its 95 % interval (seeds resampled, then queries). Each recipe stands with "
+        "the largest of its measured budgets that stays within the limit; shares are of the full "
+        "context's tokens and bytes. `full` and `zero-shot` are there for reference.",
+        "",
+    ]
+    for title, share in (
+        ("At equal attended tokens (core + mean retrieved)", token_share),
+        ("At equal stored bytes (core + bank)", byte_share),
+    ):
+        lines += [f"## {title}", ""]
+        shown: list[tuple[str, ...]] = []
+        for limit in LIMITS:
+            found = standings(rows, limit, share)
+            entries = tuple(
+                f"{item.recipe} {item.core} {item.bank}" for item in found if item.core is not None
+            )
+            if not entries or entries in shown:
+                continue
+            shown.append(entries)
+            lines += [f"### At most {100 * limit:g} %", "", *_table(found, rows, suites), ""]
+    notes = [
+        f"- {row.suite}, {row.recipe} {row.core}: {row.note}" for row in pool(rows) if row.note
+    ]
+    if notes:
+        lines += ["## Notes", "", *notes, ""]
+    return "\n".join(lines)
+
+
+def _table(found: list[Standing], rows: Sequence[Row], suites: Sequence[str]) -> list[str]:
+    if not any(item.recipe == "full" for item in found):
+        found = [*_references(rows), *found]
+    header = ["recipe", "core", "bank", "mean", *suites, "tokens", "bytes"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for item in found:
+        cells = [item.recipe, item.core or "–", item.bank or "–", _figure(item.mean)]
+        for suite in suites:
+            row = item.by_suite.get(suite)
+            cells.append("–" if row is None else _figure(Interval(row.accuracy, *row.ci95)))
+        cells += [f"{100 * item.token_share:.1f} %", f"{100 * item.byte_share:.1f} %"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _references(rows: Sequence[Row]) -> list[Standing]:
+    full = [row for row in rows if row.recipe == "full"]
+    return standings(full, 1.0, token_share) if full else []
+
+
+def _figure(value: Interval | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"

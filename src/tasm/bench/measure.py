@@ -1,0 +1,218 @@
+"""One recipe on one episode: built, asked, and compared with the full context.
+
+An `Examination` holds what all recipes of one episode share: the full context is encoded once and
+answers once. Knows nothing of files, processes or pooling.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.answer import Answer, ask_all, full_context
+from tasm.answer.ask import default_new_tokens
+from tasm.bench.cards import CARDS, role_tokens
+from tasm.bench.cells import Cell
+from tasm.bench.prompts import Prompts, nearest_prompts, zero_shot_prompts
+from tasm.bench.sources import Episode
+from tasm.check.fidelity import agreement, answer_distributions, mean_js
+from tasm.compress.api import build
+from tasm.compress.recipes.table import Recipe
+from tasm.compress.sizes import parse_size
+from tasm.demonstrations import Query, is_correct
+
+BATCH_SIZE = 40
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one recipe did on one episode; one value a query where there are several.
+
+    `triggered` is the share of (layer, step) pairs that retrieved, tokens are means over layers
+    and heads.
+    """
+
+    correct: tuple[float, ...]
+    agrees: tuple[float, ...]
+    js: tuple[float, ...]
+    answers: tuple[str, ...]
+    attended_tokens: float
+    core_bytes: int
+    bank_bytes: int
+    build_seconds: float
+    answer_ms: float
+    triggered: float
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FullContext:
+    """What the whole of the demonstrations says to the queries."""
+
+    memory: Any
+    build_seconds: float
+    answers: list[Answer]
+    answer_ms: float
+    distributions: list[Tensor]
+    max_new_tokens: int
+
+
+class Examination:
+    """One episode before one model.
+
+    ```python
+    examination = Examination(backbone, episode)
+    examination.measure(Cell("tasm", "20%", "40%")).agrees
+    ```
+    """
+
+    def __init__(self, backbone: Any, episode: Episode, *, batch_size: int = BATCH_SIZE) -> None:
+        self.backbone = backbone
+        self.episode = episode
+        self.batch_size = batch_size
+
+    @cached_property
+    def full(self) -> FullContext:
+        """The full context: encoded once, asked every query once."""
+        started = time.perf_counter()
+        memory = full_context(self.backbone, self.episode.demonstrations)
+        built = time.perf_counter()
+        answers = ask_all(self.backbone, memory, self.episode.queries, batch_size=self.batch_size)
+        asked = time.perf_counter()
+        return FullContext(
+            memory,
+            built - started,
+            answers,
+            1000 * (asked - built) / len(answers),
+            self._distributions(memory, [answer.token_ids for answer in answers]),
+            default_new_tokens(memory),
+        )
+
+    def measure(self, cell: Cell) -> Measurement:
+        """Measure one cell.
+
+        Raises:
+            TasmError: if the recipe refuses the episode or the budget.
+        """
+        if cell.recipe == "full":
+            full = self.full
+            return self._judge(full.memory, full.build_seconds, full.answers, full.answer_ms)
+        if cell.recipe == "zero-shot":
+            return self._measure_prompts(zero_shot_prompts(self.episode.queries))
+        if cell.recipe == "retrieve-demos":
+            return self._measure_prompts(self._nearest(str(cell.core)))
+        return self._measure_memory(cell)
+
+    def _measure_memory(self, cell: Cell) -> Measurement:
+        recipe: str | Recipe = cell.recipe
+        core, bank = cell.core, cell.bank
+        if cell.recipe in CARDS:
+            recipe = CARDS[cell.recipe]
+            core, bank = str(role_tokens(recipe, self.full.memory.tokens)), "0"
+        started = time.perf_counter()
+        memory = build(
+            self.backbone, self.episode.demonstrations, recipe=recipe, core=core, bank=bank
+        )
+        built = time.perf_counter()
+        answers = ask_all(self.backbone, memory, self.episode.queries, batch_size=self.batch_size)
+        answer_ms = 1000 * (time.perf_counter() - built) / len(answers)
+        return self._judge(memory, built - started, answers, answer_ms)
+
+    def _judge(
+        self, memory: Any, build_seconds: float, answers: list[Answer], answer_ms: float
+    ) -> Measurement:
+        full = self.full
+        distributions = (
+            full.distributions
+            if memory is full.memory
+            else self._distributions(memory, [answer.token_ids for answer in full.answers])
+        )
+        return Measurement(
+            **self._against_full(answers, distributions),
+            attended_tokens=core_tokens(memory)
+            + fmean(answer.retrieved_tokens for answer in answers),
+            core_bytes=memory.core_bytes,
+            bank_bytes=memory.bank_bytes,
+            build_seconds=build_seconds,
+            answer_ms=answer_ms,
+            triggered=fmean(answer.triggered for answer in answers),
+            notes=memory.recipe.get("notes") or {},
+        )
+
+    def _nearest(self, core: str) -> Prompts:
+        tokens = self.full.memory.tokens
+        counts = torch.bincount(tokens.demonstration[tokens.demonstration >= 0]).tolist()
+        return nearest_prompts(
+            self.backbone,
+            self.episode.demonstrations,
+            self.episode.queries,
+            lengths=counts,
+            capacity=_prompt_tokens(core, self.full.memory),
+            layout=self.full.memory.layout,
+        )
+
+    def _measure_prompts(self, prompts: Prompts) -> Measurement:
+        full, layout = self.full, self.full.memory.layout
+        started = time.perf_counter()
+        answers = [
+            prompt.ask(self.backbone, layout, full.max_new_tokens) for prompt in prompts.prompts
+        ]
+        answer_ms = 1000 * (time.perf_counter() - started) / len(answers)
+        distributions = [
+            prompt.distributions(self.backbone, layout, answer.token_ids)
+            for prompt, answer in zip(prompts.prompts, full.answers, strict=True)
+        ]
+        return Measurement(
+            **self._against_full(answers, distributions),
+            attended_tokens=fmean(prompt.attended_tokens for prompt in prompts.prompts),
+            core_bytes=prompts.core_bytes,
+            bank_bytes=prompts.bank_bytes,
+            build_seconds=prompts.build_seconds,
+            answer_ms=answer_ms,
+            triggered=0.0,
+        )
+
+    def _against_full(
+        self, answers: Sequence[Answer], distributions: Sequence[Tensor]
+    ) -> dict[str, Any]:
+        full = self.full
+        texts = [answer.text for answer in answers]
+        return {
+            "correct": tuple(
+                float(is_correct(text, query.answers))
+                for text, query in zip(texts, self.episode.queries, strict=True)
+            ),
+            "agrees": tuple(agreement(texts, [answer.text for answer in full.answers])),
+            "js": tuple(
+                mean_js(mine, theirs)
+                for mine, theirs in zip(distributions, full.distributions, strict=True)
+            ),
+            "answers": tuple(texts),
+        }
+
+    def _distributions(self, memory: Any, answers: Sequence[Sequence[int]]) -> list[Tensor]:
+        queries: Sequence[Query] = self.episode.queries
+        return answer_distributions(
+            self.backbone, memory, queries, answers, batch_size=self.batch_size
+        )
+
+
+def core_tokens(memory: Any) -> float:
+    """Return the tokens that every query attends to, a mean over attention layers and heads."""
+    counts = [fmean(layer.counts) for layer in memory.core if layer is not None]
+    return fmean(counts) if counts else 0.0
+
+
+def _prompt_tokens(core: str, full: Any) -> int:
+    """How many demonstration tokens a prompt may hold to match a core budget."""
+    size = parse_size(core, "core")
+    if size.unit == "share":
+        return int(size.amount * len(full.tokens))
+    if size.unit == "tokens":
+        return int(size.amount)
+    return int(size.amount * len(full.tokens) / full.full_bytes)

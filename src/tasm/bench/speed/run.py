@@ -1,0 +1,140 @@
+"""The speed table: each row measured in its turn, with the machine it was measured on."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import tasm
+from tasm.bench.speed import building, decoding, loading
+from tasm.bench.speed.bench import Bench
+from tasm.bench.speed.figures import SPEED_ROWS, Measured
+from tasm.errors import InputError, did_you_mean
+
+MEASURES: dict[str, Callable[[Bench], float]] = {
+    "build_over_prefill": building.build_over_prefill,
+    "emloc_build_over_prefill": building.emloc_build_over_prefill,
+    "build_peak_over_prefill": building.build_peak_over_prefill,
+    "streaming_peak_growth": building.streaming_peak_growth,
+    "decode_over_stock": decoding.decode_over_stock,
+    "decode_growth": decoding.decode_growth,
+    "decode_full_over_memory@1k": partial(decoding.decode_full_over_memory, tokens=1024),
+    "decode_full_over_memory@4k": partial(decoding.decode_full_over_memory, tokens=4096),
+    "decode_full_over_memory@16k": partial(decoding.decode_full_over_memory, tokens=16384),
+    "batch8_expanded_over_shared": decoding.batch8_expanded_over_shared,
+    "gate_over_decode": decoding.gate_over_decode,
+    "core_bytes_over_full": building.core_bytes_over_full,
+    "open_seconds_per_100mb": loading.open_seconds_per_100mb,
+    "checked_load_seconds_per_100mb": loading.checked_load_seconds_per_100mb,
+    "ask_start_over_import": loading.ask_start_over_import,
+}
+"""How each row is measured, by name."""
+
+
+@dataclass(frozen=True)
+class SpeedReport:
+    """The measured rows and the machine."""
+
+    model: str
+    machine: dict[str, Any]
+    rows: list[Measured]
+
+    @property
+    def title(self) -> str:
+        """One line about what was measured where."""
+        machine = self.machine
+        return (
+            f"{self.model}, {machine['dtype']} on {machine['device']} "
+            f"({machine['threads']} threads), torch {machine['torch']}, "
+            f"transformers {machine['transformers']}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `tasm bench speed --json`."""
+        return {"machine": self.machine, "rows": [row.to_json() for row in self.rows]}
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown."""
+        lines = [self.title, "", "| row | value | unit | against |", "|---|---|---|---|"]
+        lines += [
+            f"| {row.name} | {row.value_text} | {row.unit} | {row.against} |" for row in self.rows
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def measure_speed(
+    model: str,
+    *,
+    rows: Sequence[str] | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> SpeedReport:
+    """Measure rows of the speed table, all of them by default.
+
+    ```python
+    measure_speed("random:qwen2_vl-0.15b", rows=["decode_over_stock"]).rows[0].value
+    ```
+
+    Raises:
+        InputError: if a row is not known.
+        ModelError: if the model cannot be loaded.
+    """
+    names = [row.name for row in SPEED_ROWS]
+    for name in rows or ():
+        if name not in names:
+            raise InputError(
+                f"There is no speed row {name!r}; there are {', '.join(names)}."
+                + did_you_mean(name, names)
+            )
+    wanted = [row for row in SPEED_ROWS if rows is None or row.name in rows]
+    bench = Bench(model, dtype=dtype, device=device)
+    measured = []
+    for number, row in enumerate(wanted):
+        if progress is not None:
+            progress(row.name, number, len(wanted))
+        measured.append(Measured(row, MEASURES[row.name](bench)))
+    return SpeedReport(model, _machine(bench), measured)
+
+
+def write_speed(report: SpeedReport, out: Path) -> list[Path]:
+    """Write `speed.json` and `speed.md` into a folder and return their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    document = {"model": report.model, **report.to_json()}
+    (out / "speed.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    (out / "speed.md").write_text(report.to_markdown(), encoding="utf-8")
+    return [out / "speed.json", out / "speed.md"]
+
+
+def _machine(bench: Bench) -> dict[str, Any]:
+    cuda = bench.device.type == "cuda"
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(bench.device) if cuda else str(bench.device),
+        "dtype": str(bench.backbone.dtype).removeprefix("torch."),
+        "model": bench.model,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "tasm": tasm.__version__,
+    }
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

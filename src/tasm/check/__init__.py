@@ -1,0 +1,1 @@
+"""Is a memory what it claims: identity, integrity, fidelity to the full context."""

@@ -1,0 +1,115 @@
+"""How near a memory stays to the full context: same answers, same distributions.
+
+Distributions are compared along one given answer (teacher forcing), so that a first different
+token does not make everything after it incomparable. Knows nothing of recipes or suites.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from tasm.answer.generation import end_tokens, greedily
+from tasm.demonstrations import Query
+from tasm.memory.retrieval.gate import js_divergence
+
+BATCH_SIZE = 40
+
+
+def agreement(answers: Sequence[str], full_answers: Sequence[str]) -> list[float]:
+    """Return 1 for each answer that equals the full context's word for word, 0 otherwise.
+
+    ```python
+    >>> agreement(["a wren", "a robin"], ["a wren", "robin"])
+    [1.0, 0.0]
+    ```
+    """
+    return [float(a.strip() == b.strip()) for a, b in zip(answers, full_answers, strict=True)]
+
+
+def mean_js(log_probabilities: Tensor, reference: Tensor) -> float:
+    """Return the Jensen–Shannon divergence of two runs of distributions, in nats.
+
+    Both are `(answer tokens, vocabulary)` log-probabilities; the mean goes over answer tokens.
+    Zero where they agree, log 2 where they share no token (TASM, equation 15).
+
+    ```python
+    >>> mean_js(torch.zeros(1, 1), torch.zeros(1, 1))
+    0.0
+    ```
+    """
+    return float(js_divergence(log_probabilities.exp(), reference.exp()).mean())
+
+
+def answer_distributions(
+    backbone: Any,
+    memory: Any,
+    queries: Sequence[Query],
+    answers: Sequence[Sequence[int]],
+    *,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Tensor]:
+    """Return what the model would say at every token of the given answers, reading `memory`.
+
+    `answers` are token ids without the end token. The result holds, a query, log-probabilities
+    `(answer tokens + 1, vocabulary)` in float32 on the CPU; the last row is the distribution
+    after the answer, where an end token belongs. The model runs exactly as when it answers: the
+    query in one call, then a token a step, with the gate and the bank that the memory has.
+
+    ```python
+    distributions = answer_distributions(backbone, memory, queries, [a.token_ids for a in full])
+    ```
+    """
+    found: list[Tensor] = []
+    for start in range(0, len(queries), batch_size):
+        rows = slice(start, start + batch_size)
+        inputs = backbone.query_inputs(queries[rows], layout=memory.layout)
+        cache = memory.cache(device=backbone.device, dtype=backbone.dtype)
+        found += _forced(backbone.hf, inputs, cache, answers[rows])
+        if progress is not None:
+            progress(len(found), len(queries))
+    return found
+
+
+def prompt_distributions(hf: Any, inputs: dict[str, Tensor], answer: Sequence[int]) -> Tensor:
+    """Return the same for one ordinary prompt without a memory: (answer tokens + 1, vocabulary)."""
+    return _forced(hf, inputs, None, [answer])[0]
+
+
+def _forced(
+    hf: Any, inputs: dict[str, Tensor], cache: Any, answers: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    steps = max(len(answer) for answer in answers) + 1
+    forcing = _Forcing(answers, end_tokens(hf))
+    with torch.inference_mode(), greedily(hf, steps):
+        cached = {} if cache is None else {"past_key_values": cache}
+        hf.generate(**inputs, **cached, logits_processor=LogitsProcessorList([forcing]))
+    return [torch.stack(rows) for rows in forcing.rows]
+
+
+class _Forcing(LogitsProcessor):
+    """Notes each row's distribution, then lets only the given answer's next token pass."""
+
+    def __init__(self, answers: Sequence[Sequence[int]], ends: Sequence[int]) -> None:
+        self._answers = answers
+        self._ends = ends
+        self._step = 0
+        self.rows: list[list[Tensor]] = [[] for _ in answers]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        distributions = scores.float().log_softmax(-1).cpu()
+        for row, answer in enumerate(self._answers):
+            if self._step <= len(answer):
+                self.rows[row].append(distributions[row])
+        # Some checkpoints name end tokens that their vocabulary does not hold.
+        end = next((token for token in self._ends if token < scores.shape[-1]), 0)
+        wanted = [
+            answer[self._step] if self._step < len(answer) else end for answer in self._answers
+        ]
+        forced = torch.full_like(scores, -torch.inf)
+        forced[torch.arange(len(wanted)), torch.tensor(wanted, device=scores.device)] = 0
+        self._step += 1
+        return forced

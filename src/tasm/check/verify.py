@@ -1,0 +1,170 @@
+"""Is a memory whole, does it belong to this model, and how near is it to the full context?
+
+Integrity and identity decide whether it holds; fidelity is measured and reported. Knows nothing of
+how results are printed.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from tasm.answer import Answer, full_context, zero_shot_answers
+from tasm.answer.ask import ask_batches, default_new_tokens
+from tasm.check.fidelity import agreement, answer_distributions, mean_js
+from tasm.demonstrations import Demonstration, Query, is_correct
+from tasm.errors import InputError, MismatchError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tasm.backbone.model import Backbone
+    from tasm.memory import TaskMemory
+
+Report = Callable[[str, int, int], None]
+FROM_DEMONSTRATIONS = "demonstrations"
+
+
+@dataclass
+class Verification:
+    """What `tasm verify` found; None is what could not be measured.
+
+    `agreement` is the share of queries whose answer equals the full context's, `max_logit_error`
+    the largest difference of a logit at the first answer token, `mean_js` (nats) the divergence
+    along the full context's answer.
+    """
+
+    intact: bool
+    model_matches: bool | None = None
+    queries: int = 0
+    queries_from: str | None = None
+    agreement: float | None = None
+    max_logit_error: float | None = None
+    mean_js: float | None = None
+    accuracy: dict[str, float | None] = field(
+        default_factory=lambda: dict.fromkeys(("memory", "full", "zero_shot"))
+    )
+    core_bytes: int | None = None
+    full_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `tasm verify --json` prints."""
+        return dict(vars(self))
+
+
+def demonstrations_as_queries(demonstrations: Sequence[Demonstration]) -> list[Query]:
+    """Return the demonstrations' questions as queries; their answers are the accepted ones.
+
+    ```python
+    queries = demonstrations_as_queries(read_demonstrations("birds.jsonl"))
+    ```
+    """
+    return [Query(one.id, one.messages[:-1], (one.answer,), one.origin) for one in demonstrations]
+
+
+def check_identity(backbone: "Backbone", memory: "TaskMemory") -> str | None:
+    """Return what differs from the model the memory was made for, in a sentence, or None."""
+    try:
+        memory.check(backbone.identity)
+    except MismatchError as error:
+        return str(error)
+    return None
+
+
+def measure_fidelity(
+    found: Verification,
+    backbone: "Backbone",
+    memory: "TaskMemory",
+    queries: Sequence[Query],
+    demonstrations: Sequence[Demonstration] | None,
+    *,
+    batch_size: int = 8,
+    notice: Callable[[str], None] = warnings.warn,
+    progress: Report | None = None,
+) -> None:
+    """Ask memory, full context and zero-shot the same queries, and enter the figures in `found`.
+
+    Without `demonstrations` there is no full context, and what compares with it stays None; so it
+    does where they take more positions than the model was trained for, and `notice` is told.
+
+    ```python
+    found = Verification(intact=True, model_matches=True)
+    measure_fidelity(found, model.backbone, memory, queries, demonstrations)
+    ```
+    """
+    found.queries = len(queries)
+    if not queries:
+        return
+    new_tokens = default_new_tokens(memory)
+    context = None
+    if demonstrations is not None:
+        layout = memory.layout
+        try:
+            context = full_context(
+                backbone,
+                demonstrations,
+                system=layout.system,
+                max_pixels=layout.max_pixels,
+                progress=progress,
+            )
+        except InputError as error:
+            notice(f"There is no full context to compare with. {error}")
+    answers, logits = _ask(backbone, memory, queries, new_tokens, batch_size, progress, "memory")
+    found.accuracy["memory"] = accuracy(answers, queries)
+    if context is not None:
+        full, full_logits = _ask(
+            backbone, context, queries, new_tokens, batch_size, progress, "full context"
+        )
+        found.accuracy["full"] = accuracy(full, queries)
+        found.agreement = fmean(
+            agreement([one.text for one in answers], [one.text for one in full])
+        )
+        found.max_logit_error = max(
+            float((mine - theirs).abs().max())
+            for mine, theirs in zip(logits, full_logits, strict=True)
+        )
+        paths = [one.token_ids for one in full]
+        found.mean_js = fmean(
+            mean_js(mine, theirs)
+            for mine, theirs in zip(
+                answer_distributions(backbone, memory, queries, paths, batch_size=batch_size),
+                answer_distributions(backbone, context, queries, paths, batch_size=batch_size),
+                strict=True,
+            )
+        )
+    zero_shot = zero_shot_answers(
+        backbone, queries, layout=memory.layout, max_new_tokens=new_tokens, progress=progress
+    )
+    found.accuracy["zero_shot"] = accuracy(zero_shot, queries)
+
+
+def accuracy(answers: Sequence[Answer], queries: Sequence[Query]) -> float | None:
+    """Return the share of right answers among the queries whose answer is known, or None."""
+    right = [
+        is_correct(answer.text, query.answers)
+        for answer, query in zip(answers, queries, strict=True)
+        if query.answers
+    ]
+    return fmean(right) if right else None
+
+
+def _ask(
+    backbone: "Backbone",
+    memory: "TaskMemory",
+    queries: Sequence[Query],
+    new_tokens: int,
+    batch_size: int,
+    progress: Report | None,
+    what: str,
+) -> "tuple[list[Answer], list[Tensor]]":
+    answers: list[Answer] = []
+    logits: list[Tensor] = []
+    for batch in ask_batches(
+        backbone, memory, queries, batch_size=batch_size, max_new_tokens=new_tokens
+    ):
+        answers.extend(batch.answers)
+        logits.append(batch.first_logits)
+        if progress is not None:
+            progress(f"Asking the {what}", len(answers), len(queries))
+    return answers, logits

@@ -1,0 +1,226 @@
+"""`tasm.build(...)`: demonstrations in, a task memory out."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.calibrate import calibrate, gate_queries, kept_queries
+from tasm.compress.compressor import Compressor, Parts
+from tasm.compress.entries import entries_of
+from tasm.compress.gathering import banked_layers, core_of
+from tasm.compress.limits import check_transcript
+from tasm.compress.peak import PeakMemory
+from tasm.compress.prefill import Encoded, Progress, read
+from tasm.compress.recipes.recipe import Recipe
+from tasm.compress.records.received import Record
+from tasm.compress.records.recorder import Recorder
+from tasm.compress.settings import Settings, Targets, targets, warn
+from tasm.demonstrations import Demonstration, read_demonstrations
+from tasm.memory import Bank, TaskMemory
+
+_STREAMED_IMAGE_BYTES = 1 << 25
+
+
+def build(
+    model: Any,
+    demonstrations: str | Path | Sequence[Any],
+    *,
+    recipe: str | Recipe = "tasm",
+    core: str | int | None = None,
+    bank: str | int | None = None,
+    mode: str = "joint",
+    chunk_tokens: int | None = None,
+    system: str | None = None,
+    max_pixels: int | None = None,
+    store: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    notice: Callable[[str], None] = warn,
+) -> TaskMemory:
+    """Build a task memory of a frozen model from demonstrations.
+
+    ```python
+    memory = tasm.build(model, "birds.jsonl", recipe="tasm", core="20%")
+    memory.save("birds.tasm")
+    ```
+
+    Args:
+        model: a `tasm.Model` or a `Backbone`.
+        demonstrations: a file or folder, rows in Python, or `Demonstration`s.
+        recipe: a name (`tasm recipes`) or a `Recipe`.
+        core: "20%" of the tokens, 512 tokens per layer and KV head, or "64MB"; None or "auto" for
+            the recipe's own. The system prompt is always kept, and counts.
+        bank: the same, for originals outside the core; "0" for none.
+        mode: "joint": every demonstration sees all before it. "streaming": chunk after chunk
+            against what was kept of those before; memory bounded by a chunk and the budget.
+        chunk_tokens: tokens read at a time; chunks end between demonstrations.
+        system: a system prompt.
+        max_pixels: the largest image area in pixels.
+        store: "float32", "float16" or "bfloat16"; None for what the model runs in.
+        seed: for recipes that draw at random.
+        progress: called with a stage's name, steps done and steps in all.
+        notice: called with sentences the user should see, such as a bank that was cut.
+
+    Raises:
+        InputError: of the demonstrations, the recipe, a budget that is impossible, a mode there
+            is not, more positions than the model was trained for.
+    """
+    backbone: Backbone = getattr(model, "backbone", model)
+    settings = Settings.of(
+        recipe=recipe,
+        core=core,
+        bank=bank,
+        mode=mode,
+        chunk_tokens=chunk_tokens,
+        system=system,
+        max_pixels=max_pixels,
+        store=store,
+        seed=seed,
+    )
+    rows = as_demonstrations(demonstrations)
+    started = time.perf_counter()
+    peak = PeakMemory(backbone.device)
+    transcript = lay_out(backbone, rows, settings)
+    return build_transcript(
+        backbone, transcript, rows, settings, progress or _silent, notice, peak, started
+    )
+
+
+def lay_out(
+    backbone: Backbone, demonstrations: Sequence[Demonstration], settings: Settings
+) -> Transcript:
+    """Return the demonstrations as tokens; a streaming build does not hold all images' tensors."""
+    limit = {"kept_bytes": _STREAMED_IMAGE_BYTES} if settings.mode == "streaming" else {}
+    return backbone.transcript(
+        demonstrations, system=settings.system, max_pixels=settings.max_pixels, **limit
+    )
+
+
+def as_demonstrations(demonstrations: str | Path | Sequence[Any]) -> list[Demonstration]:
+    """Return demonstrations of whatever `build` takes."""
+    if not isinstance(demonstrations, str | Path):
+        rows = list(demonstrations)
+        if rows and all(isinstance(row, Demonstration) for row in rows):
+            return rows
+    return list(read_demonstrations(demonstrations))
+
+
+def build_transcript(
+    backbone: Backbone,
+    transcript: Transcript,
+    demonstrations: Sequence[Demonstration],
+    settings: Settings,
+    progress: Progress,
+    notice: Callable[[str], None],
+    peak: PeakMemory,
+    started: float,
+) -> TaskMemory:
+    """Build a memory of demonstrations already laid out as tokens."""
+    check_transcript(transcript, backbone.geometry)
+    budget = targets(settings, backbone, transcript, notice)
+    parts = Parts.of(settings.recipe)
+    compressor = Compressor(
+        backbone, settings.recipe, parts, budget.core, budget.bank, len(transcript), settings.seed
+    )
+    calibrates = budget.bank > 0 and settings.gate.kind == "js"
+    asked = gate_queries(len(transcript.spans))
+    records: tuple[Record, ...] = (*parts.records, *((asked,) if calibrates else ()))
+    with torch.no_grad(), Recorder(backbone, records) as recorder:
+        encoded = read(
+            backbone,
+            transcript,
+            compressor,
+            recorder,
+            settings.mode,
+            settings.chunk_tokens,
+            progress,
+        )
+        core = core_of(backbone, compressor, encoded)
+        banked = banked_layers(compressor)
+        reference = None
+        if calibrates:
+            queries = kept_queries(recorder.held, asked)
+            reference = calibrate(
+                core,
+                banked,
+                queries,
+                encoded.tokens,
+                transcript.spans,
+                backbone.rotary,
+                recorder.scalings,
+                encoded.next_position,
+                settings.quantile,
+            )
+    bank = Bank(banked) if any(layer is not None for layer in banked) else None
+    memory = TaskMemory(
+        core=core,
+        bank=bank,
+        tokens=encoded.tokens.to("cpu"),
+        gate=settings.gate if bank is not None else None,
+        reference=reference,
+        states=None if all(state is None for state in encoded.states) else encoded.states,
+        next_position=encoded.next_position,
+        logical_length=len(transcript),
+        full_bytes=_full_bytes(budget, settings, backbone),
+        geometry=backbone.geometry,
+        identity=backbone.identity,
+        layout=transcript.layout,
+        recipe=settings.to_json() | ({"notes": compressor.notes} if compressor.notes else {}),
+        model_name=backbone.name,
+        demonstrations=entries_of(demonstrations, transcript),
+    )
+    dtype = settings.dtype(backbone)
+    if dtype != backbone.dtype:
+        memory = memory.store_as(dtype)
+    memory.report.update(_report(memory, settings, compressor, encoded, peak, started))
+    return memory
+
+
+def _full_bytes(budget: Targets, settings: Settings, backbone: Backbone) -> int:
+    """Keys and values of all tokens in the model's dtype; `store_as` scales it."""
+    return budget.full_bytes * backbone.dtype.itemsize // settings.dtype(backbone).itemsize
+
+
+def _report(
+    memory: TaskMemory,
+    settings: Settings,
+    compressor: Compressor,
+    encoded: Encoded,
+    peak: PeakMemory,
+    started: float,
+) -> dict[str, Any]:
+    layers = compressor.layers
+    core = [count for layer in layers for count in compressor.working[layer].valid.sum(1).tolist()]
+    bank = [
+        count
+        for layer in layers
+        if layer in compressor.banked
+        for count in compressor.banked[layer].valid.sum(1).tolist()
+    ]
+    return {
+        "recipe": settings.recipe.name,
+        "mode": settings.mode,
+        "demonstrations": len(memory.demonstrations),
+        "tokens": memory.logical_length,
+        "core_tokens": sum(core) / max(1, len(core)),
+        "bank_tokens": sum(bank) / max(1, len(core)),
+        "full_bytes": memory.full_bytes,
+        "core_bytes": memory.core_bytes,
+        "bank_bytes": memory.bank_bytes,
+        "peak_memory_bytes": peak.bytes_above_start(),
+        "seconds": {
+            "encode": encoded.seconds,
+            "score": compressor.seconds["score"],
+            "reduce": compressor.seconds["reduce"],
+            "total": time.perf_counter() - started,
+        },
+    }
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass

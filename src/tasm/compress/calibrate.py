@@ -1,0 +1,186 @@
+"""Teaching the gate: how the demonstrations' own answer queries look at the reduced core.
+
+Each query is asked again as if it came after the memory, with its own demonstration masked. The
+mean of these distributions is the reference; a quantile of their divergences from it is the
+threshold. Which quantile is measured too: as many of these queries find too little in the core,
+that many lie above it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.rotary import Rotary
+from tasm.compress.records.queries import Kept, Queries
+from tasm.memory.layer import LayerTokens
+from tasm.memory.retrieval.gate import GateReference, core_distribution, gate_divergence
+from tasm.memory.tokens import TokenTable
+
+AT_MOST = 64
+"""Demonstrations that calibrate; of more, every n-th."""
+
+STEPS = 3
+"""Steps of an answer that calibrate: the first, and two that compare with the step before."""
+
+MISSED = 0.1
+"""Share of a query's attention on what the core left out, above which it needs the bank."""
+
+LARGEST_DIVERGENCE = 0.6931471805599453
+"""ln 2: no divergence is above it, so this threshold never fires."""
+
+
+def gate_queries(demonstrations: int) -> Queries:
+    """Return the record of the queries that calibration needs: those that say the answers' first
+    tokens."""
+    return Queries("predictions", max(1, -(-demonstrations // AT_MOST)), run=STEPS)
+
+
+def calibrate(
+    core: Sequence[LayerTokens | None],
+    bank: Sequence[LayerTokens | None],
+    kept: Mapping[int, Kept],
+    tokens: TokenTable,
+    spans: Sequence[tuple[int, int]],
+    rotary: Rotary,
+    scalings: Mapping[int, float],
+    next_position: int,
+    quantile: float | Literal["need"],
+) -> GateReference:
+    """Return reference and thresholds, by layer.
+
+    `quantile` is the share of the demonstrations' divergences below a threshold, or "need": the
+    share of them that give the bank at most `MISSED` of what they give both, in each layer; at most
+    0.9, so that a query unlike all of them still opens the gate.
+
+    `kept` holds each layer's recorded queries, `spans` where every demonstration lies in the
+    transcript. With a single demonstration nothing is left to compare with, and the gate never
+    opens.
+    """
+    references: list[Tensor | None] = [None] * len(core)
+    first: list[float | None] = [None] * len(core)
+    later: list[float | None] = [None] * len(core)
+    for layer, queries in kept.items():
+        entries = core[layer]
+        if entries is None:
+            continue
+        asked = _Asked.of(layer, queries, tokens, spans, rotary, next_position)
+        looks = asked.looks(entries, scalings[layer])
+        own = asked.own(entries, tokens)
+        at: float
+        if isinstance(quantile, str):
+            missed = _missed(asked, entries, bank[layer], tokens, scalings[layer])
+            at = min(0.9, float((missed <= MISSED).float().mean()))
+        else:
+            at = quantile
+        references[layer], first[layer] = _first_steps(looks, own, asked, at)
+        later[layer] = _later_steps(looks, asked, at)
+    return GateReference(tuple(references), tuple(first), tuple(later))
+
+
+class _Asked:
+    """Queries (rows, kv_heads, group, head_dim) as they would stand after the memory."""
+
+    def __init__(self, queries: Tensor, demonstration: Tensor, starts: Tensor) -> None:
+        self.queries, self.demonstration, self.starts = queries, demonstration, starts
+
+    @classmethod
+    def of(
+        cls,
+        layer: int,
+        kept: Kept,
+        tokens: TokenTable,
+        spans: Sequence[tuple[int, int]],
+        rotary: Rotary,
+        next_position: int,
+    ) -> "_Asked":
+        index = kept.index
+        demonstration = tokens.demonstration[index].long()
+        begins = torch.tensor([start for start, _ in spans], device=index.device)[demonstration]
+        positions = tokens.positions.long()
+        moved = positions[:, index] - positions[:, begins].amin(0) + next_position
+        rotated = rotary.rotate(layer, kept.queries, moved)
+        starts = torch.ones_like(index, dtype=torch.bool)
+        starts[1:] = index[1:] != index[:-1] + 1
+        return cls(rotated.transpose(0, 1).contiguous(), demonstration, starts)
+
+    def own(self, entries: LayerTokens, tokens: TokenTable) -> Tensor:
+        """(rows, kv_heads, entries) bool: entries of the row's own demonstration."""
+        of = tokens.demonstration[entries.index.long()].long()
+        return of == self.demonstration[:, None, None]
+
+    def weight_of(self, entries: LayerTokens, tokens: TokenTable, scaling: float) -> Tensor:
+        """(rows, kv_heads, group) log-sum-exp over the entries of other demonstrations."""
+        heads = entries.kv_heads
+        queries = self.queries.view(len(self.starts), heads, -1, entries.keys.shape[-1])
+        logits = torch.einsum("rhgd,hed->rhge", queries.float(), entries.keys.float()) * scaling
+        if entries.logit_bias is not None:
+            logits = logits + entries.logit_bias.float()[:, None]
+        return logits.masked_fill(self.own(entries, tokens)[:, :, None], -torch.inf).logsumexp(-1)
+
+    def looks(self, entries: LayerTokens, scaling: float) -> Tensor:
+        """(rows, kv_heads, entries) distributions over the core."""
+        queries = self.queries.view(len(self.starts), entries.kv_heads, -1, entries.keys.shape[-1])
+        return core_distribution(queries, entries.keys.float(), scaling, entries.logit_bias)
+
+
+def _first_steps(
+    looks: Tensor, own: Tensor, asked: _Asked, quantile: float
+) -> tuple[Tensor, float]:
+    """The reference (kv_heads, entries), and the threshold of the first step."""
+    looks, own = looks[asked.starts], own[asked.starts]
+    rows = asked.demonstration[asked.starts]
+    if int(rows.min()) == int(rows.max()):
+        return looks.mean(0), LARGEST_DIVERGENCE
+    masked = _without(looks, own)
+    reference = masked.mean(0)
+    # Compared as a new query would be: with a reference it has no part in. Its own demonstration,
+    # which it may not look at, is left out of both.
+    same = (rows[:, None] == rows).to(masked.dtype)
+    theirs = masked.sum(0) - torch.einsum("rs,she->rhe", same, masked)
+    others = (len(rows) - same.sum(1))[:, None, None]
+    divergences = gate_divergence(masked, _without(theirs / others, own))
+    return reference / reference.sum(-1, keepdim=True), _quantile(divergences, quantile)
+
+
+def _later_steps(looks: Tensor, asked: _Asked, quantile: float) -> float | None:
+    """The threshold of later steps, which compare with the step before; None where answers have one
+    token."""
+    later = (~asked.starts).nonzero()[:, 0]
+    if later.numel() == 0:
+        return None
+    return _quantile(gate_divergence(looks[later], looks[later - 1]), quantile)
+
+
+def _missed(
+    asked: _Asked,
+    core: LayerTokens,
+    bank: LayerTokens | None,
+    tokens: TokenTable,
+    scaling: float,
+) -> Tensor:
+    """(rows,) the share of a first step's attention to core and bank that falls on the bank, of the
+    head that misses most."""
+    if bank is None:
+        return torch.zeros(int(asked.starts.sum()))
+    held = asked.weight_of(core, tokens, scaling)
+    left = asked.weight_of(bank, tokens, scaling)
+    return torch.sigmoid(left - held).nan_to_num(0.0).mean(-1).amax(-1)[asked.starts]
+
+
+def _without(looks: Tensor, own: Tensor) -> Tensor:
+    """Zero where `own`, renormalised; left as it is where nothing would remain."""
+    masked = looks.masked_fill(own, 0.0)
+    total = masked.sum(-1, keepdim=True)
+    return torch.where(total > 1e-12, masked / total.clamp(min=1e-12), looks)
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    return float(torch.quantile(values.float(), share))
+
+
+def kept_queries(held: Mapping[int, Mapping[Any, Any]], record: Queries) -> dict[int, Kept]:
+    """Return each layer's recorded queries, of layers that have any."""
+    found = {layer: records[record] for layer, records in held.items() if record in records}
+    return {layer: kept for layer, kept in found.items() if kept.index.numel()}

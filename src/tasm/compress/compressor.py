@@ -1,0 +1,251 @@
+"""One compression: scores, counts, selections, reduced layers. The same for joint and streaming
+builds.
+
+Knows parts and working layers; not how demonstrations are read.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.segment import Segment
+from tasm.backbone.model import Backbone
+from tasm.compress.banking import Banked
+from tasm.compress.evidence import Evidence, Stage
+from tasm.compress.parts.protocols import Budget, Reducer, Scorer
+from tasm.compress.recipes.recipe import Recipe
+from tasm.compress.records.received import Record
+from tasm.compress.records.recorder import Recorder
+from tasm.compress.replay import ReadAgain, Replay
+from tasm.compress.selection import select
+from tasm.compress.sharing import shared_scores
+from tasm.compress.working import WorkingLayer, joined
+from tasm.memory.layer import LayerTokens
+from tasm.memory.tokens import TokenTable
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A recipe's parts, made."""
+
+    scorer: Scorer
+    budget: Budget
+    reducer: Reducer
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Parts":
+        """Make them; raises RecipeError where settings do not fit."""
+        made = [
+            None if part is None else part.make()
+            for part in (recipe.scorer, recipe.budget, recipe.reducer)
+        ]
+        return cls(*made)  # type: ignore[arg-type]
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What the scorer and the budget want gathered."""
+        return (*self.scorer.records, *getattr(self.budget, "records", ()))
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What a stage adds: transcript tokens `first` to `stop - 1`, as demonstrations `spans`."""
+
+    first: int
+    stop: int
+
+
+@dataclass
+class Compressor:
+    """Compresses stage after stage and holds what is kept between them.
+
+    `core` and `bank` are tokens per layer and KV head, `total` the tokens of the whole transcript.
+    """
+
+    backbone: Backbone
+    recipe: Recipe
+    parts: Parts
+    core: int
+    bank: int
+    total: int
+    seed: int
+    working: dict[int, WorkingLayer] = field(default_factory=dict)
+    banked: dict[int, Banked] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"score": 0.0, "reduce": 0.0})
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers that compete: those with full attention."""
+        kinds = self.backbone.geometry.layer_kinds
+        return [layer for layer, kind in enumerate(kinds) if kind == "full"]
+
+    def stage(
+        self,
+        segments: list[tuple[Segment, ...] | None],
+        recorder: Recorder,
+        tokens: TokenTable,
+        newest: Newest,
+        replay: Replay,
+    ) -> None:
+        """Compress what is kept so far together with a new chunk, all of it in `segments`.
+
+        Empties the entries of `segments` it reads, so that a layer's keys can be freed once
+        reduced.
+        """
+        started = time.perf_counter()
+        whole: dict[int, WorkingLayer] = {}
+        for layer in self.layers:
+            before = self.working.get(layer)
+            whole[layer] = WorkingLayer.of_segments(
+                segments[layer] or (), before, newest.first, newest.stop
+            )
+            segments[layer] = None
+        reading = self._read_again(whole, replay)
+        appends = self.recipe.streaming == "append" and newest.first > 0
+        core = self._core_for(newest)
+        evidence: list[Evidence | None] = [None] * self.backbone.geometry.layers
+        for layer, held in whole.items():
+            evidence[layer] = self._evidence(
+                layer, held, recorder, reading, tokens, newest, appends
+            )
+        scores: list[Tensor | None] = [
+            None if one is None else self.parts.scorer.score(one).float() for one in evidence
+        ]
+        scores = shared_scores(self.parts.scorer, evidence, scores)
+        stage = Stage(
+            evidence=tuple(evidence),
+            scores=tuple(scores),
+            tokens=core,
+            reduce=lambda layer, counts: self._candidate(evidence, scores, layer, counts),
+            replay=replay,
+            read=reading,
+            notes=self.notes,
+        )
+        counts = self.parts.budget.allocate(stage)
+        banked = self._bank_counts(stage, counts)
+        del stage
+        scored = time.perf_counter()
+        for layer in self.layers:
+            one, score, count = evidence[layer], scores[layer], counts[layer]
+            assert one is not None and score is not None and count is not None
+            before = self.working.get(layer) if appends else None
+            order = self._reduce(one, score, count, banked[layer], whole.pop(layer), before)
+            if self.recipe.streaming == "append":
+                recorder.forget_columns(layer)
+            recorder.keep(layer, order)
+            evidence[layer] = None
+        self.seconds["score"] += scored - started
+        self.seconds["reduce"] += time.perf_counter() - scored
+
+    def _bank_counts(self, stage: Stage, counts: list[Tensor | None]) -> list[Tensor | None]:
+        """(kv_heads,) originals each layer banks: the same everywhere unless the budget says."""
+        if self.bank == 0:
+            return [None if count is None else torch.zeros_like(count) for count in counts]
+        divides = getattr(self.parts.budget, "allocate_bank", None)
+        if divides is not None:
+            return list(divides(stage, counts, self.bank))
+        return [None if c is None else torch.full_like(c, self.bank) for c in counts]
+
+    def _read_again(self, whole: Mapping[int, WorkingLayer], replay: Replay) -> ReadAgain | None:
+        """Read the new demonstrations again over everything, if a part asks for it."""
+        records = getattr(self.parts.scorer, "replayed", ())
+        resumes = getattr(self.parts.budget, "resumes", False)
+        if not records and not resumes:
+            return None
+        layers = {layer: held.layer_tokens() for layer, held in whole.items()}
+        return replay.read(layers, tuple(records), keep_inputs=resumes)
+
+    def _core_for(self, newest: Newest) -> int:
+        if self.recipe.streaming != "append" or newest.stop - newest.first == self.total:
+            return self.core
+        # Shares are cut from one running total, so that they add up to the whole core.
+        return self.core * newest.stop // self.total - self.core * newest.first // self.total
+
+    def _evidence(
+        self,
+        layer: int,
+        held: WorkingLayer,
+        recorder: Recorder,
+        reading: ReadAgain | None,
+        tokens: TokenTable,
+        newest: Newest,
+        appends: bool,
+    ) -> Evidence:
+        records = recorder.layer(layer)
+        replayed = {} if reading is None else reading.held.get(layer, {})
+        if appends:
+            entries, new = held.keys.shape[1], newest.stop - newest.first
+            held = held.tail(new)
+            last = torch.arange(entries - new, entries, device=held.keys.device)
+            order = last.expand(held.keys.shape[0], -1)
+            records = {record: record.keep(state, order) for record, state in records.items()}
+            replayed = {record: record.keep(state, order) for record, state in replayed.items()}
+        return Evidence(
+            layer=layer,
+            layers=self.backbone.geometry.layers,
+            keys=held.keys,
+            values=held.values,
+            index=held.index,
+            counts=held.counts,
+            valid=held.valid,
+            tokens=tokens,
+            records=records,
+            replayed=replayed,
+            rotary=self.backbone.rotary,
+            module=self.backbone.decoder.layers[layer],
+            first_new=newest.first,
+            total=self.total,
+            budget=self._core_for(newest),
+            scaling=recorder.scalings.get(layer, held.keys.shape[-1] ** -0.5),
+            seed=self.seed,
+        )
+
+    def _candidate(
+        self,
+        evidence: list[Evidence | None],
+        scores: list[Tensor | None],
+        layer: int,
+        counts: Tensor,
+    ) -> LayerTokens:
+        """What a layer would keep with these counts; for budgets that try."""
+        one, score = evidence[layer], scores[layer]
+        assert one is not None and score is not None
+        none = torch.zeros_like(counts)
+        selection = select(one, score, counts, none, self.recipe.bank_choice)
+        reduced = self.parts.reducer.reduce(one, selection, score)
+        kept = WorkingLayer.of_reduced(reduced, selection, one.index, one.keys.dtype)
+        before = self.working.get(layer)
+        if before is not None and self.recipe.streaming == "append":
+            kept = joined(before, kept)
+        return kept.layer_tokens()
+
+    def _reduce(
+        self,
+        evidence: Evidence,
+        scores: Tensor,
+        counts: Tensor,
+        bank: Tensor | None,
+        whole: WorkingLayer,
+        before: WorkingLayer | None,
+    ) -> Tensor | None:
+        """Reduce one layer; returns the entries of the evidence that stay, None where all do."""
+        layer = evidence.layer
+        if bool((counts.to(evidence.valid.device) >= evidence.valid.sum(1)).all()):
+            self.working[layer] = whole
+            return None
+        assert bank is not None
+        selection = select(evidence, scores, counts, bank, self.recipe.bank_choice)
+        reduced = self.parts.reducer.reduce(evidence, selection, scores)
+        kept = WorkingLayer.of_reduced(reduced, selection, evidence.index, evidence.keys.dtype)
+        if selection.wish is not None:
+            seen = whole if before is None else whole.tail(evidence.entries)
+            found = Banked.of(seen, selection.wish, selection.banked)
+            earlier = self.banked.get(layer)
+            self.banked[layer] = found if earlier is None else earlier.joined(found, bank)
+        self.working[layer] = kept if before is None else joined(before, kept)
+        return selection.order

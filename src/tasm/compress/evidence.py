@@ -1,0 +1,240 @@
+"""What a method sees of one layer when it chooses: keys, values, what was recorded, what the tokens
+are.
+
+Knows neither models nor caches. Everything is per KV head, because after a chunk was compressed
+every head keeps other tokens: entry `e` of head `h` is transcript token `index[h, e]`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.prompt.transcript import Role
+from tasm.memory.layer import LayerTokens
+from tasm.memory.tokens import TokenTable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tasm.backbone.attention.rotary import Rotary
+    from tasm.compress.records.received import Record
+    from tasm.compress.replay import ReadAgain, Replay
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One layer, before it is reduced.
+
+    | field | shape | |
+    |---|---|---|
+    | `layer`, `layers` | | number of this layer, and how many the model has |
+    | `keys`, `values` | (kv_heads, entries, head_dim) | as cached: keys after rotation |
+    | `index` | (kv_heads, entries) int64 | transcript token of each entry, ascending |
+    | `counts` | (kv_heads, entries) float32 | originals an entry stands for |
+    | `valid` | (kv_heads, entries) bool | false where a ragged head has only padding |
+    | `tokens` | | table of the transcript read so far, on the keys' device |
+    | `records` | | what the recorder gathered, by record |
+    | `replayed` | | what a replay gathered, by record, for scorers that ask for it |
+    | `rotary` | | rotates keys as the model does |
+    | `module` | | the model's decoder layer |
+    | `scaling` | | factor of the attention logits |
+    | `first_new` | | first transcript token of the newest chunk (0 in joint mode) |
+    | `total` | | tokens of the whole transcript, also those not read yet |
+    | `budget` | | entries a layer and head may keep, in the mean |
+
+    `roles`, `demonstration`, `place`, `positions`, `always` give the table's columns per entry.
+    """
+
+    layer: int
+    layers: int
+    keys: Tensor
+    values: Tensor
+    index: Tensor
+    counts: Tensor
+    valid: Tensor
+    tokens: TokenTable
+    records: Mapping["Record", Any]
+    replayed: Mapping["Record", Any]
+    rotary: "Rotary"
+    module: "nn.Module | None" = None
+    first_new: int = 0
+    total: int = 0
+    budget: int = 0
+    scaling: float = 1.0
+    seed: int = 0
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key-value heads."""
+        return int(self.keys.shape[0])
+
+    @property
+    def entries(self) -> int:
+        """Entries a head, padding included."""
+        return int(self.keys.shape[1])
+
+    @property
+    def plain_keys(self) -> Tensor:
+        """(kv_heads, entries, head_dim) float32 keys before rotation (after a key norm, if there is
+        one).
+
+        Computed anew at each call, so that not all layers hold them at once: keep it in a variable.
+        """
+        return self.rotary.unrotate(self.layer, self.keys.float(), self._angles_at)
+
+    def rotated(self, plain_keys: Tensor) -> Tensor:
+        """Rotate (kv_heads, entries, head_dim) keys, each at the position of its own entry."""
+        return self.rotary.rotate(self.layer, plain_keys, self._angles_at)
+
+    @property
+    def _angles_at(self) -> Tensor:
+        """Positions as the rotary embedding takes them: once for all heads where they hold the
+        same tokens."""
+        is_shared = self.index.stride(0) == 0
+        return self.tokens.positions[:, self.index[0]] if is_shared else self.positions
+
+    @property
+    def positions(self) -> Tensor:
+        """(rows, kv_heads, entries) positions."""
+        return self.tokens.positions[:, self.index]
+
+    @cached_property
+    def roles(self) -> Tensor:
+        """(kv_heads, entries) uint8 roles."""
+        return self.tokens.roles[self.index]
+
+    @cached_property
+    def demonstration(self) -> Tensor:
+        """(kv_heads, entries) number of the demonstration, -1 for system prompt and BOS."""
+        return self.tokens.demonstration[self.index].long()
+
+    @property
+    def place(self) -> Tensor:
+        """(kv_heads, entries, 4) place (image, t, h, w), -1 for text."""
+        return self.tokens.place[self.index].long()
+
+    @cached_property
+    def always(self) -> Tensor:
+        """(kv_heads, entries) bool: system prompt and BOS, kept whatever their score."""
+        return (self.demonstration < 0) & self.valid
+
+    @cached_property
+    def competing(self) -> Tensor:
+        """(kv_heads, entries) bool: what the scores decide about."""
+        return (self.demonstration >= 0) & self.valid
+
+    @cached_property
+    def is_image(self) -> Tensor:
+        """(kv_heads, entries) bool: image tokens."""
+        return self.roles == int(Role.IMAGE)
+
+    def generator(self) -> torch.Generator:
+        """Return a generator on the CPU, seeded by the build's seed and the layer."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.layer)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What a budget decided for one layer.
+
+    `kept` and `banked` are (kv_heads, entries) bool and do not overlap; `wish` (kv_heads, entries)
+    is what decided about the bank, None where nothing is banked.
+    """
+
+    kept: Tensor
+    banked: Tensor
+    wish: Tensor | None = None
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(kv_heads,) how many each head keeps."""
+        return self.kept.sum(1)
+
+    @cached_property
+    def order(self) -> Tensor:
+        """(kv_heads, most kept) entries kept, ascending; where a head keeps fewer, padding
+        follows."""
+        return packed(self.kept)
+
+    @cached_property
+    def slot(self) -> Tensor:
+        """(kv_heads, entries) place of a kept entry in `order`; meaningless elsewhere."""
+        return (self.kept.long().cumsum(1) - 1).clamp(min=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """What a reducer made of one layer, in the order of `Selection.order`.
+
+    `keys` (after rotation) and `values` are (kv_heads, most kept, head_dim), `counts` (kv_heads,
+    most kept) float32 how many originals each entry now stands for, `bias` None or (kv_heads, most
+    kept) float32 to be added to the logits.
+    """
+
+    keys: Tensor
+    values: Tensor
+    counts: Tensor
+    bias: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One compression: all full-attention layers at once, for budgets that weigh layers against
+    each other.
+
+    `evidence` and `scores` are by model layer, None where the layer does not compete (sliding
+    windows, linear attention). `tokens` is the mean number of entries a layer and head may keep;
+    `reduce` makes a layer's kept tokens from given counts, for budgets that try several, and
+    `replay` reads the stage's demonstrations again over them. `read` is such a reading over all
+    entries, made before scoring where a part asks for it. What was found goes into `notes`.
+    """
+
+    evidence: tuple[Evidence | None, ...]
+    scores: tuple[Tensor | None, ...]
+    tokens: int
+    reduce: Callable[[int, Tensor], LayerTokens]
+    replay: "Replay"
+    read: "ReadAgain | None" = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def competing(self) -> list[int]:
+        """Numbers of the layers that compete."""
+        return [layer for layer, one in enumerate(self.evidence) if one is not None]
+
+    def with_scores(self, scores: tuple[Tensor | None, ...]) -> "Stage":
+        """Return the stage with other scores."""
+        return replace(self, scores=scores)
+
+
+def packed(mask: Tensor) -> Tensor:
+    """Return (kv_heads, most) the indices that `mask` (kv_heads, entries) marks, ascending, padded.
+
+    ```python
+    >>> packed(torch.tensor([[True, False, True], [False, True, False]]))
+    tensor([[0, 2],
+            [1, 0]])
+    ```
+    """
+    most = int(mask.sum(1).max()) if mask.numel() else 0
+    return (~mask).to(torch.uint8).sort(dim=1, stable=True).indices[:, :most]
+
+
+def take(tensor: Tensor, index: Tensor) -> Tensor:
+    """Return `tensor` (kv_heads, entries, …) at `index` (kv_heads, n), head by head."""
+    if tensor.ndim == 2:
+        return tensor.gather(1, index)
+    # Rows of one flat table: many times faster than gather with an expanded index.
+    rows = flat_rows(index, tensor.shape[1])
+    taken = tensor.reshape(-1, tensor.shape[-1]).index_select(0, rows)
+    return taken.view(*index.shape, tensor.shape[-1])
+
+
+def flat_rows(index: Tensor, entries: int) -> Tensor:
+    """Return the row numbers of `index` (kv_heads, n) in a table whose heads follow each other."""
+    heads = torch.arange(index.shape[0], device=index.device)[:, None]
+    return (index + heads * entries).flatten()

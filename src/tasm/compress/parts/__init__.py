@@ -1,0 +1,1 @@
+"""The parts that a recipe composes: scorers, budgets, reducers, and what several of them share."""

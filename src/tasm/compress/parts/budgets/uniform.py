@@ -1,0 +1,25 @@
+"""The same number of tokens in every layer and head."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasm.compress.evidence import Stage
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every layer and KV head keep `stage.tokens` tokens: TASM, SnapKV, H2O.
+
+    ```python
+    Uniform().allocate(stage)      # [tensor([512, 512]), tensor([512, 512]), …]
+    ```
+    """
+
+    def allocate(self, stage: Stage) -> list[Tensor | None]:
+        """Return (kv_heads,) counts by layer."""
+        return [
+            None if one is None else torch.full((one.kv_heads,), stage.tokens)
+            for one in stage.evidence
+        ]

@@ -1,0 +1,60 @@
+"""What merging reducers end with: averages into kept entries, rotated at their sinks' places."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tasm.compress.evidence import Evidence, Reduced, Selection, flat_rows, take
+
+
+def weighted_merge(
+    selection: Selection, slot: Tensor, weights: Tensor, own: Tensor, vectors: list[Tensor]
+) -> list[Tensor]:
+    """Return each of `vectors` (kv_heads, entries, …) averaged into the kept entries, (kv_heads,
+    kept, …).
+
+    Entry e joins kept entry `slot[h, e]` with `weights[h, e]` (0: not at all); the kept entry
+    itself has weight `own[h, e]`. Weights of one kept entry are divided by their sum.
+    """
+    order = selection.order
+    own_weight = take(own, order)
+    total = own_weight.scatter_add(1, slot, weights)
+    results = []
+    for vector in vectors:
+        gathered = take(vector, order) * own_weight[..., None]
+        weighted = (vector * weights[..., None]).flatten(0, 1)
+        gathered.flatten(0, 1).index_add_(0, flat_rows(slot, order.shape[1]), weighted)
+        results.append(gathered / total[..., None])
+    return results
+
+
+def finished(
+    evidence: Evidence,
+    selection: Selection,
+    keys: Tensor | None,
+    values: Tensor,
+    counts: Tensor,
+    keys_are: Literal["plain", "rotated"],
+    count_bias: float = 0.0,
+) -> Reduced:
+    """Return merged `keys` (None: left alone) and `values`, (kv_heads, kept, head_dim) float32, as
+    the layer's; plain keys are rotated at their sink's position.
+
+    What nothing was merged into (`counts` unchanged) stays bit for bit what it was.
+    """
+    order = selection.order
+    kept_keys, kept_values = take(evidence.keys, order), take(evidence.values, order)
+    untouched = (counts == take(evidence.counts, order))[..., None]
+    if keys is not None and keys_are == "plain":
+        positions = evidence.positions
+        at_sinks = positions.gather(2, order.expand(positions.shape[0], -1, -1))
+        keys = evidence.rotary.rotate(evidence.layer, keys, at_sinks)
+    return Reduced(
+        keys=kept_keys
+        if keys is None
+        else torch.where(untouched, kept_keys, keys.to(kept_keys.dtype)),
+        values=torch.where(untouched, kept_values, values.to(kept_values.dtype)),
+        counts=counts,
+        bias=count_bias * counts.log() if count_bias else None,
+    )

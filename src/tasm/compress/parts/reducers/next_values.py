@@ -1,0 +1,68 @@
+"""Adding the values that leave to the kept tokens that follow: CaM.
+
+Zhang et al., "CaM: Cache Merging", ICML 2024 (PMLR 235), equations (7) and (8).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tasm.compress.evidence import Evidence, Reduced, Selection, take
+from tasm.compress.records.attended import attention_sums
+
+
+@dataclass(frozen=True)
+class NextValues:
+    """v_j += v_i/m for the next m kept tokens j, with probability min(1, A_i / mean A_j), A the
+    attention that all rows paid (H2O's sums). Keys stay as they are.
+
+    | setting | |
+    |---|---|
+    | `following` | m |
+    | `values` | "averaged": v_j is then divided by 1 plus what it received, 1/m from each token; "added": not, as printed |
+
+    Differs from the paper in: all tokens leave at once, where the paper's leave one by one while an
+    answer is written; attention is then shared among a fifth of the tokens, so values are averaged
+    unless `values` says otherwise (added, they grow several times too large). The draw is seeded
+    and made once a head.
+    """  # noqa: E501
+
+    following: int = 4
+    values: Literal["averaged", "added"] = "averaged"
+
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+        """Return the kept entries, values with what was added to them."""
+        order = selection.order
+        kept = order.shape[1]
+        real = take(selection.kept, order)
+        mass = attention_sums(evidence, torch.ones_like(evidence.counts))
+        kept_mass = take(mass, order) * real
+        # Slots of the next kept entries after each entry that leaves.
+        first = selection.kept.long().cumsum(1)
+        steps = torch.arange(self.following, device=order.device)
+        slots = first[..., None] + steps  # (kv_heads, entries, following)
+        there = slots < selection.counts[:, None, None]
+        slots = slots.clamp(max=kept - 1)
+        number = there.sum(-1)
+        heads = torch.arange(order.shape[0], device=order.device)[:, None, None]
+        window = (kept_mass[heads, slots] * there).sum(-1) / number.clamp(min=1)
+        chance = (mass / window.clamp(min=1e-20)).clamp(0, 1)
+        drawn = torch.rand(mass.shape, generator=evidence.generator()).to(mass.device)
+        moves = evidence.competing & ~selection.kept & (number > 0) & (drawn < chance)
+        parts = evidence.values.float() * (moves / number.clamp(min=1))[..., None]
+        values = take(evidence.values.float(), order)
+        received = torch.zeros_like(kept_mass)
+        for step in range(self.following):
+            share = parts * there[..., step, None]
+            values = values.scatter_add(1, slots[..., step, None].expand_as(share), share)
+            weight = moves * there[..., step] / number.clamp(min=1)
+            received = received.scatter_add(1, slots[..., step], weight)
+        if self.values == "averaged":
+            values = values / (1 + received)[..., None]
+        return Reduced(
+            keys=take(evidence.keys, order),
+            values=values.to(evidence.values.dtype),
+            counts=take(evidence.counts, order),
+        )

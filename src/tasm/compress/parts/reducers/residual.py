@@ -1,0 +1,57 @@
+"""Merging what leaves into a few residual slots by count-weighted means: ZeroMerge.
+
+Liu et al., "ZeroMerge", arXiv 2503.10714, equations (5) to (8).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tasm.compress.evidence import Evidence, Reduced, Selection, take
+from tasm.compress.parts.reducers.averaging import finished, weighted_merge
+
+
+@dataclass(frozen=True)
+class ResidualMerge:
+    """The lowest-scored share of the kept tokens are residual slots; every token that leaves joins
+    the slot of largest cosine: k̂ = (w·k + k_i)/(w + 1), w ← w + 1, and logits get α·log w.
+
+    | setting | |
+    |---|---|
+    | `residual_share` | share of the kept tokens that serve as slots |
+    | `alpha` | α of the bias α·log w |
+    | `keys` | average keys "plain" (before rotation) or "rotated" (the paper's) |
+
+    Differs from the paper in: all tokens leave at once, so a slot's key does not move while it
+    receives; w counts what streaming merged before.
+    """
+
+    residual_share: float = 0.25
+    alpha: float = 1.0
+    keys: Literal["plain", "rotated"] = "plain"
+
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+        """Return the kept entries with what was merged into them."""
+        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
+        order = selection.order
+        receives = take(selection.kept & evidence.competing, order)
+        kept_scores = take(scores, order).masked_fill(~receives, torch.inf)
+        slots = (receives.sum(1, keepdim=True) * self.residual_share).ceil().long()
+        rank = kept_scores.argsort(dim=1).argsort(dim=1)
+        receives &= rank < slots
+        unit = normalize(keys, dim=-1)
+        cosine = unit @ take(unit, order).transpose(1, 2)
+        cosine = cosine.masked_fill(~receives[:, None, :], -torch.inf)
+        best = cosine.max(-1)
+        merges = evidence.competing & ~selection.kept & best.values.isfinite()
+        weights = torch.where(merges, evidence.counts, 0.0)
+        merged_keys, merged_values = weighted_merge(
+            selection, best.indices, weights, evidence.counts, [keys, evidence.values.float()]
+        )
+        counts = take(evidence.counts, order).scatter_add(1, best.indices, weights)
+        return finished(
+            evidence, selection, merged_keys, merged_values, counts, self.keys, self.alpha
+        )

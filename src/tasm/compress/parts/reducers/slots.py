@@ -1,0 +1,43 @@
+"""Averaging tokens into memory slots: CAMELoT.
+
+He et al., "CAMELoT", arXiv 2402.13449, section 3.2.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasm.compress.evidence import Evidence, Reduced, Selection, take
+from tasm.compress.parts.reducers.averaging import finished, weighted_merge
+from tasm.compress.parts.slots import write_slots
+
+
+@dataclass(frozen=True)
+class SlotMerge:
+    """k̂ = (c·k + k_i)/(c + 1) and v̂ alike for every token that joined a slot; tokens of slots that
+    were replaced are dropped.
+
+    Differs from the paper in: a slot stands at its first token's position; all slots are attended
+    to, where the paper reads the one most similar slot for each token; keys are averaged before
+    rotation.
+    """
+
+    threshold: float = 0.9
+    count_bias: float = 0.0
+
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+        """Return the slots at their founders' places."""
+        keys = evidence.plain_keys
+        sinks = selection.kept & evidence.competing
+        slots = max(1, int(sinks.sum(1).max()))
+        founder = write_slots(keys, evidence.counts, evidence.competing, slots, self.threshold)
+        home = founder.clamp(min=0)
+        merges = (founder >= 0) & sinks.gather(1, home) & ~selection.kept
+        weights = torch.where(merges, evidence.counts, 0.0)
+        slot = selection.slot.gather(1, home)
+        merged = weighted_merge(
+            selection, slot, weights, evidence.counts, [keys, evidence.values.float()]
+        )
+        counts = take(evidence.counts, selection.order).scatter_add(1, slot, weights)
+        return finished(evidence, selection, merged[0], merged[1], counts, "plain", self.count_bias)

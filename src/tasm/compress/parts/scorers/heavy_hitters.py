@@ -1,0 +1,41 @@
+"""Importance by the attention that all later tokens paid: H2O's heavy hitters.
+
+Zhang et al., "H2O: Heavy-Hitter Oracle", arXiv 2306.14048, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tasm.compress.evidence import Evidence
+from tasm.compress.records.received import AttentionReceived, Record
+from tasm.compress.selection import ranks
+
+
+@dataclass(frozen=True)
+class HeavyHitters:
+    """Half of the budget goes to the largest Σ_r softmax(q_r·K)_i over all rows r, half to the most
+    recent tokens.
+
+    A token's score is minus the better of its two ranks, so that any budget is shared evenly. The
+    first `sinks` tokens come before all (D2O).
+
+    Differs from the paper in:
+    - Evicts once, after the demonstrations are read (once a chunk when streaming), not at every
+      token; the sums are those of the full context.
+    - Sums are the mean over the query heads of a KV head.
+    """
+
+    sinks: int = 0
+    records: ClassVar[tuple[Record, ...]] = (AttentionReceived("all"),)
+
+    def score(self, evidence: Evidence) -> Tensor:
+        """Return (kv_heads, entries) minus the better rank, by attention or by recency."""
+        mass = evidence.records[self.records[0]].mass.masked_fill(~evidence.valid, -1)
+        recency = evidence.index.float().masked_fill(~evidence.valid, -1)
+        heavy, recent = ranks(mass), ranks(recency)
+        # Ties go to the heavy hitter: half a rank apart.
+        score = -(2.0 * heavy).minimum(2.0 * recent + 1)
+        return torch.where(evidence.index < self.sinks, 1.0, score)

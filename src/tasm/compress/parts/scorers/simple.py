@@ -1,0 +1,46 @@
+"""References that look at nothing: equal, random, and the most recent tokens."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tasm.compress.evidence import Evidence
+from tasm.compress.records.received import Record
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Gives every token the same importance; for recipes that keep everything."""
+
+    records: ClassVar[tuple[Record, ...]] = ()
+
+    def score(self, evidence: Evidence) -> Tensor:
+        """Return (kv_heads, entries) zeros."""
+        return torch.zeros(evidence.index.shape, device=evidence.keys.device)
+
+
+@dataclass(frozen=True)
+class Random:
+    """Draws every importance at random, per layer and head, from the build's seed."""
+
+    records: ClassVar[tuple[Record, ...]] = ()
+
+    def score(self, evidence: Evidence) -> Tensor:
+        """Return (kv_heads, entries) uniform in [0, 1), the same for a token at every stage."""
+        numbers = torch.rand((evidence.kv_heads, evidence.total), generator=evidence.generator())
+        return numbers.to(evidence.keys.device).gather(1, evidence.index)
+
+
+@dataclass(frozen=True)
+class Recent:
+    """Prefers the first `sinks` tokens, then the most recent: StreamingLLM (arXiv 2309.17453)."""
+
+    sinks: int = 4
+    records: ClassVar[tuple[Record, ...]] = ()
+
+    def score(self, evidence: Evidence) -> Tensor:
+        """Return (kv_heads, entries): the token's index, and above all others for sinks."""
+        index = evidence.index.float()
+        return torch.where(evidence.index < self.sinks, index + evidence.total, index)

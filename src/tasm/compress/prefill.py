@@ -1,0 +1,143 @@
+"""Reading demonstrations with the model, chunk by chunk, while a recorder listens.
+
+`joint` reads all into one growing cache and compresses once; `streaming` compresses after every
+chunk, so that memory is bounded by a chunk and the budget.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.segment import Segment
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.chunks import chunk_edges
+from tasm.compress.compressor import Compressor, Newest
+from tasm.compress.records.recorder import Recorder
+from tasm.compress.records.row_rules import Rows
+from tasm.compress.replay import Replay, alone
+from tasm.memory.tokens import TokenTable
+
+Mode = Literal["joint", "streaming"]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What reading left besides the compressor's working layers.
+
+    `segments` holds those of sliding layers, `states` those of recurrent ones, by layer; `tokens`
+    the transcript's table on the model's device.
+    """
+
+    tokens: TokenTable
+    segments: list[tuple[Segment, ...] | None]
+    states: list[dict[str, Tensor] | None]
+    next_position: int
+    seconds: float
+
+
+def read(
+    backbone: Backbone,
+    transcript: Transcript,
+    compressor: Compressor,
+    recorder: Recorder,
+    mode: Mode,
+    chunk_tokens: int,
+    progress: Progress,
+) -> Encoded:
+    """Read all demonstrations and compress them; the working layers are in `compressor`."""
+    edges = chunk_edges(transcript.spans, chunk_tokens)
+    cache = MemoryCache.empty(backbone.hf.config)
+    tables: list[Tensor] = []
+    seconds, first = 0.0, 0
+    for number, (begin, stop) in enumerate(edges):
+        progress("encode", number, len(edges))
+        started = time.perf_counter()
+        chunk = transcript.chunk(begin, stop)
+        end = first + len(chunk)
+        rows = Rows(
+            chunk.roles.to(backbone.device),
+            chunk.demonstration.to(backbone.device),
+            chunk.answer_numbers.to(backbone.device),
+            first,
+            len(transcript) if mode == "joint" else end,
+        )
+        recorder.start(rows, cache)
+        backbone.encode(chunk, cache)
+        recorder.stop()
+        cache.commit()
+        tables.append(cache.positions[:, -len(chunk) :])
+        seconds += time.perf_counter() - started
+        if mode == "streaming" or number == len(edges) - 1:
+            streams = mode == "streaming"
+            newest = Newest(first if streams else 0, end)
+            again = range(begin if streams else 0, stop)
+            cache = _compressed(
+                backbone, transcript, compressor, recorder, cache, tables, newest, again
+            )
+        first = end
+    progress("encode", len(edges), len(edges))
+    return Encoded(
+        tokens=_table(transcript, tables, len(transcript), backbone.device),
+        segments=cache.segments,
+        states=cache.states,
+        next_position=cache.next_position,
+        seconds=seconds,
+    )
+
+
+def _compressed(
+    backbone: Backbone,
+    transcript: Transcript,
+    compressor: Compressor,
+    recorder: Recorder,
+    cache: MemoryCache,
+    tables: list[Tensor],
+    newest: Newest,
+    demonstrations: Sequence[int],
+) -> MemoryCache:
+    """Compress what the cache holds, the newest of it `demonstrations`; returns a cache over what
+    is left."""
+    segments, states = list(cache.segments), cache.states
+    next_position, logical_length = cache.next_position, cache.logical_length
+    # The cache must not hold on to keys that the compressor frees layer by layer.
+    for layer in compressor.layers:
+        cache.layers[layer].segments = ()
+    del cache
+    tokens = _table(transcript, tables, newest.stop, backbone.device)
+    replay = Replay(
+        backbone,
+        tuple(alone(transcript, number) for number in demonstrations),
+        tuple(None if layer in compressor.layers else one for layer, one in enumerate(segments)),
+        states,
+        next_position,
+        logical_length,
+        newest.stop - newest.first,
+    )
+    compressor.stage(segments, recorder, tokens, newest, replay)
+    for layer in compressor.layers:
+        segments[layer] = (compressor.working[layer].layer_tokens().segment(),)
+    return MemoryCache.from_segments(
+        backbone.hf.config,
+        segments,
+        next_position=next_position,
+        logical_length=logical_length,
+        states=states,
+    )
+
+
+def _table(
+    transcript: Transcript, tables: list[Tensor], stop: int, device: torch.device
+) -> TokenTable:
+    return TokenTable.make(
+        positions=torch.cat(tables, 1),
+        roles=transcript.roles[:stop],
+        demonstration=transcript.demonstration[:stop],
+        place=transcript.place[:stop],
+    ).to(device)

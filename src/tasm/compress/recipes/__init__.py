@@ -1,0 +1,1 @@
+"""The table of recipes: published methods, ours, and ablations. Knows no torch."""

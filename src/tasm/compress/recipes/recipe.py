@@ -1,0 +1,126 @@
+"""What a recipe is: a published method as parts with settings. Knows no torch.
+
+Parts are named by where their classes live, and imported when made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any, Literal
+
+from tasm.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a recipe: where its class lives and the settings it is made with.
+
+    ```python
+    Part("tasm.compress.parts.scorers.tasm:TaskScorer", {"value_weight": 0.2}).make()
+    ```
+    """
+
+    place: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The class's name, for tables."""
+        return self.place.rpartition(":")[2]
+
+    def make(self) -> Any:
+        """Import the class and make it; raises RecipeError where it does not take the settings."""
+        module, _, name = self.place.partition(":")
+        try:
+            return getattr(import_module(module), name)(**self.settings)
+        except TypeError as error:
+            raise RecipeError(
+                f"{self.place} does not take {dict(self.settings)}: {error}"
+            ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the part as JSON values."""
+        return {"part": self.place, "settings": dict(self.settings)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method: what it is called, whose it is, and what it is made of.
+
+    `kind` is "memory", or "prompt" for a reference that is an ordinary prompt and builds nothing
+    (its parts are None). `core` and `bank` are the budgets it uses unless told otherwise. `gate`
+    holds settings of `tasm.memory.GateSettings`, and under `quantile` the share of the
+    demonstrations' own divergences below a calibrated threshold. `streaming` says what a new chunk
+    does to what is kept: "recompress" lets earlier and new tokens compete for the whole budget,
+    "append" gives every chunk its share and never touches it again. `bank_choice` says which
+    originals are banked: "score" (the best outside the core), "random", or "images" (image tokens
+    first).
+    """
+
+    name: str
+    title: str
+    year: int
+    url: str
+    scorer: Part | None = None
+    budget: Part | None = Part("tasm.compress.parts.budgets.uniform:Uniform")
+    reducer: Part | None = Part("tasm.compress.parts.reducers.drop:Drop")
+    kind: Literal["memory", "prompt"] = "memory"
+    core: str = "20%"
+    bank: str = "0"
+    bank_choice: str = "score"
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    modes: tuple[str, ...] = ("joint", "streaming")
+    streaming: Literal["recompress", "append"] = "recompress"
+    note: str = ""
+
+    @property
+    def keeps_everything(self) -> bool:
+        """Whether no budget applies to it."""
+        return self.kind == "memory" and self.core == "100%"
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether kept tokens carry the logarithm of how many they stand for."""
+        return self.reducer is not None and bool(self.reducer.settings.get("count_bias"))
+
+    def with_settings(self, **parts: Mapping[str, Any]) -> "Recipe":
+        """Return the recipe with other settings of its parts.
+
+        ```python
+        find_recipe("tasm").with_settings(scorer={"value_weight": 0.0}, gate={"kind": "never"})
+        ```
+
+        Raises RecipeError for a part the recipe does not have.
+        """
+        changed: dict[str, Any] = {}
+        for name, settings in parts.items():
+            part = getattr(self, name, None)
+            if isinstance(part, Part):
+                changed[name] = replace(part, settings={**part.settings, **settings})
+            elif name == "gate":
+                changed[name] = {**self.gate, **settings}
+            else:
+                raise RecipeError(f"recipe {self.name!r} has no {name!r} to set")
+        return replace(self, **changed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every setting as JSON values: what a memory records, and what tells two rows
+        apart."""
+        parts = {
+            name: None if part is None else part.to_json()
+            for name, part in (
+                ("scorer", self.scorer),
+                ("budget", self.budget),
+                ("reducer", self.reducer),
+            )
+        }
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            **parts,
+            "core": self.core,
+            "bank": self.bank,
+            "bank_choice": self.bank_choice,
+            "gate": dict(self.gate),
+            "streaming": self.streaming,
+        }

@@ -1,0 +1,170 @@
+"""The table of recipes: one row a published method. Knows no torch.
+
+To add a method write its new part (one file under `scorers/`, `budgets/`, `reducers/`) and one row
+in `published`; a package of someone else offers rows through the entry point group `tasm.recipes`
+(each entry a `Recipe` or a list of them).
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import entry_points
+
+from tasm.compress.recipes.published import ROWS as _PUBLISHED
+from tasm.compress.recipes.recipe import Part, Recipe
+from tasm.compress.recipes.retrieving import ROWS as _RETRIEVING
+from tasm.compress.recipes.variants import variants
+from tasm.errors import RecipeError, did_you_mean
+
+__all__ = ["RECIPES", "VARIANTS", "Part", "Recipe", "all_recipes", "find_recipe", "table"]
+
+_TASM = "https://arxiv.org/abs/2606.11853"
+
+# Layers, merging and gate differ from the paper: docs/experiments.md has the figures.
+_LAYERS = Part("tasm.compress.parts.budgets.neyman:Neyman", {"power": 1.0})
+_COUNTED = Part(
+    "tasm.compress.parts.reducers.nearest:NearestMerge",
+    {"weighting": "count", "count_bias": 1.0, "layers": "below the mean"},
+)
+
+_ROWS = (
+    Recipe(
+        "tasm",
+        "Task-Aware Structured Memory",
+        2026,
+        _TASM,
+        scorer=Part("tasm.compress.parts.scorers.tasm:TaskScorer", {"attending": "predictions"}),
+        budget=_LAYERS,
+        reducer=_COUNTED,
+        bank="40%",
+        bank_choice="random",
+        gate={
+            "kind": "js",
+            "epsilon": "calibrated",
+            "top_k": 48,
+            "quantile": "need",
+            "asking": "each",
+        },
+    ),
+    Recipe(
+        "tasm-compact",
+        "Task-Aware Structured Memory without a bank",
+        2026,
+        _TASM,
+        scorer=Part("tasm.compress.parts.scorers.reconstruction:Reconstruction"),
+        budget=_LAYERS,
+        reducer=_COUNTED,
+        note="for the fewest bytes; building reads the demonstrations twice",
+    ),
+    Recipe(
+        "tasm-paper",
+        "Task-Aware Structured Memory, as printed",
+        2026,
+        _TASM,
+        scorer=Part(
+            "tasm.compress.parts.scorers.tasm:TaskScorer",
+            {"direction": "hidden", "scaling": "literal", "value_weight": 1.0},
+        ),
+        reducer=Part(
+            "tasm.compress.parts.reducers.merge:SpatialMerge",
+            {"keys": "rotated", "metric": "manhattan", "text_scope": "anywhere"},
+        ),
+        bank="40%",
+        gate={"kind": "js", "epsilon": 0.002, "top_k": 96, "largest_share": 1.0},
+    ),
+    Recipe(
+        "full",
+        "Full context: every token, unaltered",
+        2026,
+        "",
+        scorer=Part("tasm.compress.parts.scorers.simple:Equal"),
+        core="100%",
+        note="the oracle for exactness",
+    ),
+    Recipe(
+        "zero-shot",
+        "No demonstrations",
+        2026,
+        "",
+        kind="prompt",
+        budget=None,
+        reducer=None,
+        modes=(),
+    ),
+    Recipe(
+        "retrieve-demos",
+        "The demonstrations nearest by picture as an ordinary prompt (RICES)",
+        2022,
+        "https://arxiv.org/abs/2109.05014",
+        kind="prompt",
+        budget=None,
+        reducer=None,
+        modes=(),
+    ),
+    Recipe(
+        "random",
+        "Random tokens",
+        2026,
+        "",
+        scorer=Part("tasm.compress.parts.scorers.simple:Random"),
+    ),
+    Recipe(
+        "recent",
+        "Sinks and the most recent tokens (StreamingLLM)",
+        2023,
+        "https://arxiv.org/abs/2309.17453",
+        scorer=Part("tasm.compress.parts.scorers.simple:Recent", {"sinks": 4}),
+    ),
+)
+
+
+def table(rows: Iterable[Recipe]) -> dict[str, Recipe]:
+    """Return recipes by name; raises RecipeError where two have the same."""
+    found: dict[str, Recipe] = {}
+    for row in rows:
+        if row.name in found:
+            raise RecipeError(f"two recipes are called {row.name!r}")
+        found[row.name] = row
+    return found
+
+
+VARIANTS: tuple[Recipe, ...] = variants(_ROWS[0])
+"""Ablations of `tasm`, after the others in listings."""
+
+RECIPES: dict[str, Recipe] = table([*_ROWS, *_PUBLISHED, *_RETRIEVING, *VARIANTS])
+"""The recipes of this package; `all_recipes` adds those of others."""
+
+
+@cache
+def all_recipes() -> dict[str, Recipe]:
+    """Return this package's recipes and those that installed packages register."""
+    rows = list(RECIPES.values())
+    for entry in entry_points(group="tasm.recipes"):
+        offered = entry.load()
+        for recipe in [offered] if isinstance(offered, Recipe) else list(offered):
+            if not isinstance(recipe, Recipe):
+                raise RecipeError(
+                    f"the entry point {entry.name!r} of group tasm.recipes offers a "
+                    f"{type(recipe).__name__}; expected a Recipe or a list of them"
+                )
+            rows.append(recipe)
+    return table(rows)
+
+
+def find_recipe(name: str | Recipe) -> Recipe:
+    """Return the recipe of that name.
+
+    ```python
+    find_recipe("tasm").bank       # '40%'
+    ```
+
+    Raises RecipeError for an unknown one, with the nearest name.
+    """
+    if isinstance(name, Recipe):
+        return name
+    recipes = all_recipes()
+    if name not in recipes:
+        raise RecipeError(
+            f"There is no recipe {name!r}.{did_you_mean(name, recipes)} "
+            f"`tasm recipes` lists them: {', '.join(recipes)}."
+        )
+    return recipes[name]

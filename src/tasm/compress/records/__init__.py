@@ -1,0 +1,1 @@
+"""What is noted of attention while demonstrations are read, and of which rows."""

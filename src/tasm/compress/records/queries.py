@@ -1,0 +1,77 @@
+"""Records of the queries themselves: their moments, or chosen ones kept."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasm.compress.records.received import Reading, Record
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Queries before rotation: `count`, `total` (query_heads, head_dim), `products` (query_heads,
+    head_dim, head_dim) sum of outer products."""
+
+    count: int
+    total: Tensor
+    products: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(query_heads, head_dim)."""
+        return self.total / max(1, self.count)
+
+    @property
+    def covariance(self) -> Tensor:
+        """(query_heads, head_dim, head_dim)."""
+        return self.products / max(1, self.count) - self.mean[:, :, None] * self.mean[:, None, :]
+
+
+@dataclass(frozen=True)
+class QueryMoments(Record):
+    """Mean and covariance of the chosen rows' queries before rotation. State: `Moments`."""
+
+    rows: str = "all"
+
+    def observe(self, held: Moments | None, reading: Reading) -> Moments:
+        """Add this pass's queries."""
+        rows = reading.rows.select(self.rows)
+        queries = reading.plain_queries(rows)
+        total, products = queries.sum(1), queries.transpose(1, 2) @ queries
+        if held is None:
+            return Moments(len(rows), total, products)
+        return Moments(held.count + len(rows), held.total + total, held.products + products)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Queries of chosen rows: `queries` (query_heads, rows, head_dim) float32 before rotation,
+    `index` (rows,) their transcript tokens."""
+
+    queries: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Queries(Record):
+    """The queries of chosen rows themselves, of every `every`-th demonstration, at most `run` of
+    rows that follow each other (None: all of them). State: `Kept`."""
+
+    rows: str = "answer-starts"
+    every: int = 1
+    run: int | None = None
+
+    def observe(self, held: Kept | None, reading: Reading) -> Kept:
+        """Append this pass's queries."""
+        rows = reading.rows.select(self.rows)
+        rows = rows[reading.rows.demonstration[rows] % self.every == 0]
+        if self.run is not None and len(rows) > self.run:
+            # Row i has the row `run` places before it as its `run`-th predecessor: it is too late.
+            late = torch.zeros_like(rows, dtype=torch.bool)
+            late[self.run :] = rows[self.run :] == rows[: -self.run] + self.run
+            rows = rows[~late]
+        queries, index = reading.plain_queries(rows), rows + reading.rows.first
+        if held is None:
+            return Kept(queries, index)
+        return Kept(torch.cat([held.queries, queries], 1), torch.cat([held.index, index]))

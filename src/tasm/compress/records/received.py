@@ -1,0 +1,214 @@
+"""What is gathered while the demonstrations are read; first of all, attention received.
+
+A record is a frozen dataclass that a scorer names; its state per layer grows chunk by chunk. It
+sees one layer's attention call, never a whole attention matrix. Adding a record: one class with
+`observe` (and `keep`, if it has a column for every entry). Others lie in `query_records`,
+`centroids` and `sampling`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tasm.compress.evidence import take
+from tasm.compress.records.row_rules import Rows
+
+if TYPE_CHECKING:
+    from tasm.backbone.attention.recording import AttentionCall
+    from tasm.backbone.attention.rotary import Rotary
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One layer of one forward pass: the attention call, the rows it computes and their positions.
+
+    `positions` is (rows of M-RoPE, n); `hidden` (n, hidden_size), the layer's input, is there for
+    records that set `needs_hidden`; `is_last` marks the model's last layer.
+    """
+
+    call: "AttentionCall"
+    rows: Rows
+    positions: Tensor
+    rotary: "Rotary"
+    hidden: Tensor | None = None
+    is_last: bool = False
+
+    @property
+    def new(self) -> int:
+        """How many tokens the call reads."""
+        return len(self.rows)
+
+    def plain_keys(self) -> Tensor:
+        """Return the new tokens' keys before rotation, (kv_heads, n, head_dim) float32."""
+        keys = self.call.key[0, :, -self.new :].float()
+        return self.rotary.unrotate(self.call.layer, keys, self.positions)
+
+    def plain_queries(self, rows: Tensor) -> Tensor:
+        """Return the queries of `rows` before rotation, (query_heads, rows, head_dim) float32."""
+        queries = self.call.query[0][:, rows].float()
+        return self.rotary.unrotate(self.call.layer, queries, self.positions[:, rows])
+
+
+class Record:
+    """Base of all records: state is made by the first `observe` and changed by later ones.
+
+    `starts_anew` records forget their state at every stage of a stream, `needs_hidden` ones get
+    `reading.hidden`, `has_columns` ones hold something for every entry.
+    """
+
+    starts_anew: bool = False
+    needs_hidden: bool = False
+    has_columns: bool = False
+
+    def observe(self, held: Any, reading: Reading) -> Any:
+        """Return the state after one more forward pass; `held` is None at the first."""
+        raise NotImplementedError
+
+    def keep(self, held: Any, order: Tensor) -> Any:
+        """Return the state when only entries `order` (kv_heads, n) stay."""
+        return held
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """Attention that every entry received: `mass` (kv_heads, entries) float32, and `seen_by` (1 or
+    kv_heads, entries) float32, how many of the chosen rows could see it."""
+
+    mass: Tensor
+    seen_by: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(kv_heads, entries) mass per row that could see the entry."""
+        return self.mass / self.seen_by.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class AttentionReceived(Record):
+    """Attention weights of the chosen rows on every entry: their sum over rows, or their maximum.
+
+    Softmax over everything the rows can see, or over the newest `chunk` alone (in a replay: the
+    chunk in the memory and the row's own demonstration); averaged over the query heads of a KV head
+    (for the maximum: the largest of them). State: `Received`.
+
+    ```python
+    AttentionReceived("answers")          # EMLoC, TASM: what answers look at
+    AttentionReceived("last:32")          # SnapKV's observation window
+    AttentionReceived("all")              # H2O's accumulated scores
+    ```
+    """
+
+    rows: str = "answers"
+    statistic: Literal["sum", "max"] = "sum"
+    among: Literal["everything", "chunk"] = "everything"
+    has_columns: ClassVar[bool] = True  # type: ignore[misc]
+
+    @property
+    def starts_anew(self) -> bool:  # type: ignore[override]
+        """An observation window belongs to its stage only."""
+        return self.rows.startswith("last")
+
+    def observe(self, held: Received | None, reading: Reading) -> Received:
+        """Add this pass's attention; new tokens get new columns."""
+        return self.add(held, reading, reading.rows.select(self.rows))
+
+    def add(self, held: Received | None, reading: Reading, rows: Tensor) -> Received:
+        """Add the attention of the rows numbered `rows`."""
+        call = reading.call
+        before = sum(segment.tokens for segment in call.segments)
+        columns, new = before + reading.new, reading.new
+        kv_heads, device = call.key.shape[1], call.key.device
+        mass = torch.zeros(kv_heads, columns, device=device)
+        seen_by = torch.zeros(1, columns, device=device)
+        if len(rows):
+            hidden = before - reading.rows.chunk if self.among == "chunk" else 0
+            mass = torch.cat([self._over_rows(part) for part in _among(call, rows, hidden)], -1)
+            seen_by[:, :before] = len(rows)
+            seen_by[:, before:] = _visible(call.mask, rows, new)
+        if held is None:
+            return Received(mass, seen_by)
+        old = held.mass.shape[1]
+        if self.statistic == "max":
+            mass[:, :old] = torch.maximum(mass[:, :old], held.mass)
+        else:
+            mass[:, :old] += held.mass
+        seen = seen_by.expand(held.seen_by.shape[0], -1).clone()
+        seen[:, :old] += held.seen_by
+        return Received(mass, seen)
+
+    def _over_rows(self, weights: Tensor) -> Tensor:
+        """(kv_heads, group, rows, tokens) to (kv_heads, tokens)."""
+        if self.statistic == "max":
+            return weights.amax((1, 2))
+        return weights.sum(2).mean(1)
+
+    def keep(self, held: Received, order: Tensor) -> Received:
+        """Columns follow their entries."""
+        seen = held.seen_by.expand(order.shape[0], -1)
+        return Received(take(held.mass, order), take(seen, order))
+
+
+def _among(call: "AttentionCall", rows: Tensor, old: int) -> Iterator[Tensor]:
+    """Attention weights (kv_heads, group, rows, tokens) in blocks, the first `old` tokens left out
+    and the others divided by what they have together."""
+    if old == 0:
+        yield from (weights[0] for weights in call.weights(rows))
+        return
+    left_out = torch.zeros((), device=rows.device)
+    first = 0
+    for weights in call.weights(rows):
+        left_out = left_out + weights[0, ..., : max(0, old - first)].sum(-1, keepdim=True)
+        first += weights.shape[-1]
+    first = 0
+    for weights in call.weights(rows):
+        share = weights[0] / (1 - left_out).clamp(min=1e-12)
+        share[..., : max(0, old - first)] = 0
+        first += weights.shape[-1]
+        yield share
+
+
+def _visible(mask: Tensor | None, rows: Tensor, new: int) -> Tensor:
+    """How many of `rows` see each of the pass's own tokens, (new,) float32."""
+    if mask is not None:
+        return (mask[0, 0, rows, -new:] > -1e4).sum(0).float()
+    own = torch.arange(new, device=rows.device)
+    return (rows[:, None] >= own).sum(0).float()
+
+
+@dataclass(frozen=True)
+class AttentionFromRaters(Record):
+    """Attention from raters: text rows that look at this pass's images more than the mean text row.
+
+    State: `Received`, with the raters' attention on every entry. Source: SparseVLM (arXiv
+    2410.04417), equations (3) and (4), with attention in place of the embeddings' similarity.
+    """
+
+    has_columns: ClassVar[bool] = True  # type: ignore[misc]
+
+    def observe(self, held: Received | None, reading: Reading) -> Received:
+        """Choose this pass's raters and add their attention."""
+        call, text = reading.call, reading.rows.select("text")
+        images = reading.rows.select("images")
+        if len(text) and len(images):
+            weights = torch.cat([part[0] for part in call.weights(text)], -1)
+            new = weights[..., -reading.new :]
+            looks = new[..., images].sum(-1).mean((0, 1))  # (text rows,)
+            text = text[looks >= looks.mean()]
+        return AttentionReceived().add(held, reading, text)
+
+    def keep(self, held: Received, order: Tensor) -> Received:
+        """Columns follow their entries."""
+        return AttentionReceived().keep(held, order)
+
+
+@dataclass(frozen=True)
+class AnswerNumbers(Record):
+    """Which of the distinct answers every demonstration gives, numbered in order of first
+    appearance. State: (demonstrations,) int64, also for those not read yet."""
+
+    def observe(self, held: Tensor | None, reading: Reading) -> Tensor:
+        """Return the transcript's table, the same in every pass."""
+        return reading.rows.answer_numbers

@@ -1,0 +1,110 @@
+"""The recorder: hands every layer's attention call to the records, chunk after chunk.
+
+It is set as a cache's `recorder` while demonstrations are read. Layers that keep their window whole
+(sliding) or a state (linear) are not recorded.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from torch import Tensor, nn
+
+from tasm.backbone.attention.recording import AttentionCall
+from tasm.backbone.model import Backbone
+from tasm.compress.records.received import Reading, Record
+from tasm.compress.records.row_rules import Rows
+
+
+class Recorder(AbstractContextManager["Recorder"]):
+    """Gathers records per layer.
+
+    ```python
+    with Recorder(backbone, scorer.records) as recorder:
+        recorder.start(rows)
+        cache.recorder = recorder
+        backbone.encode(chunk, cache)
+    recorder.held[layer][record]
+    ```
+    """
+
+    def __init__(self, backbone: Backbone, records: Iterable[Record]) -> None:
+        self.records = tuple(dict.fromkeys(records))
+        self._backbone = backbone
+        self._layers = frozenset(
+            layer for layer, kind in enumerate(backbone.geometry.layer_kinds) if kind == "full"
+        )
+        self.held: dict[int, dict[Record, Any]] = {layer: {} for layer in sorted(self._layers)}
+        self.scalings: dict[int, float] = {}
+        self._rows: Rows | None = None
+        self._cache: Any = None
+        self._hidden: dict[int, Tensor] = {}
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> "Recorder":
+        if any(record.needs_hidden for record in self.records):
+            for number, layer in enumerate(self._backbone.decoder.layers):
+                if number in self._layers:
+                    handle = layer.register_forward_pre_hook(
+                        self._remember(number), with_kwargs=True
+                    )
+                    self._hooks.callback(handle.remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.close()
+
+    def start(self, rows: Rows, cache: Any) -> None:
+        """Say which rows the next forward pass computes, and listen to `cache`."""
+        self._rows, self._cache = rows, cache
+        cache.recorder = self if self.records else None
+
+    def __call__(self, call: AttentionCall) -> None:
+        """Record one layer's call."""
+        if call.layer not in self._layers or self._rows is None:
+            return
+        self.scalings[call.layer] = call.scaling
+        positions = self._cache.live_positions[:, 0]
+        reading = Reading(
+            call,
+            self._rows,
+            positions,
+            self._backbone.rotary,
+            self._hidden.pop(call.layer, None),
+            is_last=call.layer == self._backbone.geometry.layers - 1,
+        )
+        held = self.held[call.layer]
+        for record in self.records:
+            held[record] = record.observe(held.get(record), reading)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._cache is not None:
+            self._cache.recorder = None
+        self._cache = self._rows = None
+
+    def keep(self, layer: int, order: Tensor | None) -> None:
+        """Only entries `order` (kv_heads, n) of a layer stay (None: all do); a new stage begins."""
+        held = self.held[layer]
+        for record in list(held):
+            if record.starts_anew:
+                del held[record]
+            elif order is not None:
+                held[record] = record.keep(held[record], order)
+
+    def forget_columns(self, layer: int) -> None:
+        """Drop what was gathered per entry; sums over tokens stay."""
+        held = self.held[layer]
+        for record in [record for record in held if record.has_columns]:
+            del held[record]
+
+    def layer(self, layer: int) -> Mapping[Record, Any]:
+        """What was gathered for a layer."""
+        return self.held[layer]
+
+    def _remember(self, number: int) -> Any:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            self._hidden[number] = hidden[0].detach()
+
+        return hook

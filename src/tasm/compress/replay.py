@@ -1,0 +1,244 @@
+"""Reading demonstrations once more against a candidate memory: what EMLoC and KVzip judge by.
+
+Every demonstration of the stage is asked by itself, as if it came right after the memory. A reading
+gives the model's states where answers are said, attention records over the memory's entries, and
+can be resumed at a deeper layer with other entries there, without running the layers below again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.segment import Segment
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.images import NO_IMAGES
+from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.records.received import Record
+from tasm.compress.records.recorder import Recorder
+from tasm.compress.records.row_rules import Rows
+from tasm.memory import LayerTokens
+from tasm.memory.retrieval.gate import js_divergence
+
+_ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInput:
+    """What a decoder layer was called with: hidden states (1, n, hidden_size) and the other
+    arguments."""
+
+    hidden: Tensor
+    arguments: Mapping[str, Any]
+    added: Tensor | None
+    """What the decoder added to the output of the layer before (deep visual features), if
+    anything."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadAgain:
+    """One reading of every demonstration.
+
+    `said` holds, by demonstration, the final states (rows, hidden_size) of the rows that say its
+    answer; `held` the records by layer, columns for the memory's entries only; `inputs` each
+    layer's call by demonstration, where it was asked for.
+    """
+
+    said: tuple[Tensor, ...]
+    held: Mapping[int, Mapping[Record, Any]] = field(default_factory=dict)
+    inputs: tuple[tuple[LayerInput, ...], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """Demonstrations to be read again, and everything of the memory that is not a candidate.
+
+    `beside` gives the segments of layers that do not compete, `states` those of recurrent layers.
+
+    ```python
+    teacher = stage.replay.read(everything, keep_inputs=True)
+    tried = stage.replay.resume(teacher, 12, candidate)          # layers 12 and deeper
+    stage.replay.divergence(teacher, tried)                      # nats
+    ```
+    """
+
+    backbone: Backbone
+    demonstrations: tuple[Transcript, ...]
+    beside: Sequence[tuple[Segment, ...] | None]
+    states: Sequence[dict[str, Tensor] | None]
+    next_position: int
+    logical_length: int
+    chunk: int = 0
+    """Tokens of the newest chunk, the last of the memory's entries."""
+
+    def read(
+        self,
+        layers: Mapping[int, LayerTokens],
+        records: tuple[Record, ...] = (),
+        *,
+        keep_inputs: bool = False,
+    ) -> ReadAgain:
+        """Read every demonstration after a memory of `layers` (by number)."""
+        segments = self._segments(layers)
+        said, inputs = [], []
+        with Recorder(self.backbone, records) as recorder, torch.inference_mode():
+            for chunk in self.demonstrations:
+                cache = self._cache(segments)
+                rows = self._rows(chunk)
+                recorder.start(rows, cache)
+                with _Listening(self.backbone.decoder, keep_inputs) as heard:
+                    self.backbone.encode(chunk, cache)
+                recorder.stop()
+                _drop_live_columns(recorder, layers)
+                said.append(heard.final[0, rows.select("predictions")])
+                inputs.append(tuple(heard.inputs))
+        return ReadAgain(tuple(said), recorder.held, tuple(inputs) if keep_inputs else ())
+
+    def resume(
+        self, earlier: ReadAgain, first: int, layers: Mapping[int, LayerTokens]
+    ) -> ReadAgain:
+        """Read again from layer `first` on, with what the layers below did taken from `earlier`.
+
+        `earlier` must have been made with `keep_inputs`. Layers of `layers` below `first` do not
+        matter.
+        """
+        segments = self._segments(layers)
+        said = []
+        with torch.inference_mode():
+            for chunk, calls in zip(self.demonstrations, earlier.inputs, strict=True):
+                cache = self._cache(segments)
+                hidden = calls[first].hidden
+                cache.begin_call(hidden, None, None)
+                for number in range(first, len(calls)):
+                    if number > first and (added := calls[number].added) is not None:
+                        hidden = hidden + added
+                    given = calls[number].arguments
+                    arguments = {
+                        name: cache if isinstance(value, MemoryCache) else value
+                        for name, value in given.items()
+                    }
+                    output = self.backbone.decoder.layers[number](hidden, **arguments)
+                    hidden = output[0] if isinstance(output, tuple) else output
+                cache.end_call()
+                final = self.backbone.decoder.norm(hidden)
+                said.append(final[0, self._rows(chunk).select("predictions")])
+        return ReadAgain(tuple(said), inputs=earlier.inputs)
+
+    @torch.inference_mode()
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        """Return (rows, vocabulary) float32 log-probabilities of final states (rows,
+        hidden_size)."""
+        logits = self.backbone.hf.get_output_embeddings()(states).float()
+        cap = getattr(self.backbone.hf.config.get_text_config(), "final_logit_softcapping", None)
+        return (logits if not cap else torch.tanh(logits / cap) * cap).log_softmax(-1)
+
+    @torch.inference_mode()
+    def divergence(self, first: ReadAgain, second: ReadAgain) -> float:
+        """Return the Jensen-Shannon divergence of next-token predictions in nats, a mean over
+        rows."""
+        ours, theirs = torch.cat(first.said), torch.cat(second.said)
+        parts = [
+            js_divergence(
+                self.log_probabilities(ours[start : start + _ROWS_AT_ONCE]).exp(),
+                self.log_probabilities(theirs[start : start + _ROWS_AT_ONCE]).exp(),
+            )
+            for start in range(0, ours.shape[0], _ROWS_AT_ONCE)
+        ]
+        return float(torch.cat(parts).mean()) if parts else 0.0
+
+    def _segments(self, layers: Mapping[int, LayerTokens]) -> list[tuple[Segment, ...] | None]:
+        return [
+            (layers[number].segment(),) if number in layers else beside
+            for number, beside in enumerate(self.beside)
+        ]
+
+    def _cache(self, segments: Sequence[tuple[Segment, ...] | None]) -> MemoryCache:
+        return MemoryCache.from_segments(
+            self.backbone.hf.config,
+            segments,
+            next_position=self.next_position,
+            logical_length=self.logical_length,
+            states=self.states,
+        )
+
+    def _rows(self, chunk: Transcript) -> Rows:
+        device = self.backbone.device
+        end = self.logical_length + len(chunk)
+        return Rows(
+            chunk.roles.to(device),
+            chunk.demonstration.to(device),
+            chunk.answer_numbers.to(device),
+            self.logical_length,
+            end,
+            self.chunk,
+        )
+
+
+class _Listening:
+    """Hooks that keep the decoder's final states and, if wanted, every layer's call."""
+
+    def __init__(self, decoder: Any, keep_inputs: bool) -> None:
+        self._decoder, self._keep = decoder, keep_inputs
+        self.inputs: list[LayerInput] = []
+        self.final = torch.empty(0)
+        self._last_output: Tensor | None = None
+
+    def __enter__(self) -> "_Listening":
+        self._handles = [self._decoder.register_forward_hook(self._end)]
+        if self._keep:
+            for layer in self._decoder.layers:
+                before = layer.register_forward_pre_hook(self._before, with_kwargs=True)
+                self._handles += [before, layer.register_forward_hook(self._after)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = dict(kwargs)
+        hidden = args[0] if args else given.pop("hidden_states")
+        before, added = self._last_output, None
+        if before is not None and before is not hidden:
+            difference = hidden - before
+            added = difference if bool(difference.any()) else None
+        self.inputs.append(LayerInput(hidden, given, added))
+
+    def _after(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        # Some decoders add to it in place afterwards; what was added is the difference to this
+        # copy.
+        self._last_output = hidden.clone()
+
+    def _end(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.final = output[0] if isinstance(output, tuple) else output.last_hidden_state
+
+
+def _drop_live_columns(recorder: Recorder, layers: Mapping[int, LayerTokens]) -> None:
+    """Of records with a column for every entry, keep those of the memory."""
+    for number, held in recorder.held.items():
+        entries = layers[number].keys.shape[1]
+        heads, device = layers[number].kv_heads, layers[number].keys.device
+        order = torch.arange(entries, device=device).expand(heads, -1)
+        for record in [record for record in held if record.has_columns]:
+            held[record] = record.keep(held[record], order)
+
+
+def alone(transcript: Transcript, number: int) -> Transcript:
+    """Return one demonstration without the head of the conversation."""
+    chunk = transcript.chunk(number, number + 1)
+    start, end = chunk.spans[0]
+    if start == 0:
+        return chunk
+    return replace(
+        chunk,
+        input_ids=chunk.input_ids[start:end],
+        roles=chunk.roles[start:end],
+        demonstration=chunk.demonstration[start:end],
+        place=chunk.place[start:end],
+        spans=((0, end - start),),
+        images=chunk.images if len(chunk.images) else NO_IMAGES,
+    )

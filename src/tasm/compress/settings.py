@@ -1,0 +1,180 @@
+"""The settings of a build, checked and resolved against a model and a transcript.
+
+What `build` and `plan` share: which recipe, which mode, how many tokens, at what cost in bytes.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.chunks import CHUNK_TOKENS
+from tasm.compress.recipes.recipe import Recipe
+from tasm.compress.recipes.table import find_recipe
+from tasm.compress.sizes import Costs, bank_tokens, core_tokens
+from tasm.errors import InputError, RecipeError, did_you_mean
+from tasm.memory import GateSettings
+
+Notice = Callable[[str], None]
+STORES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_INDEX_BYTES = 4
+_REFERENCE_BYTES = 4
+_BIAS_BYTES = 4
+_TABLE_BYTES = 1 + 4 + 4 * 2
+_POSITION_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A build's settings as given, but for the recipe, which is found, and the mode, which is
+    checked."""
+
+    recipe: Recipe
+    core: str
+    bank: str
+    mode: Literal["joint", "streaming"]
+    chunk_tokens: int
+    system: str | None
+    max_pixels: int | None
+    store: str | None
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        recipe: str | Recipe,
+        core: str | int | None,
+        bank: str | int | None,
+        mode: str,
+        chunk_tokens: int | None,
+        system: str | None,
+        max_pixels: int | None,
+        store: str | None,
+        seed: int,
+    ) -> "Settings":
+        """Check what can be checked without a model."""
+        found = find_recipe(recipe)
+        if found.kind == "prompt":
+            raise RecipeError(
+                f"The recipe {found.name!r} is an ordinary prompt: there is no memory to build. "
+                "It is a reference of `tasm bench accuracy`."
+            )
+        if mode not in CHUNK_TOKENS:
+            raise InputError(
+                f"There is no build mode {mode!r}.{did_you_mean(mode, CHUNK_TOKENS)} "
+                f"Expected {' or '.join(CHUNK_TOKENS)}."
+            )
+        if mode not in found.modes:
+            raise RecipeError(
+                f"The recipe {found.name!r} cannot be built in mode {mode!r}; it can in "
+                f"{' and '.join(found.modes)}."
+            )
+        if store is not None and store not in STORES:
+            raise InputError(
+                f"Keys and values cannot be stored as {store!r}.{did_you_mean(store, STORES)} "
+                f"Expected one of {', '.join(STORES)}."
+            )
+        if chunk_tokens is not None and chunk_tokens < 1:
+            raise InputError(f"chunk_tokens is {chunk_tokens}; expected at least 1.")
+        return cls(
+            recipe=found,
+            core=found.core if core in (None, "auto") else str(core),
+            bank=found.bank if bank is None else str(bank),
+            mode="joint" if mode == "joint" else "streaming",
+            chunk_tokens=CHUNK_TOKENS[mode] if chunk_tokens is None else chunk_tokens,
+            system=system,
+            max_pixels=max_pixels,
+            store=store,
+            seed=seed,
+        )
+
+    @property
+    def gate(self) -> GateSettings:
+        """The recipe's gate."""
+        known = {name: value for name, value in self.recipe.gate.items() if name != "quantile"}
+        return GateSettings(**known)
+
+    @property
+    def quantile(self) -> float | Literal["need"]:
+        """Share of the demonstrations' own divergences below a calibrated threshold."""
+        quantile = self.recipe.gate.get("quantile", 0.9)
+        return "need" if quantile == "need" else float(quantile)
+
+    def dtype(self, backbone: Backbone) -> torch.dtype:
+        """What keys and values are stored as."""
+        return backbone.dtype if self.store is None else STORES[self.store]
+
+    def to_json(self) -> dict[str, Any]:
+        """What a memory records, and `rebuild` repeats."""
+        return {
+            **self.recipe.to_json(),
+            "settings": {
+                "core": self.core,
+                "bank": self.bank,
+                "mode": self.mode,
+                "chunk_tokens": self.chunk_tokens,
+                "system": self.system,
+                "max_pixels": self.max_pixels,
+                "store": self.store,
+                "seed": self.seed,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a build comes to: tokens per layer and KV head, and the bytes they take."""
+
+    core: int
+    bank: int
+    core_bytes: int
+    bank_bytes: int
+    full_bytes: int
+
+
+def targets(
+    settings: Settings, backbone: Backbone, transcript: Transcript, notice: Notice
+) -> Targets:
+    """Resolve budgets to tokens; raises BudgetError where they are impossible."""
+    geometry, dtype = backbone.geometry, settings.dtype(backbone)
+    tokens = len(transcript)
+    kinds = geometry.layer_kinds
+    whole = min(tokens, (geometry.sliding_window or 1) - 1)
+    pair = 2 * geometry.kv_heads * geometry.head_dim * dtype.itemsize
+    index = _INDEX_BYTES * geometry.kv_heads
+    full_layers, sliding = kinds.count("full"), kinds.count("sliding")
+    has_gate = settings.gate.kind == "js" and settings.bank not in ("0", "0%")
+    reference = _REFERENCE_BYTES * geometry.kv_heads if has_gate else 0
+    bias = _BIAS_BYTES * geometry.kv_heads if settings.recipe.has_bias else 0
+    table = (_TABLE_BYTES + _POSITION_BYTES * geometry.position_rows) * tokens
+    costs = Costs(
+        tokens=tokens,
+        always=int((transcript.demonstration < 0).sum()),
+        core_token_bytes=full_layers * (pair + index + bias + reference),
+        bank_token_bytes=full_layers * (pair + index),
+        fixed_bytes=table + sliding * whole * (pair + index),
+    )
+    if settings.recipe.keeps_everything and settings.core != "100%":
+        notice(
+            f"The recipe {settings.recipe.name!r} keeps everything: the core budget "
+            f"{settings.core} is not used."
+        )
+    core = tokens if settings.recipe.keeps_everything else core_tokens(settings.core, costs, notice)
+    bank = bank_tokens(settings.bank, core, costs, notice)
+    return Targets(
+        core=core,
+        bank=bank,
+        core_bytes=costs.fixed_bytes + core * costs.core_token_bytes,
+        bank_bytes=bank * costs.bank_token_bytes,
+        full_bytes=pair * (full_layers * tokens + sliding * whole),
+    )
+
+
+def warn(sentence: str) -> None:
+    """The default notice: a Python warning."""
+    warnings.warn(sentence, stacklevel=3)

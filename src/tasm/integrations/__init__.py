@@ -1,0 +1,1 @@
+"""tasm inside other people's tools."""

@@ -1,0 +1,137 @@
+"""Layers that lie in a memory's files, and how their tensors are named there.
+
+Equal numbers of tokens over the heads lie as (kv_heads, tokens, …); different ones are packed head
+after head, with offsets. Knows nothing of manifests or folders.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tasm.memory.disk.mapped_file import MappedFile, MappedTensor
+from tasm.memory.layer import LayerTokens
+
+
+def layer_tensors(layer: int, tokens: LayerTokens) -> dict[str, Tensor]:
+    """The tensors that hold a layer in a file, by name."""
+    parts = {"keys": tokens.keys, "values": tokens.values, "index": tokens.index.to(torch.int32)}
+    if tokens.bias is not None:
+        parts["bias"] = tokens.bias.float()
+    if tokens.lengths is not None:
+        counts = torch.tensor(tokens.lengths)
+        parts = {
+            name: torch.cat(
+                [head[:count] for head, count in zip(part, tokens.lengths, strict=True)]
+            )
+            for name, part in parts.items()
+        }
+        parts["offsets"] = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return {f"layers.{layer}.{name}": part for name, part in parts.items()}
+
+
+@dataclass(frozen=True)
+class MappedLayer:
+    """A bank layer on disk: blocks of keys are read and checked as a search touches them, values
+    and indices only where it chose.
+
+    Attributes:
+        keys, values: (all heads' tokens, head_dim).
+        index: (all heads' tokens,).
+        bias: (all heads' tokens,) or None.
+        counts: tokens of each KV head.
+    """
+
+    keys: MappedTensor
+    values: MappedTensor
+    index: MappedTensor
+    bias: MappedTensor | None
+    counts: tuple[int, ...]
+
+    @classmethod
+    def open(cls, file: MappedFile, layer: int) -> "MappedLayer":
+        """Find a layer in a file; only the file's header and its offsets are read."""
+        names = set(file.names)
+
+        def view(part: str) -> MappedTensor:
+            return file.view(f"layers.{layer}.{part}")
+
+        parts = {part: view(part) for part in ("keys", "values", "index")}
+        if f"layers.{layer}.bias" in names:
+            parts["bias"] = view("bias")
+        if f"layers.{layer}.offsets" in names:
+            offsets = view("offsets").whole()
+            counts = tuple(offsets.diff().tolist())
+            sound = offsets.ndim == 1 and int(offsets[0]) == 0 and min(counts, default=-1) >= 0
+        else:
+            shape = parts["index"].unchecked.shape
+            sound = len(shape) == 2
+            counts = (int(shape[-1]),) * int(shape[0])
+            parts = {
+                name: replace(part, unchecked=part.unchecked.flatten(0, 1))
+                for name, part in parts.items()
+            }
+        rows = {name: part.unchecked.shape[:1] for name, part in parts.items()}
+        dimensions = [part.unchecked.ndim for part in (parts["keys"], parts["values"])]
+        if not sound or dimensions != [2, 2] or any(n != (sum(counts),) for n in rows.values()):
+            raise file.damage(f"the tensors of layer {layer} do not fit one another")
+        return cls(parts["keys"], parts["values"], parts["index"], parts.get("bias"), counts)
+
+    @property
+    def device(self) -> torch.device:
+        """Host memory."""
+        return torch.device("cpu")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        parts = (self.keys, self.values, self.index, self.bias)
+        return sum(part.unchecked.nbytes for part in parts if part is not None)
+
+    @property
+    def _offsets(self) -> list[int]:
+        offsets = [0]
+        for count in self.counts:
+            offsets.append(offsets[-1] + count)
+        return offsets
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Keys of a range of every head, checked; shorter heads are padded with zeros."""
+        heads = [
+            self.keys.between(offset + min(start, count), offset + min(stop, count))
+            for offset, count in zip(self._offsets, self.counts, strict=False)
+        ]
+        return torch.nn.utils.rnn.pad_sequence(heads, batch_first=True)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys, values and index of chosen rows of every head, checked."""
+        packed = rows + torch.tensor(self._offsets[:-1])[None, :, None]
+        # A head without tokens is asked for its row 0, which another head may own; the search
+        # marks it as missing, so only the bound matters.
+        packed = packed.clamp(max=max(sum(self.counts) - 1, 0))
+        return self.keys.rows(packed), self.values.rows(packed), self.index.rows(packed)
+
+    def indices(self) -> Tensor:
+        """(kv_heads, tokens) places in the transcript, checked; zeros past a head's count."""
+        heads = list(torch.split(self.index.whole(), list(self.counts)))
+        return torch.nn.utils.rnn.pad_sequence(heads, batch_first=True)
+
+    def held(self) -> LayerTokens:
+        """The whole layer, checked."""
+        keys, values, index = self.keys.whole(), self.values.whole(), self.index.whole()
+        bias = None if self.bias is None else self.bias.whole()
+        counts = list(self.counts)
+        if len(set(counts)) <= 1:
+            shape = (len(counts), max(counts, default=0))
+            return LayerTokens(
+                keys=keys.view(*shape, keys.shape[-1]),
+                values=values.view(*shape, values.shape[-1]),
+                index=index.view(shape),
+                bias=None if bias is None else bias.view(shape),
+            )
+        return LayerTokens.ragged(
+            torch.split(keys, counts),
+            torch.split(values, counts),
+            torch.split(index, counts),
+            None if bias is None else torch.split(bias, counts),
+        )

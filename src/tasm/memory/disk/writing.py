@@ -1,0 +1,128 @@
+"""A task memory becomes files: which tensor goes where, what the manifest says.
+
+Knows memories and manifests; how files are written safely is `store.py`'s business.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from tasm.memory.contents import CoreContents, Counts
+from tasm.memory.disk import folder as store
+from tasm.memory.disk.layers_mapped import layer_tensors
+from tasm.memory.disk.manifest import Manifest, PictureRecord
+from tasm.memory.entry import DemonstrationEntry, relative_hint
+from tasm.memory.retrieval.bank import Bank
+from tasm.memory.tokens import TABLE
+
+if TYPE_CHECKING:
+    from tasm.memory.task_memory import TaskMemory
+
+
+def save(
+    memory: "TaskMemory", folder: Path, *, overwrite: bool, pictures: Mapping[str, bytes] | None
+) -> int:
+    """Write a memory to a folder; see `TaskMemory.save`."""
+    thumbnails = dict(memory.thumbnails() if pictures is None else pictures)
+
+    def fill(here: Path) -> Manifest:
+        records = store.write_pictures(here, thumbnails)
+        core = store.write_tensor_file(here, "core", core_tensors(memory.contents))
+        bank = None
+        if memory.bank is not None:
+            bank = store.write_tensor_file(here, "bank", bank_tensors(memory.bank))
+        return replace(_describe(memory, folder, records), core=core, bank=bank, pictures=records)
+
+    return store.write_folder(folder, fill, overwrite=overwrite)
+
+
+def core_tensors(contents: CoreContents) -> dict[str, Tensor]:
+    """The tensors of the core file, by name."""
+    tensors: dict[str, Tensor] = {
+        f"tokens.{part}": getattr(contents.tokens, part) for part in TABLE
+    }
+    for layer, kept in enumerate(contents.layers):
+        if kept is not None:
+            tensors |= layer_tensors(layer, kept)
+        distribution, state = contents.distributions[layer], contents.states[layer]
+        if distribution is not None:
+            tensors[f"gate.{layer}"] = distribution
+        for name, part in (state or {}).items():
+            tensors[f"states.{layer}.{name}"] = part
+    return tensors
+
+
+def bank_tensors(bank: Bank) -> dict[str, Tensor]:
+    """The tensors of the bank file, by name."""
+    tensors: dict[str, Tensor] = {}
+    for layer, kept in enumerate(bank.layers):
+        if kept is not None:
+            tensors |= layer_tensors(layer, kept.held())
+    return tensors
+
+
+def _describe(memory: "TaskMemory", folder: Path, pictures: list[PictureRecord]) -> Manifest:
+    """The manifest but for its files."""
+    reference = memory.reference
+    gate = asdict(memory.gate)
+    gate["thresholds"] = None if reference is None else list(reference.thresholds)
+    later = None if reference is None else reference.step_thresholds
+    gate["step_thresholds"] = None if later is None else list(later)
+    is_folder = os.path.isdir(memory.model_name)
+    model = {
+        "name": None if is_folder else memory.model_name,
+        "path": relative_hint(memory.model_name, folder) if is_folder else None,
+        "identity": memory.identity.to_json(),
+        "environment": dict(memory.identity.environment),
+    }
+    names = {Path(picture.name).stem: picture.name for picture in pictures}
+    bank_counts = memory.bank_counts
+    return Manifest(
+        versions={name: _version(name) for name in ("tasm", "torch", "transformers")},
+        model=model,
+        geometry=asdict(memory.geometry),
+        dtype=memory.dtype,
+        recipe=memory.recipe,
+        layout=memory.layout.to_json(),
+        next_position=memory.next_position,
+        logical_length=memory.logical_length,
+        core_tokens=_short(memory.core_counts),
+        bank_tokens=None if bank_counts is None else _short(bank_counts),
+        gate=gate,
+        demonstrations=[
+            _with_thumbnails(entry, names).to_json(folder) for entry in memory.demonstrations
+        ],
+        sizes={"full": memory.full_bytes, "core": memory.core_bytes, "bank": memory.bank_bytes},
+        report=memory.report,
+        core=_NO_FILE,
+    )
+
+
+_NO_FILE: Any = None  # filled in once the file is written
+
+
+def _with_thumbnails(entry: DemonstrationEntry, names: Mapping[str, str]) -> DemonstrationEntry:
+    pictures = tuple(
+        replace(picture, thumbnail=names.get(picture.sha256)) for picture in entry.pictures
+    )
+    return replace(entry, pictures=pictures)
+
+
+def _short(counts: Counts) -> list[Any]:
+    """Null, one number where all heads agree, or a list."""
+    return [
+        None if heads is None else heads[0] if len(set(heads)) == 1 else list(heads)
+        for heads in counts
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

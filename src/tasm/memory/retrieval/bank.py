@@ -1,0 +1,235 @@
+"""The latent bank: unaltered originals of tokens outside the core, searched by a query.
+
+The scan is exact and runs in chunks, so that its memory stays bounded whatever the bank holds.
+Knows neither gates nor files: a layer is anything that hands out blocks of keys and chosen rows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.segment import UNUSED, Segment
+from tasm.memory.layer import LayerTokens
+from tasm.memory.retrieval.granularity import Granularity
+from tasm.memory.retrieval.key_blocks import Search
+
+_SCAN_ELEMENTS = 1 << 23  # keys converted to float32 at a time: 32 MiB
+
+
+class BankLayer(Protocol):
+    """One layer of a bank, wherever it lies: on a device, in host memory or on disk."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tokens of each KV head."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where `block` and `take` put what they return."""
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Keys (kv_heads, stop - start, head_dim) of that range; padding past a head's count."""
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys, values (batch, kv_heads, k, head_dim) and index (batch, kv_heads, k) of `rows`
+        (batch, kv_heads, k), row numbers within each head."""
+
+    def indices(self) -> Tensor:
+        """(kv_heads, tokens) places in the transcript; anything past a head's count."""
+
+    def held(self) -> LayerTokens:
+        """The whole layer in memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors, where they lie."""
+
+
+@dataclass(frozen=True)
+class HeldLayer:
+    """A bank layer in memory, on any device."""
+
+    tokens: LayerTokens
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tokens of each KV head."""
+        return self.tokens.counts
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self.tokens.keys.device
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Keys of a range, a view."""
+        return self.tokens.keys[:, start:stop]
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys, values and index of chosen rows."""
+        heads = torch.arange(self.tokens.kv_heads, device=rows.device)[None, :, None]
+        tokens = self.tokens
+        return tokens.keys[heads, rows], tokens.values[heads, rows], tokens.index[heads, rows]
+
+    def indices(self) -> Tensor:
+        """Places in the transcript."""
+        return self.tokens.index
+
+    def held(self) -> LayerTokens:
+        """The tokens themselves."""
+        return self.tokens
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.tokens.nbytes
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """What a search brought, best first.
+
+    Attributes:
+        keys: (batch, kv_heads, k, head_dim), as they were stored.
+        values: (batch, kv_heads, k, head_dim).
+        index: (batch, kv_heads, k), places in the transcript.
+        missing: (kv_heads, k) true where a head's bank holds fewer than k tokens; or None.
+    """
+
+    keys: Tensor
+    values: Tensor
+    index: Tensor
+    missing: Tensor | None = None
+
+    def segment(self) -> Segment:
+        """The same as attention reads it."""
+        bias = None
+        if self.missing is not None:
+            zeros = torch.zeros(self.missing.shape, device=self.keys.device)
+            bias = zeros.masked_fill(self.missing, UNUSED)[None]
+        return Segment(keys=self.keys, values=self.values, bias=bias, index=self.index)
+
+
+Layers = Sequence[LayerTokens | BankLayer | None]
+
+
+class Bank:
+    """Unaltered originals per layer and KV head.
+
+    ```python
+    bank = Bank([LayerTokens(keys, values, index), None])      # the second layer has no bank
+    found = bank.search(layer=0, query=query, k=96)            # query (batch, kv_heads, head_dim)
+    ```
+
+    Args:
+        layers: one entry a model layer, None where nothing is banked; or a function that opens them
+            when they are first asked for.
+    """
+
+    def __init__(self, layers: Layers | Callable[[], Layers]) -> None:
+        self._layers = layers
+
+    @cached_property
+    def layers(self) -> tuple[BankLayer | None, ...]:
+        """One entry a model layer, None where nothing is banked."""
+        layers = self._layers() if callable(self._layers) else self._layers
+        return tuple(
+            HeldLayer(layer) if isinstance(layer, LayerTokens) else layer for layer in layers
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Bank":
+        return self  # never written, so a copy of a cache may share it
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of every tensor of the bank, wherever they lie (on disk: as they are stored)."""
+        return sum(layer.nbytes for layer in self.layers if layer is not None)
+
+    def search(
+        self, layer: int, query: Tensor, k: int, granularity: Granularity | None = None
+    ) -> Retrieved:
+        """The `k` tokens with the largest q·k per row and KV head: an exact scan, equation (16).
+
+        ```python
+        found = bank.search(layer=3, query=query, k=96)
+        found.index        # (batch, kv_heads, 96) places in the transcript
+        ```
+
+        Args:
+            layer: a layer that has a bank.
+            query: (batch, kv_heads, head_dim), rotated, on the layer's device; or (batch, kv_heads,
+                group, head_dim), where the largest q·k of a group counts.
+            k: how many; at most as many as the fullest head holds.
+            granularity: what a token brings with it; None for nothing.
+
+        Raises:
+            DamageError: a block of the bank on disk is not what was written.
+        """
+        tokens = self.layers[layer]
+        if tokens is None:
+            raise IndexError(f"layer {layer} has no bank")
+        asked = query.to(tokens.device, torch.float32)
+        rows, missing = best_rows(tokens, asked, k, granularity, layer)
+        return Retrieved(*tokens.take(rows), missing=missing)
+
+
+def best_rows(
+    layer: BankLayer,
+    query: Tensor,
+    k: int,
+    granularity: Granularity | None = None,
+    number: int = 0,
+) -> tuple[Tensor, Tensor | None]:
+    """Row numbers (batch, kv_heads, k) of what to retrieve, best first, and which of them are
+    missing ((kv_heads, k); None where every head holds at least k). `number` is the layer's."""
+    counts = layer.counts
+    k = min(k, max(counts))
+    if granularity is None:
+        rows = _top_rows(layer, query, k)
+    else:
+        scores = torch.cat([scores for _, scores in _scan(layer, query)], -1)
+        search = Search(number, query, lambda: layer.block(0, max(counts)).float())
+        rows = granularity.choose(scores, layer.indices(), k, search)
+    if min(counts) >= k:
+        return rows, None
+    lengths = torch.tensor(counts, device=rows.device)[:, None]
+    missing = torch.arange(k, device=rows.device) >= lengths
+    return rows.masked_fill(missing, 0), missing
+
+
+def _scan(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers (tokens,) and q·k (batch, kv_heads, tokens) chunk after chunk, the largest of a
+    group's; -inf past a head's end."""
+    counts, longest = layer.counts, max(layer.counts)
+    batch, kv_heads, head_dim = query.shape[0], query.shape[1], query.shape[-1]
+    chunk = max(1, _SCAN_ELEMENTS // (kv_heads * head_dim))
+    by_head = query.transpose(0, 1).reshape(kv_heads, -1, head_dim)
+    for start in range(0, longest, chunk):
+        stop = min(start + chunk, longest)
+        keys = layer.block(start, stop).float()
+        products = torch.matmul(by_head, keys.transpose(1, 2))
+        scores = products.view(kv_heads, batch, -1, stop - start).amax(2).transpose(0, 1)
+        rows = torch.arange(start, stop, device=query.device)
+        if min(counts) < stop:
+            lengths = torch.tensor(counts, device=query.device)[:, None]
+            scores = scores.masked_fill(rows >= lengths, float("-inf"))
+        yield rows, scores
+
+
+def _top_rows(layer: BankLayer, query: Tensor, k: int) -> Tensor:
+    """The k best rows of a scan that keeps k candidates at a time."""
+    best_scores: Tensor | None = None
+    best: Tensor | None = None
+    for rows, scores in _scan(layer, query):
+        rows = rows.expand(scores.shape)
+        if best_scores is not None and best is not None:
+            scores, rows = torch.cat([best_scores, scores], -1), torch.cat([best, rows], -1)
+        best_scores, chosen = scores.topk(min(k, scores.shape[-1]), dim=-1)
+        best = rows.gather(-1, chosen)
+    if best is None:
+        raise IndexError("a bank layer without tokens was searched")
+    return best

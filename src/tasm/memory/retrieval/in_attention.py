@@ -1,0 +1,233 @@
+"""Retrieval inside the attention call: gate, search, and what each row has attached.
+
+TASM (arXiv 2606.11853), equations (15) to (17), per layer and without a second pass. Knows the
+core's segments and the bank; nothing of models, caches or files.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.segment import UNUSED, Segment
+from tasm.memory.retrieval.bank import Bank
+from tasm.memory.retrieval.gate import (
+    PAPER_EPSILON,
+    GateReference,
+    GateSettings,
+    core_distribution,
+    gate_divergence,
+)
+from tasm.memory.retrieval.granularity import Granularity
+from tasm.memory.retrieval.statistics import RetrievalStatistics
+
+
+class Attached(NamedTuple):
+    """What the rows of a batch have attached in one layer: keys, values (batch, kv_heads, k,
+    head_dim); their places in the transcript and bias (batch, kv_heads, k), the bias `UNUSED` where
+    there is nothing."""
+
+    keys: Tensor
+    values: Tensor
+    places: Tensor
+    bias: Tensor
+
+
+class Retrieval:
+    """Brings bank tokens into each layer's attention when the gate opens; one per cache.
+
+    At the first step a row is compared with the reference of the build, later with the step before.
+    What was retrieved stays attached to its row and layer until a later trigger replaces it. It is
+    the `extra` of a `MemoryCache`.
+
+    Args:
+        core: each layer's core as attention reads it, or None.
+        bank: what may be retrieved.
+        settings: the gate; "never" is not for here.
+        reference: on the devices of `core`; without it the first step retrieves.
+        top_k: tokens a search brings, per layer and KV head.
+        granularity: what a token brings with it.
+    """
+
+    chunkable = False
+
+    def __init__(
+        self,
+        core: Sequence[Segment | None],
+        bank: Bank,
+        settings: GateSettings,
+        reference: GateReference | None,
+        top_k: int,
+        granularity: Granularity | None = None,
+    ) -> None:
+        self.core = tuple(core)
+        self.bank = bank
+        self.settings = settings
+        self.reference = reference
+        self.top_k = top_k
+        self.granularity = granularity
+        self._gated = [self._is_gated(layer) for layer in range(len(self.core))]
+        self.reset()
+
+    def reset(self) -> None:
+        """Drop what was retrieved, and the statistics."""
+        layers = len(self.core)
+        self._previous: list[Tensor | None] = [None] * layers
+        self._attached: list[Attached | None] = [None] * layers
+        self._steps = [0] * layers
+        self.statistics = RetrievalStatistics(layers, self._attention_layers())
+
+    def fork(self) -> "Retrieval":
+        """A fresh one over the same bank."""
+        return Retrieval(
+            self.core, self.bank, self.settings, self.reference, self.top_k, self.granularity
+        )
+
+    @property
+    def gated_layers(self) -> tuple[int, ...]:
+        """Layers that may retrieve."""
+        return tuple(layer for layer, is_gated in enumerate(self._gated) if is_gated)
+
+    def _attention_layers(self) -> int:
+        banked = [layer is not None for layer in self.bank.layers]
+        return sum(core is not None or has for core, has in zip(self.core, banked, strict=True))
+
+    def _is_gated(self, layer: int) -> bool:
+        chosen = self.settings.layers
+        banked = self.bank.layers[layer]
+        has_tokens = banked is not None and max(banked.counts, default=0) > 0
+        return has_tokens and self.top_k > 0 and (chosen is None or layer in chosen)
+
+    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
+        """What this layer's live tokens attend to besides the core.
+
+        Args:
+            layer: the layer that asks.
+            query: (batch, kv_heads, group, head_dim), rotated, each row's last live token.
+            scaling: factor of the attention logits.
+        """
+        if not self._gated[layer]:
+            return None
+        step = self._steps[layer]
+        # Counted on only where it matters: a number that grows would be compiled anew each step.
+        self._steps[layer] = step + 1 if self.settings.interval > 1 else 1
+        is_first = step == 0
+        divergence = self._divergence(layer, query, scaling, is_first)
+        fired = self._fired(layer, divergence, step, query)
+        brought = self._tokens_brought(layer) if is_first else 0.0
+        self.statistics.record(layer, fired, divergence, brought, is_first=is_first)
+        if not self._may_branch(layer):
+            self._attach_without_waiting(layer, fired, query)
+        elif bool(fired.any()):
+            self._attach_fired_rows(layer, fired, query)
+        now = self._attached[layer]
+        return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
+
+    # ------------------------------------------------------------------ the gate
+
+    def _divergence(
+        self, layer: int, query: Tensor, scaling: float, is_first: bool
+    ) -> Tensor | None:
+        """(batch,) nats from the reference or the step before; None where there is neither."""
+        core = self.core[layer]
+        later_steps_matter = self.settings.kind == "js"
+        if core is None or not (is_first or later_steps_matter):
+            return None
+        bias = None if core.bias is None else core.bias[0].expand(core.keys.shape[1], -1)
+        now = core_distribution(query, core.keys[0], scaling, bias)
+        if is_first:
+            recorded = None if self.reference is None else self.reference.layers[layer]
+            before = None if recorded is None else recorded[None]
+        else:
+            before = self._previous[layer]
+        if later_steps_matter:
+            self._previous[layer] = now
+        return None if before is None else gate_divergence(now, before)
+
+    def _fired(self, layer: int, divergence: Tensor | None, step: int, query: Tensor) -> Tensor:
+        """(batch,) bool: which rows retrieve now."""
+        if self.settings.kind == "always" or divergence is None:
+            is_due = self.settings.kind == "always" and step % self.settings.interval == 0
+            opens = step == 0 or is_due
+            return torch.full((query.shape[0],), opens, device=query.device)
+        return divergence > self._threshold(layer, step == 0)
+
+    def _threshold(self, layer: int, is_first: bool) -> float:
+        if self.settings.epsilon != "calibrated":
+            return self.settings.epsilon
+        if self.reference is None:
+            return PAPER_EPSILON
+        return self.reference.threshold(layer, is_first)
+
+    # ------------------------------------------------------------------ the search
+
+    def _tokens_brought(self, layer: int) -> float:
+        """Mean tokens over the KV heads that one search of this layer brings."""
+        tokens = self.bank.layers[layer]
+        counts = tokens.counts if tokens is not None else (0,)
+        return sum(min(self.top_k, count) for count in counts) / len(counts)
+
+    def _may_branch(self, layer: int) -> bool:
+        """Whether looking at the gate before searching costs nothing or saves a transfer: not for a
+        bank on an accelerator, where it would wait for the device, and not under torch.compile."""
+        tokens = self.bank.layers[layer]
+        return (
+            not torch.compiler.is_compiling() and tokens is not None and tokens.device.type == "cpu"
+        )
+
+    def _attach_fired_rows(self, layer: int, fired: Tensor, query: Tensor) -> None:
+        rows = fired.nonzero().flatten()
+        found, batch = self._search(layer, query[rows]), query.shape[0]
+        before = self._attached[layer]
+        if before is None:
+            keys, values, places, bias = (part.new_zeros(batch, *part.shape[1:]) for part in found)
+            before = Attached(keys, values, places, bias.fill_(UNUSED))
+        pairs = zip(before, found, strict=True)
+        self._attached[layer] = Attached(*(old.index_copy(0, rows, new) for old, new in pairs))
+
+    def _attach_without_waiting(self, layer: int, fired: Tensor, query: Tensor) -> None:
+        found, before = self._search(layer, query), self._attached[layer]
+        if before is None:
+            hidden = found.bias.masked_fill(~fired[:, None, None], UNUSED)
+            self._attached[layer] = found._replace(bias=hidden)
+            return
+        pairs = zip(before, found, strict=True)
+        self._attached[layer] = Attached(
+            *(torch.where(fired.view(-1, *[1] * (new.ndim - 1)), new, old) for old, new in pairs)
+        )
+
+    def _search(self, layer: int, query: Tensor) -> Attached:
+        """What the bank has for each group of query heads, on `query`'s device and in its dtype."""
+        asked = query.float()
+        if self.settings.asking == "mean" or self.granularity is not None:
+            asked = asked.mean(2)
+        found = self.bank.search(layer, asked, self.top_k, self.granularity)
+        bias = torch.zeros(found.index.shape, device=query.device)
+        if found.missing is not None:
+            bias = bias.masked_fill(found.missing.to(query.device), UNUSED)
+        keys = found.keys.to(query.device, query.dtype)
+        values = found.values.to(query.device, query.dtype)
+        return Attached(keys, values, found.index.to(query.device), bias)
+
+    # ------------------------------------------------------------------ rows
+
+    def reorder(self, index: Tensor) -> None:
+        """Rows become `state[index]` (beam search)."""
+        self._map_rows(lambda tensor: tensor.index_select(0, index.to(tensor.device)))
+
+    def repeat(self, times: int) -> None:
+        """Every row is repeated `times` times, interleaved."""
+        self._map_rows(lambda tensor: tensor.repeat_interleave(times, 0))
+
+    def select(self, index: Tensor) -> None:
+        """Only the rows in `index` stay."""
+        self._map_rows(lambda tensor: tensor[index.to(tensor.device)])
+
+    def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        self._previous = [None if shares is None else change(shares) for shares in self._previous]
+        self._attached = [
+            None if layer is None else Attached(*(change(part) for part in layer))
+            for layer in self._attached
+        ]
+        self.statistics.map_rows(change)

@@ -1,0 +1,1 @@
+"""Pages and pictures: a memory's page, heat maps, thumbnails. Measures nothing."""

@@ -1,0 +1,95 @@
+"""A live part of fixed size: the same numbers, and one graph under torch.compile."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from tasm.backbone import MemoryCache
+from tasm.errors import InputError
+from tests.backbone.attention.exactness import encode, generate, tiny_or_skip
+from tests.tiny_models import Tiny
+
+
+def fixed(tiny: Tiny, memory: MemoryCache, live_tokens: int = 64) -> MemoryCache:
+    return MemoryCache.from_segments(
+        tiny.model.config,
+        memory.segments,
+        next_position=memory.next_position,
+        logical_length=memory.logical_length,
+        live_tokens=live_tokens,
+    )
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "llava", "gemma3"])
+def test_static_equals_dynamic(family: str) -> None:
+    tiny = tiny_or_skip(family)
+    memory = encode(tiny, [[tiny.turn(1)], [tiny.turn(2)]])
+    queries = tiny.batch([tiny.turn(3), tiny.turn(4, 9)])
+    tokens, logits = generate(tiny, memory.fork(), queries)
+    session = fixed(tiny, memory)
+    for _ in range(2):
+        static_tokens, static = generate(tiny, session, queries, disable_compile=True)
+        assert static_tokens.tolist() == tokens.tolist()
+        torch.testing.assert_close(static, logits, atol=1e-5, rtol=0)
+        session.reset()
+    assert session.fork().live_tokens == 64
+
+
+def test_beams_reorder_the_buffer() -> None:
+    tiny = tiny_or_skip("llava")
+    memory, query = encode(tiny, [[tiny.turn(1)]]), tiny.batch([tiny.turn(3)])
+    expected, _ = generate(tiny, memory.fork(), query, num_beams=3)
+    tokens, _ = generate(tiny, fixed(tiny, memory), query, num_beams=3, disable_compile=True)
+    assert tokens.tolist() == expected.tolist()
+
+
+def test_what_a_buffer_cannot_do_is_refused() -> None:
+    tiny = tiny_or_skip("llama")
+    cache = fixed(tiny, encode(tiny, [[tiny.turn(1)]]))
+    with torch.no_grad():
+        tiny.model(**tiny.inputs([tiny.turn(2)]), past_key_values=cache)
+    with pytest.raises(InputError, match="cannot commit"):
+        cache.commit()
+    with pytest.raises(InputError, match="cannot be cropped"):
+        cache.crop(-1)
+    with pytest.raises(InputError, match="fixed batch"):
+        cache.batch_repeat_interleave(2)
+    with pytest.raises(InputError, match="fixed batch"):
+        cache.batch_select_indices(torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("live", "family", "graphs"),
+    [("static", "qwen2_vl", 1), ("static", "gemma3", 1), ("dynamic", "llava", 2)],
+)
+def test_decoding_compiles_without_graph_breaks(live: str, family: str, graphs: int) -> None:
+    """A growing live part is compiled once more, for lengths that change."""
+    tiny = tiny_or_skip(family)
+    memory = encode(tiny, [[tiny.turn(1)]])
+    query = tiny.inputs([tiny.turn(2)])
+    rows = (3,) if family == "qwen2_vl" else ()
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(tiny.model.forward, backend=counter, fullgraph=True)
+
+    def run(forward: Callable[..., Any]) -> torch.Tensor:
+        cache = fixed(tiny, memory) if live == "static" else memory.fork()
+        logits = []
+        with torch.no_grad():
+            tiny.model(**query, past_key_values=cache)
+            for token in (5, 6, 7, 8):
+                ids = torch.tensor([[token]])
+                # Without positions, Qwen2-VL itself branches on a static cache's length. What they
+                # say is ignored.
+                places = torch.zeros(*rows, 1, 1, dtype=torch.long)
+                step = forward(input_ids=ids, position_ids=places, past_key_values=cache)
+                logits.append(step.logits)
+        return torch.stack(logits)
+
+    expected = run(tiny.model.forward)
+    torch.testing.assert_close(run(compiled), expected, atol=1e-5, rtol=0)
+    assert counter.frame_count <= graphs

@@ -1,0 +1,174 @@
+"""What a run leaves in its folder: fair tables, plots where there are figures, one page."""
+
+import random
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tasm.bench.cards import card_table
+from tasm.bench.leaderboard import byte_share, leaderboard, standings, token_share
+from tasm.bench.pool import pool
+from tasm.bench.publish import publish
+from tasm.bench.results import Row
+from tasm.view.board_page import page, tables
+from tasm.view.html_page import html_table
+
+pytest.importorskip("matplotlib")
+
+
+def made(suite, recipe, core, bank, rate, tokens, core_bytes, bank_bytes, seed, count=40):
+    chance = random.Random(f"{suite}{recipe}{core}{seed}")
+    correct = tuple(float(chance.random() < rate) for _ in range(20))
+    is_needle = suite.startswith("needle")
+    return Row(
+        key=f"{suite} {recipe} {core} {bank} {seed}",
+        suite=suite,
+        seed=seed,
+        recipe=recipe,
+        core=core,
+        bank=bank,
+        demonstrations=count,
+        query_ids=tuple(f"q{number}" for number in range(20)),
+        correct=correct,
+        agrees=correct,
+        js=correct,
+        attended_tokens=tokens,
+        context_tokens=1000,
+        core_bytes=core_bytes,
+        bank_bytes=bank_bytes,
+        full_bytes=1000,
+        build_seconds=1.0,
+        answer_ms=1.0,
+        triggered=0.0,
+        depths=tuple(n / 19 if is_needle else None for n in range(20)),
+    )
+
+
+CELLS = [
+    ("full", None, None, 0.9, 1000, 1000, 0),
+    ("zero-shot", None, None, 0.1, 0, 0, 0),
+    ("tasm", "20%", "40%", 0.9, 210, 210, 400),
+    ("tasm", "5%", "40%", 0.8, 95, 55, 400),
+    ("snapkv", "20%", "0", 0.6, 200, 205, 0),
+    ("snapkv", "5%", "0", 0.4, 50, 52, 0),
+    ("tasm-paper", "20%", "40%", 0.7, 200, 210, 400),
+]
+
+
+@pytest.fixture
+def rows():
+    return [
+        made(suite, *cell, seed, count)
+        for suite, count in (("bind", 40), ("bind@8", 8), ("needle", 50))
+        for cell in CELLS
+        for seed in range(3)
+    ]
+
+
+def test_a_recipe_enters_with_the_largest_budget_that_fits(rows):
+    def entered(limit, share):
+        return {item.recipe: item.core for item in standings(rows, limit, share)}
+
+    assert entered(0.2, token_share) == {
+        "zero-shot": None,
+        "tasm": "20%",
+        "snapkv": "20%",
+        "tasm-paper": "20%",
+    }
+    # what tasm retrieves counts: at a twentieth only the plain eviction fits
+    assert entered(0.05, token_share) == {"zero-shot": None, "snapkv": "5%"}
+    assert entered(0.1, token_share) == {"zero-shot": None, "snapkv": "5%", "tasm": "5%"}
+    # what lies in the bank counts
+    assert entered(0.2, byte_share) == {"zero-shot": None, "snapkv": "20%"}
+    assert entered(0.6, byte_share)["tasm"] == "20%"
+
+
+def test_standings_are_sorted_by_the_mean_over_suites(rows):
+    found = standings(rows, 0.2, token_share)
+    means = [item.mean.mean for item in found]
+    assert means == sorted(means, reverse=True) and found[0].recipe == "tasm"
+    by_hand = [
+        sum(sum(r.correct) for r in rows if (r.suite, r.recipe, r.core) == (s, "tasm", "20%")) / 60
+        for s in ("bind", "bind@8", "needle")
+    ]
+    assert means[0] == pytest.approx(sum(by_hand) / 3)
+    assert found[0].mean.low <= means[0] <= found[0].mean.high
+
+
+def test_a_suite_that_was_not_measured_leaves_no_mean(rows):
+    less = [r for r in rows if (r.suite, r.recipe) != ("needle", "snapkv")]
+    found = {item.recipe: item for item in standings(less, 0.2, token_share)}
+    assert found["snapkv"].mean is None and set(found["snapkv"].by_suite) == {"bind", "bind@8"}
+    assert standings(less, 0.2, token_share)[-1].recipe == "snapkv"
+
+
+def test_the_leaderboard_has_both_tables_and_the_reference(rows):
+    text = leaderboard(rows, "tiny")
+    tokens, stored = text.split("## At equal stored bytes")
+    for part in (tokens, stored):
+        for section in part.split("### ")[1:]:
+            assert "| full |" in section and "| zero-shot |" in section
+
+
+def test_the_folder_has_everything_and_the_page_needs_nothing_else(rows, tmp_path):
+    written = publish(rows, "tiny <model>", tmp_path, cards=True)
+    names = {str(path.relative_to(tmp_path)) for path in written}
+    assert names == {
+        "leaderboard.md",
+        "cards.md",
+        "report.html",
+        "plots/accuracy-bytes.svg",
+        "plots/accuracy-demonstrations.svg",
+        "plots/needle.svg",
+        "plots/ablations.svg",
+    }
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<svg") == 4 and "tiny &lt;model&gt;" in text
+    outside = re.findall(r'(?:src|href)="(?!#)([^"]+)"', text)
+    assert [link for link in outside if not link.startswith("data:")] == []
+    assert "<script" not in text and "@import" not in text
+    parser = Balanced()
+    parser.feed(re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
+    assert parser.open == []
+
+
+def test_plots_are_left_out_where_there_is_nothing_to_draw(tmp_path):
+    rows = [made("bind", "full", None, None, 0.9, 1000, 1000, 0, 0)]
+    names = {path.name for path in publish(rows, "tiny", tmp_path)}
+    assert names == {"leaderboard.md", "report.html"}
+
+
+def test_cards_show_what_each_kind_of_token_gives():
+    rows = [
+        made("late", "full", None, None, 1.0, 1, 1, 0, 0),
+        made("late", "answer-tokens", None, None, 0.0, 1, 1, 0, 0),
+        made("late", "random", "5%", "0", 1.0, 1, 1, 0, 0),
+    ]
+    line = card_table(pool(rows)).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[0] == "late" and cells[1].startswith("1.00") and cells[-1] == "1.00"
+    assert cells[2] == cells[3] == "–"  # no zero-shot row, and random only counts at a fifth
+
+
+def test_markdown_becomes_html():
+    text = tables("# A & B\n\n| x | y |\n|---|---|\n| 1 | <2> |\n\n- note")
+    assert "<h1>A &amp; B</h1>" in text and "<td>&lt;2&gt;</td>" in text
+    assert "<li>note</li>" in text and page("t", [text]).startswith("<!doctype html>")
+    assert html_table(["x", "y"], [["1", "<2>"]]) in text
+
+
+class Balanced(HTMLParser):
+    """Fails on tags that are closed in the wrong order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag
+        self.open.pop()

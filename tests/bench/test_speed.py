@@ -1,0 +1,104 @@
+"""The speed table: its rows are measured on a tiny model; no time is held against a limit here."""
+
+import pytest
+import torch
+
+from tasm.bench.speed import bench as speed_bench
+from tasm.bench.speed import building, decoding, loading
+from tasm.bench.speed.bench import Bench
+from tasm.bench.speed.clock import alternate
+from tasm.bench.speed.figures import SPEED_ROWS, Measured, SpeedRow
+from tasm.bench.speed.peak import peak_above
+from tasm.bench.speed.run import MEASURES, measure_speed
+from tasm.bench.speed.subjects import memory_cache, stock_cache, stock_prefill
+from tasm.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def bench(model_folder, monkeypatch):
+    monkeypatch.setattr(speed_bench, "DEMONSTRATIONS", 3)
+    monkeypatch.setattr(speed_bench, "FEW", 2)
+    monkeypatch.setattr(speed_bench, "GROWTH", 2)
+    monkeypatch.setattr(speed_bench, "CORE", "40")
+    monkeypatch.setattr(speed_bench, "BANK", "20")
+    for module in (building, decoding, loading):
+        monkeypatch.setattr(module, "ROUNDS", 1)
+    monkeypatch.setattr(decoding, "TOKENS", 64)
+    return Bench(str(model_folder))
+
+
+IN_THIS_PROCESS = [
+    name
+    for name in MEASURES
+    if "peak" not in name and name != "ask_start_over_import" and not name.endswith("16k")
+]
+
+
+@pytest.mark.parametrize("name", IN_THIS_PROCESS)
+def test_a_row_is_measured(bench, name):
+    value = MEASURES[name](bench)
+    assert value > (-1 if name == "gate_over_decode" else 0)
+
+
+def test_every_row_has_its_measure_and_its_limit_in_words():
+    assert [row.name for row in SPEED_ROWS] == list(MEASURES)
+    by_name = {row.name: row for row in SPEED_ROWS}
+    assert by_name["build_over_prefill"].against.startswith("at most 1.15")
+    assert by_name["batch8_expanded_over_shared"].against.startswith("at least 2")
+    assert by_name["decode_full_over_memory@4k"].against.startswith("reported")
+
+
+def test_limits_hold_or_are_marked():
+    low, high = SpeedRow("a", "", at_most=1.1), SpeedRow("b", "", at_least=2)
+    assert low.holds(1.1) and not low.holds(1.2) and high.holds(2) and not high.holds(1.9)
+    assert Measured(low, 1.2).value_text == "1.200 MISSED"
+    assert Measured(high, 2.5).value_text == "2.500"
+
+
+def test_the_stock_twin_is_the_same_model(bench):
+    """What a memory is timed against must compute the same: last keys of all layers agree."""
+    from tasm.answer import full_context
+
+    stock = stock_prefill(bench.stock, bench.transcript)
+    memory = full_context(bench.backbone, bench.demonstrations)
+    for layer, kept in enumerate(memory.core):
+        keys = stock.layers[layer].keys[0]
+        assert keys.shape == kept.keys.shape
+        assert torch.allclose(keys, kept.keys, atol=1e-4)
+    twin, own = dict(bench.stock.hf.named_parameters()), bench.backbone.hf.named_parameters()
+    assert all(twin[name].data_ptr() == tensor.data_ptr() for name, tensor in own)
+    assert bench.backbone.decoder.config._attn_implementation == "tasm"
+
+
+def test_filled_caches_hold_what_they_say(bench):
+    stock, memory = stock_cache(bench.backbone, 50, batch=2), memory_cache(bench.backbone, 50)
+    assert stock.get_seq_length() == 50 and stock.layers[0].keys.shape[0] == 2
+    assert memory.get_seq_length() == 0
+    assert all(segments[0].tokens == 50 for segments in memory.segments)
+
+
+def test_turns_are_taken():
+    calls = []
+    timing = alternate(
+        lambda: calls.append("a"), lambda: calls.append("b"), device=CPU, rounds=3, warm_up=1
+    )
+    assert "".join(calls) == "abababab"
+    assert timing.first > 0 and timing.ratio == timing.first / timing.second
+
+
+def test_peaks_see_what_was_held_and_freed():
+    size = 40_000_000
+
+    def work():
+        block = torch.ones(size // 4)
+        del block
+
+    assert size / 2 < peak_above(work, CPU) < 3 * size
+    assert peak_above(lambda: None, CPU) < size / 2
+
+
+def test_an_unknown_row_is_refused(model_folder):
+    with pytest.raises(InputError, match="Did you mean 'decode_growth'"):
+        measure_speed(str(model_folder), rows=["decode_grow"])

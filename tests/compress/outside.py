@@ -1,0 +1,40 @@
+"""Parts that a package of someone else might bring."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tasm.compress.evidence import Evidence, Stage
+from tasm.compress.recipes.recipe import Part, Recipe
+from tasm.compress.records.received import Record
+
+
+@dataclass(frozen=True)
+class Uneven:
+    """The first head keeps 5 fewer than the budget, the second 5 more."""
+
+    def allocate(self, stage: Stage) -> list[Tensor | None]:
+        counts = torch.tensor([stage.tokens - 5, stage.tokens + 5]).clamp(min=1)
+        return [None if one is None else counts for one in stage.evidence]
+
+
+@dataclass(frozen=True)
+class LargeKeys:
+    """Keeps the tokens with the largest keys."""
+
+    sign: float = 1.0
+    records: ClassVar[tuple[Record, ...]] = ()
+
+    def score(self, evidence: Evidence) -> Tensor:
+        return self.sign * evidence.keys.float().norm(dim=-1)
+
+
+LARGE_KEYS = Recipe(
+    "large-keys",
+    "Large keys",
+    2026,
+    "https://example.org",
+    scorer=Part("tests.compress.outside:LargeKeys", {"sign": 1.0}),
+)

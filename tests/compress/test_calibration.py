@@ -1,0 +1,128 @@
+"""The gate's reference and threshold against the stock way of computing them, demonstration by
+demonstration."""
+
+import math
+
+import pytest
+import torch
+
+from tasm.compress.calibrate import LARGEST_DIVERGENCE, MISSED
+from tasm.compress.recipes.table import find_recipe
+from tasm.compress.records.queries import Queries
+from tests.compress.test_records import record
+from tests.compress.tiny_backbone import build_tiny, tiny_backbone
+
+
+def js(first: list[float], second: list[float]) -> float:
+    total = 0.0
+    for p, q in zip(first, second, strict=True):
+        mean = (p + q) / 2
+        total += p * math.log(p / mean) / 2 if p > 0 else 0
+        total += q * math.log(q / mean) / 2 if q > 0 else 0
+    return total
+
+
+def without(distribution: list[float], own: list[bool]) -> list[float]:
+    left = [0.0 if mine else p for p, mine in zip(distribution, own, strict=True)]
+    return [p / sum(left) for p in left]
+
+
+def average(rows: list[list[float]]) -> list[float]:
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9])
+def test_reference_and_threshold(quantile: float) -> None:
+    backbone = tiny_backbone()
+    transcript = backbone.transcript(range(1, 6))
+    recipe = find_recipe("tasm").with_settings(gate={"quantile": quantile})
+    memory = build_tiny(backbone, transcript, recipe=recipe, core="40%")
+    assert memory.reference is not None
+    queries = record(backbone, transcript, (Queries("answer-starts"),), 5)
+    layer = 1
+    kept = queries.layer(layer)[Queries("answer-starts")]
+    core = memory.core[layer]
+    assert core is not None and len(kept.index) == 5
+    positions = memory.tokens.positions.long()
+    starts = [start for start, _ in transcript.spans]
+    looks: list[list[list[float]]] = []  # by demonstration and head
+    for row, token in enumerate(kept.index.tolist()):
+        moved = positions[:, token] - positions[:, starts[row]].min() + memory.next_position
+        query = backbone.rotary.rotate(layer, kept.queries[:, row : row + 1], moved[:, None])
+        heads = []
+        for head in range(2):
+            logits = query[2 * head : 2 * head + 2, 0] @ core.keys[head].T * 16**-0.5
+            heads.append(logits.softmax(-1).mean(0).tolist())
+        looks.append(heads)
+    own = [
+        [(transcript.demonstration[core.index[head].long()] == d).tolist() for head in range(2)]
+        for d in range(5)
+    ]
+    masked = [[without(looks[d][h], own[d][h]) for h in range(2)] for d in range(5)]
+    for head in range(2):
+        expected = average([masked[d][head] for d in range(5)])
+        expected = [p / sum(expected) for p in expected]
+        found = memory.reference.layers[layer]
+        assert found is not None
+        torch.testing.assert_close(found[head], torch.tensor(expected), atol=1e-5, rtol=1e-3)
+    divergences = []
+    for d in range(5):
+        by_head = []
+        for head in range(2):
+            others = average([masked[e][head] for e in range(5) if e != d])
+            by_head.append(js(masked[d][head], without(others, own[d][head])))
+        divergences.append(sum(by_head) / 2)
+    threshold = float(torch.quantile(torch.tensor(divergences), quantile))
+    assert memory.reference.thresholds[layer] == pytest.approx(threshold, abs=1e-5)
+
+
+@pytest.mark.parametrize("core", ["30%", "80%"])
+def test_quantile_by_need(core: str) -> None:
+    """The quantile is the share of queries whose attention the core nearly has."""
+    backbone = tiny_backbone()
+    transcript = backbone.transcript(range(1, 6))
+    built = {}
+    for quantile in ("need", 0.0, 0.2, 0.4, 0.6, 0.8, 0.9):
+        recipe = find_recipe("tasm-even-layers").with_settings(gate={"quantile": quantile})
+        built[quantile] = build_tiny(backbone, transcript, recipe=recipe, core=core, bank="20%")
+    memory = built["need"]
+    assert memory.reference is not None and memory.bank is not None
+    queries = record(backbone, transcript, (Queries("answer-starts"),), 5)
+    positions = memory.tokens.positions.long()
+    starts = [start for start, _ in transcript.spans]
+    for layer in range(3):
+        kept = queries.layer(layer)[Queries("answer-starts")]
+        held, banked = memory.core[layer], memory.bank.layers[layer]
+        assert held is not None and banked is not None
+        content = 0
+        for row, token in enumerate(kept.index.tolist()):
+            moved = positions[:, token] - positions[:, starts[row]].min() + memory.next_position
+            query = backbone.rotary.rotate(layer, kept.queries[:, row : row + 1], moved[:, None])
+            most = 0.0
+            for head in range(2):
+                missed = []
+                for one in (2 * head, 2 * head + 1):
+                    weights = []
+                    for entries in (held, banked.tokens):
+                        of = transcript.demonstration[entries.index[head].long()]
+                        logits = (entries.keys[head] @ query[one, 0]) * 16**-0.5
+                        weights.append(float(logits[of != row].exp().sum()))
+                    missed.append(weights[1] / sum(weights))
+                most = max(most, sum(missed) / 2)
+            content += most <= MISSED
+        quantile = min(0.9, content / 5)
+        same = built[0.9 if quantile == 0.9 else round(quantile, 1)].reference
+        assert same is not None
+        assert memory.reference.thresholds[layer] == pytest.approx(same.thresholds[layer])
+
+
+def test_one_demonstration_never_opens_the_gate() -> None:
+    memory = build_tiny(tiny_backbone(), 1, core="12", bank="4")
+    assert memory.reference is not None
+    assert memory.reference.thresholds == (LARGEST_DIVERGENCE,) * 3
+
+
+def test_no_bank_no_reference() -> None:
+    memory = build_tiny(tiny_backbone(), bank="0")
+    assert memory.reference is None and memory.bank is None
+    assert memory.gate.kind == "never"

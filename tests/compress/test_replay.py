@@ -1,0 +1,118 @@
+"""Reading demonstrations again: against the stock model, and resumed against read anew."""
+
+import pytest
+import torch
+
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.records.received import AttentionReceived
+from tasm.compress.replay import Replay, alone
+from tasm.memory import LayerTokens, TaskMemory
+from tests.compress.tiny_backbone import TinyBackbone, build_tiny, tiny_backbone
+
+
+def replay_of(backbone: TinyBackbone, transcript: Transcript, memory: TaskMemory) -> Replay:
+    layers = backbone.geometry.layers
+    return Replay(
+        backbone,
+        tuple(alone(transcript, number) for number in range(len(transcript.spans))),
+        (None,) * layers,
+        (None,) * layers,
+        memory.next_position,
+        memory.logical_length,
+    )
+
+
+def layers_of(memory: TaskMemory) -> dict[int, LayerTokens]:
+    return {number: layer for number, layer in enumerate(memory.core) if layer is not None}
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "llava"])
+def test_predictions_are_those_of_the_stock_model(family: str) -> None:
+    backbone = tiny_backbone(family)
+    transcript = backbone.transcript([1, 2])
+    memory = build_tiny(backbone, transcript, recipe="full")
+    replay = replay_of(backbone, transcript, memory)
+    read = replay.read(layers_of(memory))
+    second = alone(transcript, 1)
+    images = {
+        name: torch.cat([packed.values, second.images.tensors[name].values])
+        for name, packed in transcript.images.tensors.items()
+    }
+    whole = torch.cat([transcript.input_ids, second.input_ids])[None]
+    with torch.no_grad():
+        logits = backbone.hf(
+            input_ids=whole, **images, **backbone.tiny._token_types(whole), use_cache=False
+        ).logits[0, -len(second) :]
+    # The template token before the answer and the answer's first token say its two tokens.
+    expected = logits[-4:-2].log_softmax(-1)
+    torch.testing.assert_close(replay.log_probabilities(read.said[1]), expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "gemma2"])
+def test_resuming_equals_reading_anew(family: str) -> None:
+    backbone = tiny_backbone(family)
+    transcript = backbone.transcript([1, 2, 3])
+    memory = build_tiny(backbone, transcript, recipe="full")
+    half = build_tiny(backbone, transcript, recipe="random", core="50%")
+    replay = replay_of(backbone, transcript, memory)
+    if family == "gemma2":
+        sliding = backbone.geometry.layer_kinds.index("sliding")
+        beside = [None] * backbone.geometry.layers
+        for number, kind in enumerate(backbone.geometry.layer_kinds):
+            if kind == "sliding":
+                layer = memory.core[number]
+                assert layer is not None
+                beside[number] = (layer.segment(),)  # type: ignore[call-overload]
+        assert beside[sliding] is not None
+        replay = Replay(
+            backbone,
+            replay.demonstrations,
+            tuple(beside),
+            replay.states,
+            memory.next_position,
+            memory.logical_length,
+        )
+    competing = [n for n, kind in enumerate(backbone.geometry.layer_kinds) if kind == "full"]
+    everything = {n: layer for n, layer in layers_of(memory).items() if n in competing}
+    last = competing[-1]
+    mixed = everything | {last: layers_of(half)[last]}
+    teacher = replay.read(everything, keep_inputs=True)
+    resumed = replay.resume(teacher, last, mixed)
+    anew = replay.read(mixed)
+    for mine, theirs, before in zip(resumed.said, anew.said, teacher.said, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+        assert (mine - before).abs().max() > 1e-3
+    assert replay.divergence(teacher, resumed) > 1e-6
+    assert replay.divergence(teacher, teacher) == pytest.approx(0, abs=1e-7)
+
+
+def test_records_cover_the_memory_only() -> None:
+    backbone = tiny_backbone()
+    transcript = backbone.transcript([1, 2])
+    memory = build_tiny(backbone, transcript, recipe="full")
+    replay = replay_of(backbone, transcript, memory)
+    record = AttentionReceived("answers")
+    read = replay.read(layers_of(memory), (record,))
+    received = read.held[1][record]
+    assert received.mass.shape == (2, len(transcript))
+    assert received.seen_by.unique().tolist() == [4.0]  # two demonstrations, two answer tokens each
+
+    expected = torch.zeros(2, len(transcript))
+    for number in range(2):
+        cache = MemoryCache.from_segments(
+            backbone.hf.config,
+            [(layer.segment(),) for layer in layers_of(memory).values()],
+            next_position=memory.next_position,
+            logical_length=memory.logical_length,
+        )
+        chunk = alone(transcript, number)
+
+        def sum_answers(call: object, chunk: Transcript = chunk) -> None:
+            if call.layer == 1:  # type: ignore[attr-defined]
+                rows = (chunk.roles == 4).nonzero()[:, 0]
+                expected.add_(call.column_sums(rows)[0, :, : len(transcript)])  # type: ignore[attr-defined]
+
+        cache.recorder = sum_answers
+        backbone.encode(chunk, cache)
+    torch.testing.assert_close(received.mass, expected)

@@ -1,0 +1,178 @@
+"""A backbone over a tiny random model whose demonstrations are token ids: it needs no processor.
+
+Every demonstration is: question text, image, question text, a template token, two answer tokens, a
+template token. Four system tokens come first.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.hooks import attach
+from tasm.backbone.attention.rotary import Rotary
+from tasm.backbone.checkpoint.identity import Identity
+from tasm.backbone.decoder import find_decoder
+from tasm.backbone.geometry import Geometry
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor
+from tasm.backbone.prompt.transcript import Layout, Role, Transcript, number_answers
+from tasm.compress.api import build_transcript
+from tasm.compress.peak import PeakMemory
+from tasm.compress.settings import Settings
+from tasm.demonstrations import Demonstration, Message
+from tasm.memory import TaskMemory
+from tests.tiny_models import AFTER, BEFORE, IMAGE, Tiny, tiny_model
+
+SYSTEM = (5, 6, 7, 8)
+
+
+class TinyBackbone(Backbone):
+    """Takes seeds where a real one takes demonstrations."""
+
+    def __init__(self, tiny: Tiny) -> None:
+        self.tiny, self.hf, self.name = tiny, tiny.model, "tiny"
+        self.decoder = find_decoder(tiny.model)
+        self.geometry = Geometry.of(tiny.model)
+        self.rotary = Rotary(tiny.model)
+        self.__dict__["identity"] = Identity({"weights": "0" * 64})
+        attach(tiny.model)
+
+    def transcript(self, seeds: Sequence[Any], **_: Any) -> Transcript:
+        """Lay demonstrations out; of a real one its id is the seed."""
+        seeds = [int(getattr(seed, "id", seed)) for seed in seeds]
+        ids, roles = list(SYSTEM), [Role.SYSTEM] * len(SYSTEM)
+        demonstration, place = [-1] * len(SYSTEM), [[-1] * 4 for _ in SYSTEM]
+        spans, pictures, answers = [], [], []
+        for number, seed in enumerate(seeds):
+            start = len(ids)
+            generator = torch.Generator().manual_seed(seed)
+            words = torch.randint(10, 180, (9,), generator=generator).tolist()
+
+            def add(tokens: Sequence[int], role: Role, number: int = number) -> None:
+                ids.extend(tokens)
+                roles.extend([role] * len(tokens))
+                demonstration.extend([number] * len(tokens))
+                place.extend([[-1] * 4 for _ in tokens])
+
+            add(words[:4], Role.QUESTION)
+            if self.tiny.image is not None:
+                add([BEFORE], Role.TEMPLATE)
+                count = self.tiny.tokens_per_image
+                add([IMAGE] * count, Role.IMAGE)
+                width = 3 if count % 3 == 0 else 2
+                for token in range(count):
+                    place[len(ids) - count + token] = [number, 0, token // width, token % width]
+                add([AFTER], Role.TEMPLATE)
+                pictures.append(self.tiny.image(generator))
+            add(words[4:6], Role.QUESTION)
+            add([9], Role.TEMPLATE)
+            add(words[6:8], Role.ANSWER)
+            answers.append(tuple(words[6:8]))
+            add([4], Role.TEMPLATE)
+            spans.append((start, len(ids)))
+        images = NO_IMAGES
+        if pictures:
+            images = ImageInputs(
+                len(pictures),
+                {
+                    name: PackedTensor(
+                        torch.cat([picture[name] for picture in pictures]),
+                        0,
+                        tuple(picture[name].shape[0] for picture in pictures),
+                    )
+                    for name in pictures[0]
+                },
+            )
+        return Transcript(
+            torch.tensor(ids),
+            torch.tensor([int(role) for role in roles], dtype=torch.uint8),
+            torch.tensor(demonstration, dtype=torch.int32),
+            torch.tensor(place, dtype=torch.int32),
+            tuple(spans),
+            number_answers(answers),
+            images,
+            Layout(),
+        )
+
+    def inputs(self, ids: Tensor, images: ImageInputs = NO_IMAGES) -> dict[str, Any]:
+        """The model's arguments for one row of tokens."""
+        return {"input_ids": ids[None], **images.arguments(), **self.tiny._token_types(ids[None])}
+
+    @torch.inference_mode()
+    def encode(self, chunk: Transcript, cache: MemoryCache) -> None:
+        self.hf(
+            **self.inputs(chunk.input_ids, chunk.images),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+
+
+def tiny_backbone(family: str = "qwen2_vl", **changes: Any) -> TinyBackbone:
+    """A backbone over a tiny random model of a family."""
+    return TinyBackbone(tiny_model(family, **changes))
+
+
+def settings(**given: Any) -> Settings:
+    """A build's settings, the others as by default."""
+    defaults: dict[str, Any] = {
+        "recipe": "tasm",
+        "core": None,
+        "bank": None,
+        "mode": "joint",
+        "chunk_tokens": None,
+        "system": None,
+        "max_pixels": None,
+        "store": None,
+        "seed": 0,
+    }
+    return Settings.of(**(defaults | given))
+
+
+def build_tiny(
+    backbone: TinyBackbone,
+    demonstrations: int | Transcript = 5,
+    *,
+    notices: list[str] | None = None,
+    **given: Any,
+) -> TaskMemory:
+    """Build a memory of that many demonstrations."""
+    transcript = (
+        demonstrations
+        if isinstance(demonstrations, Transcript)
+        else backbone.transcript(range(1, demonstrations + 1))
+    )
+    return build_transcript(
+        backbone,
+        transcript,
+        rows(len(transcript.spans)),
+        settings(**given),
+        lambda *_: None,
+        (notices if notices is not None else []).append,
+        PeakMemory(torch.device("cpu")),
+        0.0,
+    )
+
+
+def rows(count: int) -> list[Demonstration]:
+    """Demonstrations whose ids are seeds for a tiny backbone."""
+    turns = (Message("user", ("q",)), Message("assistant", ("a",)))
+    return [Demonstration(str(number), turns, "0" * 64) for number in range(1, count + 1)]
+
+
+def logits_after(backbone: TinyBackbone, cache: Any, ids: Sequence[int]) -> Tensor:
+    """Logits of text tokens read after what the cache holds, (tokens, vocabulary)."""
+    with torch.no_grad():
+        inputs = backbone.inputs(torch.tensor(ids))
+        return backbone.hf(**inputs, past_key_values=cache, use_cache=True).logits[0]
+
+
+def stock_logits(backbone: TinyBackbone, transcript: Transcript, ids: Sequence[int]) -> Tensor:
+    """Logits of the same tokens after the whole transcript as an ordinary prompt."""
+    whole = torch.cat([transcript.input_ids, torch.tensor(ids)])
+    with torch.no_grad():
+        inputs = backbone.inputs(whole, transcript.images)
+        return backbone.hf(**inputs, use_cache=False).logits[0, -len(ids) :]
