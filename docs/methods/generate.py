@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasm.compress.recipes.recipe import Part, Recipe
 from tasm.compress.recipes.table import RECIPES, VARIANTS
-from tasm.memory.retrieval.in_attention import key_blocks
+from tasm.memory.retrieval import key_blocks
 
 FOLDER = Path(__file__).parent
 GRANULARITIES = {

@@ -250,7 +250,7 @@ def test_what_came_to_be_there_meanwhile_is_not_overwritten(
     run: Run, demos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process writes there while the memory is being built."""
-    import tasm.build
+    import tasm
 
     out, build = tmp_path / "m.tasm", tasm.build
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 
 from tasm.memory import Bank, LayerTokens
+from tasm.memory.retrieval import bank as bank_module
 from tasm.memory.retrieval.granularity import Neighbourhoods, WholeImages, make_granularity
-from tasm.memory.retrieval.in_attention import bank as bank_module
 from tasm.memory.tokens import TokenTable
 from tests.memory.memories import layer_tokens
 

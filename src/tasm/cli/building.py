@@ -44,7 +44,7 @@ def build_and_save(
     load_seconds: float,
 ) -> dict[str, Any]:
     """Build a memory, save it to `out` and return the document of `tasm build --json`."""
-    import tasm.build
+    import tasm
 
     started = time.perf_counter()
     with Progress() as progress:

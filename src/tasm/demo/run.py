@@ -37,7 +37,7 @@ def run_demo(out: Path, *, progress: Report | None = None) -> dict[str, Any]:
 
 
 def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
-    import tasm.build
+    import tasm
     from tasm.answer import load_model, ordinary_answers, zero_shot_answers
     from tasm.answer.ask import default_new_tokens
     from tasm.check.fidelity import agreement
