@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tasm.backbone.attention.kernels import merge, partial_attention, written_out_attention
+from tasm.backbone.attention.kernels import (
+    merge,
+    partial_attention,
+    total_log_sum_exp,
+    written_out_attention,
+)
 from tasm.backbone.attention.segment import UNUSED
 
 
@@ -94,7 +99,7 @@ def test_a_kernel_without_grouped_heads(monkeypatch: pytest.MonkeyPatch) -> None
     query = torch.randn(2, 6, 18, 8)
     key, value = torch.randn(2, 2, 2, 18, 8)
     grouped = partial_attention(query, key, value, None, 0.3, causal=True)
-    monkeypatch.setattr("tasm.backbone.attention.kernels._TAKES_GROUPED_HEADS", False)
+    monkeypatch.setattr("tasm.backbone.attention.kernels.fused._takes_grouped_heads", lambda: False)
     repeated = partial_attention(query, key, value, None, 0.3, causal=True)
     for a, b in zip(grouped, repeated, strict=True):
         torch.testing.assert_close(a, b)
@@ -106,7 +111,7 @@ def test_written_out_blocks_agree_with_one_block(monkeypatch: pytest.MonkeyPatch
     key, value = torch.randn(2, 1, 2, 13, 8)
     bias = torch.randn(2, 2, 11, 13)
     whole = written_out_attention(query, key, value, bias, 0.3)
-    monkeypatch.setattr("tasm.backbone.attention.kernels._BLOCK", 2 * 4 * 13 * 3)
+    monkeypatch.setattr("tasm.backbone.attention.kernels.written_out._BLOCK", 2 * 4 * 13 * 3)
     blocks = written_out_attention(query, key, value, bias, 0.3)
     for a, b in zip(whole, blocks, strict=True):
         torch.testing.assert_close(a, b)
@@ -123,7 +128,8 @@ def test_merging_runs_equals_one_softmax(cuts: list[int], sink: bool) -> None:
         for a, b in itertools.pairwise(edges)
     ]
     logit = torch.randn(4) if sink else None
-    output, sums = merge(parts, None if logit is None else logit.view(1, 4, 1))
+    added = None if logit is None else logit.view(1, 4, 1)
+    output, sums = merge(parts, added), total_log_sum_exp(parts, added)
     expected, expected_sums = plain(query, key, value, None, 0.3, None, False)
     if logit is not None:
         total = torch.logaddexp(expected_sums, logit.double().view(1, 4, 1))
@@ -140,9 +146,9 @@ def test_unused_slots_change_nothing(dtype: torch.dtype, softcap: float | None) 
     key, value = torch.randn(2, 1, 2, 5, 8, dtype=dtype)
     used = partial_attention(query, key, value, None, 0.3, softcap)
     empty = partial_attention(query, key, value, torch.full((1, 1, 1, 5), UNUSED), 0.3, softcap)
-    output, sums = merge([used, empty])
+    output, sums = merge([used, empty]), total_log_sum_exp([used, empty])
     assert torch.equal(output, used[0])
     assert torch.equal(sums, used[1])
     # Nothing but unused slots: weights are meaningless, but finite.
-    nothing, lowest = merge([empty, empty])
+    nothing, lowest = merge([empty, empty]), total_log_sum_exp([empty, empty])
     assert bool(nothing.isfinite().all()) and bool(lowest.isfinite().all())

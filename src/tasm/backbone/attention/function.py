@@ -11,13 +11,14 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from tasm.backbone.attention.kernels import merge, partial_attention
+from tasm.backbone.attention.kernels import merge, partial_attention, total_log_sum_exp
 from tasm.backbone.attention.recording import AttentionCall, segment_bias
 from tasm.backbone.attention.segment import Segment
 
 ATTENTION = "tasm"
 """The name under which the attention and its masks are registered."""
 
+Part = tuple[Tensor, Tensor]
 _LOWEST = torch.finfo(torch.float32).min
 
 
@@ -45,15 +46,27 @@ def memory_attention(
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
     mask = _additive(attention_mask, key.shape[2])
     causal = mask is None and n > 1
-    parts = [partial_attention(query, key, value, mask, scaling, softcap, causal)]
+    live = partial_attention(query, key, value, mask, scaling, softcap, causal)
+    parts: list[Part] = []
+    segments: tuple[Segment, ...] = ()
     if layer is not None:
-        rows, segments = layer.rows, _segments(module.layer_idx, layer, query, key, scaling)
-        for segment in segments:
+        rows, segments = layer.rows, layer.segments
+
+        def read(segment: Segment) -> Part:
             bias = segment_bias(segment, rows.index, sliding_window)
-            part = partial_attention(query, segment.keys, segment.values, bias, scaling, softcap)
-            parts.append(part)
+            return partial_attention(query, segment.keys, segment.values, bias, scaling, softcap)
+
+        parts = [read(segment) for segment in segments]
+        if rows.extra is not None:
+            seen = total_log_sum_exp(parts) if parts and softcap is None else None
+            last, seen = _last_rows(query, seen, rows.last, key.shape[1])
+            brought = rows.extra(module.layer_idx, last, scaling, seen)
+            if brought is not None:
+                segments = (*segments, brought)
+                parts.append(read(brought))
+    parts.append(live)
     sink = None if s_aux is None else s_aux.float().view(1, -1, 1)
-    output, log_sum_exp = merge(parts, sink)
+    output = merge(parts, sink)
     if layer is not None:
         layer.pending = False
         if rows.recorder is not None:
@@ -65,7 +78,7 @@ def memory_attention(
                 value=value,
                 segments=segments,
                 mask=mask,
-                log_sum_exp=log_sum_exp,
+                log_sum_exp=total_log_sum_exp(parts, sink),
                 scaling=scaling,
                 softcap=softcap,
                 index=rows.index,
@@ -75,23 +88,22 @@ def memory_attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _segments(
-    number: int, layer: Any, query: Tensor, key: Tensor, scaling: float
-) -> tuple[Segment, ...]:
-    """The layer's segments, and what `extra` brings for each row's last live token."""
-    if layer.rows.extra is None:
-        return layer.segments
-    batch, query_heads, _, head_dim = query.shape
-    last = layer.rows.last
-    if last is None:
-        chosen = query[:, :, -1]
-    else:
-        place = last.view(batch, 1, 1, 1).expand(-1, query_heads, 1, head_dim)
-        chosen = query.gather(2, place)
-    kv_heads = key.shape[1]
-    grouped = chosen.reshape(batch, kv_heads, query_heads // kv_heads, head_dim)
-    brought = layer.rows.extra(number, grouped, scaling)
-    return layer.segments if brought is None else (*layer.segments, brought)
+def _last_rows(
+    query: Tensor, log_sum_exp: Tensor | None, last: Tensor | None, kv_heads: int
+) -> tuple[Tensor, Tensor | None]:
+    """Each row's last live query (batch, kv_heads, group, head_dim), and its (batch, kv_heads,
+    group) of `log_sum_exp` (batch, query_heads, n). `last` is None where it is the last token."""
+    batch, query_heads, n, head_dim = query.shape
+    grouped = (batch, kv_heads, query_heads // kv_heads)
+    if last is not None:
+        place = last.view(batch, 1, 1).expand(-1, query_heads, 1)
+        query = query.gather(2, place[..., None].expand(-1, -1, -1, head_dim))
+        log_sum_exp = None if log_sum_exp is None else log_sum_exp.gather(2, place)
+    elif n > 1:
+        query = query[:, :, -1]
+        log_sum_exp = None if log_sum_exp is None else log_sum_exp[:, :, -1]
+    total = None if log_sum_exp is None else log_sum_exp.reshape(grouped)
+    return query.reshape(*grouped, head_dim), total
 
 
 def _additive(mask: Tensor | None, tokens: int) -> Tensor | None:

@@ -115,7 +115,11 @@ class GateReference:
 
 
 def core_distribution(
-    query: Tensor, keys: Tensor, scaling: float, bias: Tensor | None = None
+    query: Tensor,
+    keys: Tensor,
+    scaling: float,
+    bias: Tensor | None = None,
+    log_sum_exp: Tensor | None = None,
 ) -> Tensor:
     """How `query` looks at the core, per KV head: the mean of its query heads' softmaxes over the
     core alone, computed in float32.
@@ -125,21 +129,43 @@ def core_distribution(
         keys: (kv_heads, tokens, head_dim), rotated.
         scaling: factor of the logits.
         bias: (kv_heads, tokens) added to the logits, or None.
+        log_sum_exp: (batch, kv_heads, group) over the core, where attention has computed it.
 
     Returns:
         (batch, kv_heads, tokens) float32; zeros where the bias hides a slot, so a head that keeps
         nothing sums to zero and any other to one.
     """
-    batch, _, group, _ = query.shape
+    batch, kv_heads, group, _ = query.shape
     # The batch folded into the rows: the core is read once and not expanded.
-    rows = (query.float() * scaling).transpose(0, 1).flatten(1, 2)
-    logits = torch.matmul(rows, keys.float().transpose(1, 2))
-    if bias is None:
+    rows = query[0] if batch == 1 else query.transpose(0, 1).flatten(1, 2)
+    logits = _float32_product(rows, keys.transpose(1, 2), scaling, bias)
+    if log_sum_exp is None:
         shares = logits.softmax(-1)
+        if bias is not None:
+            shares = shares.masked_fill(bias[:, None] <= UNUSED / 2, 0.0)
     else:
-        bias = bias.float()[:, None]
-        shares = (logits + bias).softmax(-1).masked_fill(bias <= UNUSED / 2, 0.0)
-    return shares.view(shares.shape[0], batch, group, keys.shape[1]).mean(2).transpose(0, 1)
+        total = log_sum_exp if batch == 1 else log_sum_exp.transpose(0, 1)
+        total = total.reshape(kv_heads, batch * group, 1)
+        if bias is not None:  # a head that keeps nothing has a sum of hidden slots alone
+            total = total.clamp_min(UNUSED / 2)
+        shares = (logits - total).exp_()
+    if batch == 1:
+        return shares.mean(1)[None]
+    return shares.view(kv_heads, batch, group, -1).mean(2).transpose(0, 1)
+
+
+def _float32_product(rows: Tensor, columns: Tensor, scaling: float, bias: Tensor | None) -> Tensor:
+    """(kv_heads, rows, tokens) of scaled products, never rounded to 16 bits, and the bias."""
+    if rows.dtype != torch.float32 and rows.device.type == "cuda":
+        product = torch.bmm(rows, columns, out_dtype=torch.float32)
+        return (
+            product * scaling if bias is None else torch.add(bias[:, None], product, alpha=scaling)
+        )
+    if rows.dtype != torch.float32:
+        rows, columns = rows.float(), columns.float()
+    if bias is None:
+        return torch.bmm(rows * scaling, columns)
+    return torch.baddbmm(bias[:, None], rows, columns, alpha=scaling)
 
 
 def js_divergence(first: Tensor, second: Tensor) -> Tensor:
@@ -151,10 +177,15 @@ def js_divergence(first: Tensor, second: Tensor) -> Tensor:
     js_divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))      # 0.6931
     ```
     """
-    both = torch.stack(torch.broadcast_tensors(first.float(), second.float()))
+    return _summed(first, second, (0, -1)).div_(2).clamp_(min=0.0)
+
+
+def _summed(first: Tensor, second: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Both divergences from the mean of two distributions, summed over `dims` of their stack."""
+    both = torch.stack((first, second.expand_as(first)))
     mean = both.mean(0).clamp_(min=torch.finfo(torch.float32).tiny)
     # Ratios before logarithms: differences of near-equal entropies would lose what is small here.
-    return torch.xlogy(both, both / mean).sum((0, -1)).div_(2).clamp_(min=0.0)
+    return torch.xlogy(both, both / mean).sum(dims)
 
 
 def gate_divergence(first: Tensor, second: Tensor) -> Tensor:
@@ -171,4 +202,4 @@ def gate_divergence(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         (batch,) in nats.
     """
-    return js_divergence(first, second).mean(-1)
+    return _summed(first, second, (0, -2, -1)).div_(2 * first.shape[1]).clamp_(min=0.0)

@@ -5,7 +5,7 @@ core's segments and the bank; nothing of models, caches or files.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +68,7 @@ class Retrieval:
         self.top_k = top_k
         self.granularity = granularity
         self._gated = [self._is_gated(layer) for layer in range(len(self.core))]
+        self._looked_at: list[Any] = [None] * len(self.core)  # keys and bias
         self.reset()
 
     def reset(self) -> None:
@@ -99,13 +100,16 @@ class Retrieval:
         has_tokens = banked is not None and max(banked.counts, default=0) > 0
         return has_tokens and self.top_k > 0 and (chosen is None or layer in chosen)
 
-    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
+    def __call__(
+        self, layer: int, query: Tensor, scaling: float, log_sum_exp: Tensor | None = None
+    ) -> Segment | None:
         """What this layer's live tokens attend to besides the core.
 
         Args:
             layer: the layer that asks.
             query: (batch, kv_heads, group, head_dim), rotated, each row's last live token.
             scaling: factor of the attention logits.
+            log_sum_exp: (batch, kv_heads, group) of that query over the core, if it is known.
         """
         if not self._gated[layer]:
             return None
@@ -113,13 +117,13 @@ class Retrieval:
         # Counted on only where it matters: a number that grows would be compiled anew each step.
         self._steps[layer] = step + 1 if self.settings.interval > 1 else 1
         is_first = step == 0
-        divergence = self._divergence(layer, query, scaling, is_first)
+        divergence = self._divergence(layer, query, scaling, log_sum_exp, is_first)
         fired = self._fired(layer, divergence, step, query)
         brought = self._tokens_brought(layer) if is_first else 0.0
         self.statistics.record(layer, fired, divergence, brought, is_first=is_first)
         if not self._may_branch(layer):
             self._attach_without_waiting(layer, fired, query)
-        elif bool(fired.any()):
+        elif bool(fired if len(fired) == 1 else fired.any()):
             self._attach_fired_rows(layer, fired, query)
         now = self._attached[layer]
         return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
@@ -127,15 +131,23 @@ class Retrieval:
     # ------------------------------------------------------------------ the gate
 
     def _divergence(
-        self, layer: int, query: Tensor, scaling: float, is_first: bool
+        self,
+        layer: int,
+        query: Tensor,
+        scaling: float,
+        log_sum_exp: Tensor | None,
+        is_first: bool,
     ) -> Tensor | None:
         """(batch,) nats from the reference or the step before; None where there is neither."""
         core = self.core[layer]
         later_steps_matter = self.settings.kind == "js"
         if core is None or not (is_first or later_steps_matter):
             return None
-        bias = None if core.bias is None else core.bias[0].expand(core.keys.shape[1], -1)
-        now = core_distribution(query, core.keys[0], scaling, bias)
+        if self._looked_at[layer] is None:
+            bias = None if core.bias is None else core.bias[0].expand(core.keys.shape[1], -1)
+            self._looked_at[layer] = (core.keys[0], bias)
+        keys, bias = self._looked_at[layer]
+        now = core_distribution(query, keys, scaling, bias, log_sum_exp)
         if is_first:
             recorded = None if self.reference is None else self.reference.layers[layer]
             before = None if recorded is None else recorded[None]

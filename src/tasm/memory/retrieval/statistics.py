@@ -19,7 +19,8 @@ class RetrievalStatistics:
 
     def __init__(self, layers: int, attention_layers: int) -> None:
         self._attention_layers = attention_layers
-        # (batch, steps) each, one after the other: joined when rows move or somebody asks.
+        # (batch,) or (batch, steps) each, one after the other: joined when rows move or somebody
+        # asks.
         self._fired: list[list[Tensor]] = [[] for _ in range(layers)]
         self._divergence: list[Tensor | None] = [None] * layers
         self._retrieved: list[Tensor | None] = [None] * layers
@@ -37,7 +38,7 @@ class RetrievalStatistics:
         search of this layer brings per KV head. Steps of a compiled call are left out of
         `triggered`: a growing tensor would be compiled anew at each step."""
         if not torch.compiler.is_compiling():
-            self._fired[layer].append(fired[:, None])
+            self._fired[layer].append(fired)
         if is_first:
             self._divergence[layer] = divergence
             self._retrieved[layer] = fired.float() * tokens
@@ -45,7 +46,7 @@ class RetrievalStatistics:
     def triggered(self, steps: Sequence[int] | None = None) -> list[float]:
         """Per row, the share of (layer, step) pairs that retrieved; of the first `steps[row]` calls
         only, so that what a finished row of a batch went on with can be left out."""
-        recorded = [torch.cat(steps, 1).cpu() for steps in self._fired if steps]
+        recorded = [_joined(steps).cpu() for steps in self._fired if steps]
         shares = []
         for row in range(recorded[0].shape[0] if recorded else 0):
             last = None if steps is None else steps[row]
@@ -71,6 +72,10 @@ class RetrievalStatistics:
 
     def map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
         """Rows moved: apply the same to what is kept of each."""
-        self._fired = [[change(torch.cat(steps, 1))] if steps else [] for steps in self._fired]
+        self._fired = [[change(_joined(steps))] if steps else [] for steps in self._fired]
         for state in (self._divergence, self._retrieved):
             state[:] = [None if tensor is None else change(tensor) for tensor in state]
+
+
+def _joined(steps: Sequence[Tensor]) -> Tensor:
+    return torch.cat([step if step.ndim == 2 else step[:, None] for step in steps], 1)
