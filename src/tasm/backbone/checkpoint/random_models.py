@@ -62,11 +62,39 @@ RANDOM_MODELS: dict[str, RandomModel] = {
         vision_heads=4,
         image_side=224,
     ),
+    # Half a billion: the decoder of Qwen2-0.5B, whose groups are large and heads few.
+    "qwen2_vl-0.5b": RandomModel(
+        hidden_size=896,
+        intermediate_size=4864,
+        layers=24,
+        query_heads=14,
+        kv_heads=2,
+        vocabulary=32768,
+        vision_size=384,
+        vision_layers=6,
+        vision_heads=6,
+        image_side=224,
+    ),
+    # The decoder and the vision tower of Qwen2-VL-7B-Instruct: 15 GB in bfloat16, for a GPU.
+    "qwen2_vl-7b": RandomModel(
+        hidden_size=3584,
+        intermediate_size=18944,
+        layers=28,
+        query_heads=28,
+        kv_heads=4,
+        vocabulary=152064,
+        vision_size=1280,
+        vision_layers=32,
+        vision_heads=16,
+        image_side=224,
+    ),
 }
 
 
-def random_model(name: str, *, seed: int = 0) -> tuple[Any, Any]:
-    """Return a random model of `RANDOM_MODELS` and its processor.
+def random_model(
+    name: str, *, seed: int = 0, device: str = "cpu", dtype: str = "float32"
+) -> tuple[Any, Any]:
+    """Return a random model of `RANDOM_MODELS` and its processor, made where and as it will run.
 
     ```python
     hf, processor = random_model("qwen2_vl-0.15b")
@@ -81,10 +109,10 @@ def random_model(name: str, *, seed: int = 0) -> tuple[Any, Any]:
         )
     geometry = RANDOM_MODELS[name]
     tokenizer = _tokenizer()
-    return _model(geometry, tokenizer, seed), _processor(geometry, tokenizer)
+    return _model(geometry, tokenizer, seed, device, dtype), _processor(geometry, tokenizer)
 
 
-def _model(geometry: RandomModel, tokenizer: Any, seed: int) -> Any:
+def _model(geometry: RandomModel, tokenizer: Any, seed: int, device: str, dtype: str) -> Any:
     import torch
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
@@ -122,9 +150,9 @@ def _model(geometry: RandomModel, tokenizer: Any, seed: int) -> Any:
         vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
-        model = Qwen2VLForConditionalGeneration(config)
+        model = Qwen2VLForConditionalGeneration._from_config(config, dtype=getattr(torch, dtype))
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model.eval()
