@@ -18,11 +18,16 @@ from typing import TYPE_CHECKING, Any
 from tasm import errors
 from tasm.errors import TasmError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from tasm.answer import Answer, Model, load_model, wrap
+    from tasm.backbone.listing import models
+    from tasm.check.rebuild import rebuild
+    from tasm.check.verify import Verification, verify
     from tasm.compress.api import build
+    from tasm.compress.plan import plan
+    from tasm.compress.recipes.listing import recipes
     from tasm.demonstrations import (
         Demonstration,
         Picture,
@@ -41,14 +46,20 @@ __all__ = [
     "Query",
     "TaskMemory",
     "TasmError",
+    "Verification",
     "__version__",
     "build",
     "errors",
     "load",
     "load_model",
     "make_query",
+    "models",
+    "plan",
     "read_demonstrations",
     "read_queries",
+    "rebuild",
+    "recipes",
+    "verify",
     "wrap",
 ]
 
@@ -59,6 +70,12 @@ _HOME = {
     "load_model": "tasm.answer",
     "wrap": "tasm.answer",
     "build": "tasm.compress.api",
+    "plan": "tasm.compress.plan",
+    "recipes": "tasm.compress.recipes.listing",
+    "models": "tasm.backbone.listing",
+    "Verification": "tasm.check.verify",
+    "verify": "tasm.check.verify",
+    "rebuild": "tasm.check.rebuild",
     "TaskMemory": "tasm.memory",
     "load": "tasm.memory",
     "Demonstration": "tasm.demonstrations",

@@ -154,12 +154,24 @@ def test_where_no_answer_fits_fewer_new_tokens_are_no_way_out(
     from dataclasses import replace
 
     query = model.inputs(memory, question="Which?")["input_ids"].shape[1]
-    none = replace(model.backbone.geometry, max_positions=memory.next_position + query)
-    monkeypatch.setattr(model.backbone, "geometry", none)
-    for wanted in (None, 4):
-        with pytest.raises(tasm.errors.InputError, match="Use fewer demonstrations") as refused:
+
+    def refusal(max_positions: int, wanted: int | None) -> str:
+        short = replace(model.backbone.geometry, max_positions=max_positions)
+        monkeypatch.setattr(model.backbone, "geometry", short)
+        with pytest.raises(tasm.errors.InputError) as refused:
             model.ask(memory, question="Which?", max_new_tokens=wanted)
         assert "new_tokens" not in str(refused.value)
+        assert "streaming" not in str(refused.value)  # a streaming memory takes as many positions
+        return str(refused.value)
+
+    for wanted in (None, 4):
+        # Behind the memory the question fits, and no answer does; one position is an answer's.
+        full = refusal(memory.next_position + query, wanted)
+        assert f"room for {query - 1:,} positions" in full
+        assert "fewer demonstrations" in refusal(memory.next_position, wanted)
+        # A question longer than the model, whatever the memory: demonstrations are not to blame.
+        alone = refusal(query, wanted)
+        assert "too long for this model" in alone and "demonstrations." not in alone
 
 
 def test_another_models_memory_is_refused(memory: tasm.TaskMemory, tmp_path: Path) -> None:

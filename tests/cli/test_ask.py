@@ -31,7 +31,8 @@ def test_an_explanation_names_every_demonstration(run: Run, built: Path) -> None
     ask = ("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png", "--explain")
     shares = run(*ask, "--json").json["demonstrations"]
     assert len(shares) == 8
-    assert all(set(one) == {"id", "weight"} and one["weight"] > 0 for one in shares)
+    assert all({"id", "weight"} <= set(one) and one["weight"] > 0 for one in shares)
+    assert all(one["question"] and one["answer"] and len(one["pictures"]) == 1 for one in shares)
     assert sum(one["weight"] for one in shares) == pytest.approx(1)
     assert shares[0]["id"] in run(*ask).out
 

@@ -250,16 +250,16 @@ def test_what_came_to_be_there_meanwhile_is_not_overwritten(
     run: Run, demos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process writes there while the memory is being built."""
-    import tasm
+    from tasm.compress import api
 
-    out, build = tmp_path / "m.tasm", tasm.build
+    out, build = tmp_path / "m.tasm", api.build
 
     def slowly(*given: Any, **settings: Any) -> Any:
         out.mkdir()
         (out / "mine.txt").write_text("keep me")
         return build(*given, **settings)
 
-    monkeypatch.setattr(tasm, "build", slowly)
+    monkeypatch.setattr(api, "build", slowly)
     ran = run("build", demos, "--model", model, "--out", out)
     assert ran.code == 2, ran.err
     assert "--overwrite" in ran.err

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tasm.answer.explanation import Explanation
 from tasm.answer.generation import Generated, decode, generate
+from tasm.answer.given import as_memory, as_queries
 from tasm.answer.result import Answer, DemonstrationWeight
-from tasm.backbone.limits import FEWER_DEMONSTRATIONS, check_positions
+from tasm.arguments import flag, listener, nats, one_of, whole_number
+from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
 from tasm.backbone.prompt.transcript import Role
 from tasm.demonstrations import Query
 from tasm.errors import InputError
@@ -18,16 +21,17 @@ if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
     from tasm.memory import TaskMemory
 
+GateKind = Literal["js", "always", "never"]
 SPARE_TOKENS = 8
 
 
 def ask_all(
     backbone: "Backbone",
-    memory: "TaskMemory",
-    queries: Sequence[Query],
+    memory: "TaskMemory | str | Path",
+    queries: Any,
     *,
     batch_size: int = 8,
-    gate: Literal["js", "always", "never"] | None = None,
+    gate: GateKind | None = None,
     epsilon: float | Literal["calibrated"] | None = None,
     max_new_tokens: int | None = None,
     explain: bool = False,
@@ -35,6 +39,8 @@ def ask_all(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Answer]:
     """Answer queries from a memory, greedily, `batch_size` at a time.
+
+    `memory` may be a folder, `queries` a file, rows in Python, or `Query`s.
 
     The rows of a batch read one memory and retrieve each for itself. `gate` and `epsilon` (nats)
     override the memory's own; `max_new_tokens` defaults to `default_new_tokens(memory)`; `on_text`
@@ -47,8 +53,13 @@ def ask_all(
     Raises `MismatchError` where the memory was made for another model and `InputError` where query
     and answer pass the positions that the model was trained for.
     """
+    listener(on_text, "on_text")
+    listener(progress, "progress")
+    memory, queries = as_memory(memory), as_queries(queries)
     if on_text is not None and len(queries) != 1:
-        raise InputError(f"Only one query's answer can be streamed; {len(queries)} were given.")
+        raise InputError(
+            f"Only one query's answer can be streamed (on_text); {len(queries)} were given."
+        )
     answers: list[Answer] = []
     for batch in ask_batches(
         backbone,
@@ -81,7 +92,7 @@ def ask_batches(
     queries: Sequence[Query],
     *,
     batch_size: int = 8,
-    gate: Literal["js", "always", "never"] | None = None,
+    gate: GateKind | None = None,
     epsilon: float | Literal["calibrated"] | None = None,
     max_new_tokens: int | None = None,
     explain: bool = False,
@@ -94,8 +105,16 @@ def ask_batches(
         print([answer.text for answer in batch.answers])
     ```
     """
+    batch_size = whole_number(batch_size, "batch_size", least=1)
+    if max_new_tokens is not None:
+        max_new_tokens = whole_number(max_new_tokens, "max_new_tokens", least=1)
+    if gate is not None:
+        one_of(gate, "gate", get_args(GateKind))
+    if epsilon is not None and epsilon != "calibrated":
+        epsilon = nats(epsilon, "epsilon")
+    flag(explain, "explain")
     check_memory(backbone, memory)
-    ids = [entry.id for entry in memory.demonstrations]
+    entries = memory.demonstrations
     for start in range(0, len(queries), batch_size):
         rows = queries[start : start + batch_size]
         inputs = backbone.query_inputs(rows, layout=memory.layout)
@@ -108,13 +127,25 @@ def ask_batches(
             explanation = Explanation(memory.tokens.demonstration, len(rows))
             cache.recorder = explanation
         generated = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
-        weights = explanation.weights(ids) if explanation is not None else [()] * len(rows)
-        yield Batch(_answers(backbone, inputs, generated, cache, weights), generated.first_logits)
+        weights = [()] * len(rows) if explanation is None else explanation.weights(entries)
+        yield Batch(
+            _answers(backbone, rows, inputs, generated, cache, weights), generated.first_logits
+        )
 
 
 def check_memory(backbone: "Backbone", memory: "TaskMemory") -> None:
     """Raise `MismatchError` where the memory was made for another model, processor or template."""
     memory.check(backbone.identity)
+
+
+def dtype_difference(backbone: "Backbone", memory: "TaskMemory") -> str | None:
+    """Return a sentence where the model runs in another dtype than the memory was built in, so
+    that answers may differ a little; with a `store` of its own the build's is not known."""
+    runs_in = str(backbone.dtype).removeprefix("torch.")
+    stored_as_it_ran = memory.recipe.get("settings", {}).get("store") is None
+    if stored_as_it_ran and memory.dtype != runs_in:
+        return f"The memory was built in {memory.dtype}, the model runs in {runs_in} here."
+    return None
 
 
 def default_new_tokens(memory: "TaskMemory") -> int:
@@ -136,15 +167,13 @@ def _new_tokens(
     """How many tokens may be generated without passing the model's positions."""
     largest = backbone.geometry.max_positions
     query = backbone.query_positions(inputs)
-    new_tokens, advice = wanted, FEWER_DEMONSTRATIONS
-    if new_tokens is None:
-        new_tokens = default_new_tokens(memory)
-    if largest is not None and (room := largest - memory.next_position - query) > 0:
+    new_tokens = default_new_tokens(memory) if wanted is None else wanted
+    advice = FEWER_DEMONSTRATIONS
+    if largest is not None:
         if wanted is None:  # nobody asked for that many: fewer will do
-            new_tokens = min(new_tokens, room)
-        advice = (
-            f"Ask for at most {room:,} new tokens (--max-new-tokens {room}, in Python "
-            f"max_new_tokens={room})."
+            new_tokens = max(1, min(new_tokens, largest - memory.next_position - query))
+        advice = advice_while_asking(
+            next_position=memory.next_position, query_positions=query, max_positions=largest
         )
     check_positions(
         next_position=memory.next_position,
@@ -158,12 +187,13 @@ def _new_tokens(
 
 def _answers(
     backbone: "Backbone",
+    queries: Sequence[Query],
     inputs: "dict[str, Tensor]",
     generated: Generated,
     cache: Any,
     weights: Sequence[tuple[DemonstrationWeight, ...]],
 ) -> list[Answer]:
-    queries = inputs["attention_mask"].sum(1).tolist()
+    read = inputs["attention_mask"].sum(1).tolist()
     # A finished row goes on with its batch; only its own steps count, the end token's included.
     steps = [len(token_ids) + 1 for token_ids in generated.token_ids]
     rows = len(steps)
@@ -179,12 +209,13 @@ def _answers(
         Answer(
             text=decode(backbone, token_ids),
             token_ids=token_ids,
-            tokens={"query": int(queries[row]), "answer": len(token_ids)},
+            tokens={"query": int(read[row]), "answer": len(token_ids)},
             seconds={"prefill": generated.prefill_seconds, "decode": generated.decode_seconds},
             triggered=triggered[row],
             divergence=divergence[row],
             retrieved_tokens=retrieved[row] or 0.0,
             demonstrations=weights[row],
+            query=queries[row],
         )
         for row, token_ids in enumerate(generated.token_ids)
     ]

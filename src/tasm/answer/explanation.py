@@ -14,6 +14,7 @@ from tasm.answer.result import DemonstrationWeight
 
 if TYPE_CHECKING:
     from tasm.backbone.attention.recording import AttentionCall
+    from tasm.memory import DemonstrationEntry
 
 
 class Explanation:
@@ -28,7 +29,7 @@ class Explanation:
     cache = memory.cache()
     cache.recorder = explanation = Explanation(memory.tokens.demonstration, rows=1)
     model.hf.generate(**inputs, past_key_values=cache)
-    explanation.weights([entry.id for entry in memory.demonstrations])
+    explanation.weights(memory.demonstrations)
     ```
     """
 
@@ -36,6 +37,7 @@ class Explanation:
         self._demonstration = demonstration.long().cpu()
         count = int(self._demonstration.max()) + 1 if len(self._demonstration) else 0
         self._mass = torch.zeros(rows, count, dtype=torch.float64)
+        self._retrieved = torch.zeros_like(self._mass)
         self._seen: set[int] = set()
 
     def __call__(self, call: "AttentionCall") -> None:
@@ -58,16 +60,29 @@ class Explanation:
         places = index if index.ndim == 3 else index[None]
         owners = self._demonstration[places.long()].expand(mass.shape)
         belongs = owners >= 0
-        self._mass.scatter_add_(
-            1,
-            owners.clamp_min(0).flatten(1),
-            (mass * belongs).double().flatten(1),
-        )
+        owned = (mass * belongs).double().flatten(1)
+        owners = owners.clamp_min(0).flatten(1)
+        self._mass.scatter_add_(1, owners, owned)
+        if index.ndim == 3:  # each row its own: what this row retrieved from the bank
+            self._retrieved.scatter_add_(1, owners, owned)
 
-    def weights(self, ids: Sequence[str]) -> list[tuple[DemonstrationWeight, ...]]:
+    def weights(
+        self, entries: "Sequence[DemonstrationEntry]"
+    ) -> list[tuple[DemonstrationWeight, ...]]:
         """Return one tuple a row: every demonstration with its share, in order; shares sum to 1."""
         total = self._mass.sum(1, keepdim=True).clamp_min(1e-30)
+        rows = zip((self._mass / total).tolist(), (self._retrieved / total).tolist(), strict=True)
         return [
-            tuple(DemonstrationWeight(name, share) for name, share in zip(ids, row, strict=True))
-            for row in (self._mass / total).tolist()
+            tuple(
+                DemonstrationWeight(
+                    id=entry.id,
+                    weight=weight,
+                    retrieved=retrieved,
+                    question=entry.question,
+                    answer=entry.answer,
+                    pictures=tuple(picture.path for picture in entry.pictures),
+                )
+                for entry, weight, retrieved in zip(entries, *row, strict=True)
+            )
+            for row in rows
         ]

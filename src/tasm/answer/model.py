@@ -3,20 +3,22 @@
 It joins a backbone with the ways to ask it. It knows neither files nor recipes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasm.answer.ask import ask_all, check_memory
+from tasm.answer.ask import GateKind, ask_all, check_memory
+from tasm.answer.given import as_memory, as_query
+from tasm.answer.notebook import model_facts, model_html
 from tasm.answer.result import Answer
-from tasm.demonstrations import Query, make_query
+from tasm.arguments import path, shown
+from tasm.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device, dtype
 
     from tasm.backbone.model import Backbone
     from tasm.memory import TaskMemory
-
-GateKind = Literal["js", "always", "never"]
 
 
 class Model:
@@ -49,12 +51,21 @@ class Model:
         """The name or folder that the model was loaded from."""
         return self.backbone.name
 
+    def __repr__(self) -> str:
+        facts = dict(model_facts(self))
+        return (
+            f"<Model {facts['Name']}: {facts['Class']}, {facts['Parameters']}, {facts['Runs in']}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return model_html(self)
+
     def ask(
         self,
-        memory: "TaskMemory",
+        memory: "TaskMemory | str | Path",
         *,
         question: str,
-        images: Sequence[Any] = (),
+        images: Any = (),
         explain: bool = False,
         gate: GateKind | None = None,
         epsilon: float | Literal["calibrated"] | None = None,
@@ -63,20 +74,22 @@ class Model:
     ) -> Answer:
         """Answer one question from a memory, greedily.
 
-        `images` are paths or PIL images; `<image>` in the question says where one stands, otherwise
-        images come first. `explain` adds the share of each demonstration. `gate` and `epsilon`
-        override the memory's own; `on_text` receives the answer's text piece by piece.
-        `max_new_tokens` defaults to twice the longest demonstration answer and a little more.
+        `memory` is a task memory or its folder, which is then opened at every call. `images` are
+        paths, PIL images or arrays of pixels, one or a list; `<image>` in the question says where
+        one stands, otherwise images come first. `explain` adds the share of each demonstration.
+        `gate` ("js", "always", "never") and `epsilon` (nats) override the memory's own; `on_text`
+        receives the answer's text piece by piece. `max_new_tokens` defaults to twice the longest
+        demonstration answer and a little more.
 
         ```python
         answer = model.ask(memory, images=["x.png"], question="Which bird is this?", explain=True)
-        print(answer.text, answer.demonstrations[0].id)
+        print(answer.text, answer.nearest(3))
         ```
 
         Raises `MismatchError` for another model's memory and `InputError` for an image that cannot
         be read or a query that passes the positions the model was trained for.
         """
-        query = make_query(question, images=images)
+        query = as_query(question, images)
         return ask_all(
             self.backbone,
             memory,
@@ -89,18 +102,44 @@ class Model:
         )[0]
 
     def ask_all(
-        self, memory: "TaskMemory", queries: Sequence[Query], **settings: Any
+        self,
+        memory: "TaskMemory | str | Path",
+        queries: Any,
+        *,
+        batch_size: int = 8,
+        explain: bool = False,
+        gate: GateKind | None = None,
+        epsilon: float | Literal["calibrated"] | None = None,
+        max_new_tokens: int | None = None,
+        on_text: Callable[[str], None] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> list[Answer]:
-        """Answer many queries in batches; the settings are those of `tasm.answer.ask_all`.
+        """Answer many queries in batches, greedily; one `Answer` each, in order.
+
+        `queries` are a file, rows in Python (dicts, a generator, a DataFrame) or `Query`s;
+        `progress` is called with a stage's name, steps done and steps in all; the rest is as in
+        `ask`.
 
         ```python
-        answers = model.ask_all(memory, tasm.read_queries("queries.jsonl"), batch_size=16)
+        for answer in model.ask_all("birds.tasm", "queries.jsonl", batch_size=16):
+            print(answer.query.id, answer.expected, answer, answer.correct)
         ```
         """
-        return ask_all(self.backbone, memory, queries, **settings)
+        return ask_all(
+            self.backbone,
+            memory,
+            queries,
+            batch_size=batch_size,
+            explain=explain,
+            gate=gate,
+            epsilon=epsilon,
+            max_new_tokens=max_new_tokens,
+            on_text=on_text,
+            progress=progress,
+        )
 
     def inputs(
-        self, memory: "TaskMemory", *, question: str, images: Sequence[Any] = ()
+        self, memory: "TaskMemory | str | Path", *, question: str, images: Any = ()
     ) -> "dict[str, Tensor]":
         """Return a query's own tokens in this memory's layout, for plain transformers.
 
@@ -111,16 +150,19 @@ class Model:
 
         Raises what `ask` raises.
         """
+        query = as_query(question, images)
+        memory = as_memory(memory)
         check_memory(self.backbone, memory)
-        query = make_query(question, images=images)
         return self.backbone.query_inputs([query], layout=memory.layout)
 
 
-def load_model(name: str, *, dtype: str = "auto", device: str = "auto") -> Model:
+def load_model(
+    name: "str | Path", *, dtype: "str | dtype" = "auto", device: "str | device" = "auto"
+) -> Model:
     """Load a model folder, a hub name, or `"reference"` for the model that comes with tasm.
 
     `dtype` is `"auto"` (float32 on a CPU, otherwise the checkpoint's), `"float32"`, `"float16"` or
-    `"bfloat16"`; `device` is `"auto"`, `"cpu"`, `"cuda"` and so on.
+    `"bfloat16"`, or torch's own; `device` is `"auto"`, `"cpu"`, `"cuda"` and so on.
 
     ```python
     model = tasm.load_model("reference")
@@ -130,7 +172,10 @@ def load_model(name: str, *, dtype: str = "auto", device: str = "auto") -> Model
     """
     from tasm.backbone.loading import load_backbone
 
-    return Model(load_backbone(name, dtype=dtype, device=device))
+    path(name, "name", "a model folder, or a model's name")
+    named = _in_words(dtype, "dtype", "auto, float32, float16 or bfloat16")
+    on = _in_words(device, "device", "auto, cpu, cuda or another device of torch")
+    return Model(load_backbone(name, dtype=named, device=on))
 
 
 def wrap(hf: Any, processor: Any) -> Model:
@@ -147,4 +192,55 @@ def wrap(hf: Any, processor: Any) -> Model:
     """
     from tasm.backbone.loading import wrap_backbone
 
+    if isinstance(hf, Model):
+        raise InputError("hf is a tasm.Model, which is wrapped already; use it as it is.")
+    if not (hasattr(hf, "generate") and hasattr(hf, "config") and hasattr(hf, "parameters")):
+        raise InputError(
+            f"hf is {shown(hf)}; expected a loaded model of transformers. tasm.load_model opens "
+            "one by its name or folder."
+        )
+    if not (hasattr(processor, "tokenizer") or hasattr(processor, "convert_ids_to_tokens")):
+        raise InputError(
+            f"processor is {shown(processor)}; expected the model's processor or tokenizer: "
+            "AutoProcessor.from_pretrained(folder)."
+        )
     return Model(wrap_backbone(hf, processor))
+
+
+def model_for(memory: "TaskMemory", model: "Any | None" = None, *, option: str = "model") -> Model:
+    """Return the model of a memory: `model` (a `Model`, a name or a folder), or the recorded one.
+
+    The model's identity is checked before the first answer, wherever it was found. `option` is
+    what messages call `model`.
+
+    Raises `InputError` where the memory does not say where its model is, and `ModelError` where it
+    cannot be loaded.
+    """
+    if isinstance(model, Model):
+        return model
+    if model is not None and not isinstance(model, str | Path):
+        from tasm.backbone.given import as_backbone
+
+        return Model(as_backbone(model))
+    if model is not None:
+        return load_model(model)
+    if not memory.model_name:
+        raise InputError(
+            "The memory does not say where its model is (it was made from a model in Python). "
+            f"Give {option}."
+        )
+    try:
+        return load_model(memory.model_name)
+    except ModelError as error:
+        raise ModelError(
+            f"{error} The memory was built with {memory.model_name}; {option} says where it is now."
+        ) from error
+
+
+def _in_words(value: Any, name: str, expected: str) -> str:
+    """A dtype or device of torch by its name."""
+    if isinstance(value, str) and value:
+        return value
+    if type(value).__module__ == "torch" and type(value).__name__ in (name,):
+        return str(value).removeprefix("torch.")
+    raise InputError(f"{name} is {shown(value)}; expected {expected}.")

@@ -9,11 +9,14 @@ from tasm.answer.result import Answer
 from tasm.demonstrations import Demonstration, Query
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tasm.backbone.model import Backbone
     from tasm.backbone.prompt.transcript import Layout
     from tasm.memory import TaskMemory
 
 NEW_TOKENS = 64
+BATCH_SIZE = 8
 
 
 def full_context(
@@ -75,18 +78,26 @@ def zero_shot_answers(
     queries: Sequence[Query],
     *,
     layout: "Layout | None" = None,
+    batch_size: int = BATCH_SIZE,
     max_new_tokens: int = NEW_TOKENS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Answer]:
-    """Answer queries without any demonstration: ordinary prompts, the ordinary cache.
+    """Answer queries without any demonstration: ordinary prompts, the ordinary cache, in batches.
 
     ```python
     answers = zero_shot_answers(model.backbone, queries, max_new_tokens=16)
     ```
     """
-    return ordinary_answers(
-        backbone, [], queries, layout=layout, max_new_tokens=max_new_tokens, progress=progress
-    )
+    from tasm.backbone.prompt.transcript import Layout
+
+    answers: list[Answer] = []
+    for start in range(0, len(queries), batch_size):
+        rows = queries[start : start + batch_size]
+        inputs = backbone.bare_inputs(rows, layout=layout or Layout())
+        answers += _answers(backbone, rows, inputs, max_new_tokens)
+        if progress is not None:
+            progress("Asking without demonstrations", len(answers), len(queries))
+    return answers
 
 
 def ordinary_answers(
@@ -108,22 +119,32 @@ def ordinary_answers(
     """
     from tasm.backbone.prompt.transcript import Layout
 
-    answers = []
-    for number, query in enumerate(queries):
+    answers: list[Answer] = []
+    for query in queries:
         inputs = backbone.full_inputs(demonstrations, query, layout=layout or Layout())
-        generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
-        token_ids = generated.token_ids[0]
-        answers.append(
-            Answer(
-                text=decode(backbone, token_ids),
-                token_ids=token_ids,
-                tokens={"query": int(inputs["input_ids"].shape[1]), "answer": len(token_ids)},
-                seconds={
-                    "prefill": generated.prefill_seconds,
-                    "decode": generated.decode_seconds,
-                },
-            )
-        )
+        answers += _answers(backbone, [query], inputs, max_new_tokens)
         if progress is not None:
-            progress("Asking by ordinary prompts", number + 1, len(queries))
+            progress("Asking by ordinary prompts", len(answers), len(queries))
     return answers
+
+
+def _answers(
+    backbone: "Backbone",
+    queries: Sequence[Query],
+    inputs: "dict[str, Tensor]",
+    max_new_tokens: int,
+) -> list[Answer]:
+    """The answers of one batch of ordinary prompts."""
+    generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
+    seconds = {"prefill": generated.prefill_seconds, "decode": generated.decode_seconds}
+    read = inputs["attention_mask"].sum(1).tolist()
+    return [
+        Answer(
+            text=decode(backbone, token_ids),
+            token_ids=token_ids,
+            tokens={"query": int(read[row]), "answer": len(token_ids)},
+            seconds=dict(seconds),
+            query=queries[row],
+        )
+        for row, token_ids in enumerate(generated.token_ids)
+    ]

@@ -3,29 +3,45 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasm.demonstrations import Query, is_correct
+
 
 @dataclass(frozen=True)
 class DemonstrationWeight:
-    """How much one demonstration had to do with an answer: a share, all of them sum to 1."""
+    """How much one demonstration had to do with an answer: a share, all of them sum to 1.
+
+    `retrieved` is the part of `weight` that came from originals brought from the bank; the rest
+    came from the core. `question`, `answer` and `pictures` (the files' recorded paths, None for a
+    picture that came in memory) are what the memory recorded: None and empty where the
+    demonstrations were left out.
+    """
 
     id: str
     weight: float
+    retrieved: float = 0.0
+    question: str | None = None
+    answer: str | None = None
+    pictures: tuple[str | None, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that `tasm ask --explain --json` prints."""
+        return {**vars(self), "pictures": list(self.pictures)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
-    """The answer to one query.
+    """The answer to one query; as a string it is its text.
 
     `tokens` holds the number of query and answer tokens, `seconds` what `prefill` (reading the
     query, to the first answer token) and `decode` (the tokens after it) took; the rows of a batch
     share one time. `triggered` is the share of (layer, step) pairs that retrieved from the bank;
     `divergence` (nats) and `retrieved_tokens` are means over layers and heads at the first step.
     `divergence` is None where no gate was asked. `demonstrations` is empty unless an explanation
-    was wanted.
+    was wanted. `query` is what was asked.
 
     ```python
     answer = model.ask(memory, images=["x.png"], question="Which bird is this?")
-    print(answer.text, answer.seconds["prefill"])
+    print(answer, answer.seconds["prefill"])
     ```
     """
 
@@ -37,6 +53,28 @@ class Answer:
     divergence: float | None = None
     retrieved_tokens: float = 0.0
     demonstrations: tuple[DemonstrationWeight, ...] = field(default=())
+    query: Query | None = field(default=None, compare=False)
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The answers that count as right; empty where they are not known."""
+        return () if self.query is None else self.query.answers
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the text is an expected answer; None where none is known."""
+        return is_correct(self.text, self.expected) if self.expected else None
+
+    def nearest(self, count: int = 5) -> tuple[DemonstrationWeight, ...]:
+        """Return the demonstrations that the answer drew on most, the largest share first.
+
+        ```python
+        for one in model.ask(memory, question="Which?", explain=True).nearest(3):
+            print(one.weight, one.question, one.answer, one.pictures)
+        ```
+        """
+        ranked = sorted(self.demonstrations, key=lambda one: -one.weight)
+        return tuple(ranked[:count])
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that `tasm ask --json` prints; `seconds` gets its `load` there."""
@@ -47,5 +85,22 @@ class Answer:
             "retrieved_tokens": self.retrieved_tokens,
             "tokens": dict(self.tokens),
             "seconds": dict(self.seconds),
-            "demonstrations": [{"id": one.id, "weight": one.weight} for one in self.demonstrations],
+            "demonstrations": [one.to_json() for one in self.demonstrations],
         }
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        seconds = sum(self.seconds.values())
+        facts = [f"{self.tokens.get('answer', len(self.token_ids))} tokens", f"{seconds:.2f} s"]
+        if self.correct is not None:
+            facts.append("right" if self.correct else f"wrong, expected {self.expected[0]!r}")
+        if self.demonstrations:
+            facts.append(f"drew most on {self.nearest(1)[0].id}")
+        return f"<Answer {self.text!r}: {', '.join(facts)}>"
+
+    def _repr_html_(self) -> str:
+        from tasm.answer.notebook import answer_html
+
+        return answer_html(self)

@@ -3,8 +3,34 @@
 from tasm.errors import InputError
 
 FEWER_DEMONSTRATIONS = (
-    "Use fewer demonstrations, smaller images (--max-pixels), or --mode streaming."
+    "Build from fewer demonstrations or smaller images (--max-pixels, in Python max_pixels)."
 )
+"""The way out while building; every mode gives a token a position of its own."""
+
+
+def advice_while_asking(*, next_position: int, query_positions: int, max_positions: int) -> str:
+    """Return what would fit behind a memory: fewer new tokens, or a shorter question.
+
+    ```python
+    >>> advice_while_asking(next_position=900, query_positions=50, max_positions=1000)
+    'Ask for at most 50 new tokens (--max-new-tokens 50, in Python max_new_tokens=50).'
+    ```
+    """
+    room = max_positions - next_position - query_positions
+    if room > 0:
+        return (
+            f"Ask for at most {room:,} new tokens (--max-new-tokens {room}, in Python "
+            f"max_new_tokens={room})."
+        )
+    behind = max_positions - next_position - 1
+    if query_positions >= max_positions:  # not even without a memory
+        return "The question is too long for this model, whatever the memory: shorten it."
+    if behind > 0:
+        return (
+            f"The question is too long: behind this memory there is room for {behind:,} positions "
+            "of text and images. Shorten it, or build the memory from fewer demonstrations."
+        )
+    return FEWER_DEMONSTRATIONS
 
 
 def check_positions(

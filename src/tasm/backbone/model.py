@@ -142,6 +142,12 @@ class Backbone:
         """Return the whole conversation as an ordinary prompt of one row (no memory)."""
         return self._batch([self._conversations.whole(demonstrations, query, layout)], layout)
 
+    def bare_inputs(self, queries: Sequence[Query], *, layout: Layout) -> dict[str, Tensor]:
+        """Return queries as ordinary prompts without demonstrations, a left-padded batch."""
+        return self._batch(
+            [self._conversations.whole([], query, layout) for query in queries], layout
+        )
+
     def query_positions(self, inputs: dict[str, Tensor]) -> int:
         """Return how many positions the longest row of `query_inputs` takes.
 

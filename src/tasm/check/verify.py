@@ -7,14 +7,19 @@ how results are printed.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tasm.answer import Answer, full_context, zero_shot_answers
-from tasm.answer.ask import ask_batches, default_new_tokens
+from tasm.answer.ask import ask_batches, default_new_tokens, dtype_difference
+from tasm.answer.given import as_memory, as_queries
+from tasm.answer.model import model_for
+from tasm.arguments import listener, share, whole_number
 from tasm.check.fidelity import agreement, answer_distributions, mean_js
+from tasm.check.rebuild import originals_of
 from tasm.demonstrations import Demonstration, Query, is_correct
-from tasm.errors import InputError, MismatchError
+from tasm.errors import DamageError, InputError, MismatchError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +33,9 @@ FROM_DEMONSTRATIONS = "demonstrations"
 
 @dataclass
 class Verification:
-    """What `tasm verify` found; None is what could not be measured.
+    """What `tasm.verify` found; None is what could not be measured.
+
+    `complaint` is the sentence of what did not hold, None where all did (`holds`).
 
     `agreement` is the share of queries whose answer equals the full context's, `max_logit_error`
     the largest difference of a logit at the first answer token, `mean_js` (nats) the divergence
@@ -47,10 +54,108 @@ class Verification:
     )
     core_bytes: int | None = None
     full_bytes: int | None = None
+    complaint: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything that was checked held."""
+        return self.complaint is None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `tasm verify --json` prints."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "complaint"}
+
+
+def verify(
+    memory: "TaskMemory | str | Path",
+    model: Any = None,
+    queries: Any = None,
+    demonstrations: Any = None,
+    *,
+    min_agreement: float | None = None,
+    batch_size: int = 8,
+    progress: Report | None = None,
+    notice: Callable[[str], None] | None = warnings.warn,
+) -> Verification:
+    """Check a memory's integrity and identity, then measure its fidelity to the full context.
+
+    ```python
+    found = tasm.verify("birds.tasm", queries="queries.jsonl", min_agreement=0.95)
+    assert found.holds, found.complaint
+    ```
+
+    Args:
+        memory: a task memory or its folder.
+        model: a `tasm.Model`, or a name or folder; None for the one the memory recorded.
+        queries: what is asked, as `Model.ask_all` takes it; None for the demonstrations themselves.
+        demonstrations: as `tasm.build` takes them; None for the recorded files, each used only if
+            its hash agrees.
+        min_agreement: the share of answers that must equal the full context's.
+        batch_size: queries asked together.
+        progress: called with a stage's name, steps done and steps in all.
+        notice: called with sentences about what could not be measured.
+
+    Damage, another model and too little agreement are findings, in `complaint`. Raises
+    `InputError` for arguments that cannot be used and `ModelError` where there is no such model.
+    """
+    if min_agreement is not None:
+        share(min_agreement, "min_agreement")
+    whole_number(batch_size, "batch_size", least=1)
+    listener(progress, "progress")
+    listener(notice, "notice")
+    say = notice or _quiet
+    asked = None if queries is None else as_queries(queries)
+    try:
+        memory = as_memory(memory)
+        memory.check_all()
+    except DamageError as error:
+        return Verification(intact=False, complaint=str(error))
+    found = Verification(intact=True, core_bytes=memory.core_bytes, full_bytes=memory.full_bytes)
+    originals = originals_of(memory, demonstrations)
+    if originals is None:
+        say(
+            "The original demonstrations are gone or were changed, so nothing can be compared with "
+            "the full context. --demonstrations (in Python demonstrations=…) says where they are."
+        )
+    backbone = model_for(memory, model, option="--model (in Python model=…)").backbone
+    found.complaint = check_identity(backbone, memory)
+    found.model_matches = found.holds
+    if difference := dtype_difference(backbone, memory):
+        say(difference)
+    if not found.holds:
+        return found
+    if asked is None and originals is not None:
+        asked, found.queries_from = demonstrations_as_queries(originals), FROM_DEMONSTRATIONS
+    elif asked is not None:
+        found.queries_from = str(queries) if isinstance(queries, str | Path) else "queries"
+    if asked is None:
+        say("There is nothing to ask: give queries, or the demonstrations.")
+    else:
+        measure_fidelity(
+            found,
+            backbone,
+            memory,
+            asked,
+            originals,
+            batch_size=batch_size,
+            notice=say,
+            progress=progress,
+        )
+    if min_agreement is not None:
+        found.complaint = _too_little(found, min_agreement)
+    return found
+
+
+def _too_little(found: Verification, wanted: float) -> str | None:
+    if found.agreement is None:
+        return f"An agreement of {wanted} could not be checked: there is no full context."
+    if found.agreement < wanted:
+        return f"Agreement is {found.agreement:.3f}; at least {wanted} was wanted."
+    return None
+
+
+def _quiet(sentence: str) -> None:
+    pass
 
 
 def demonstrations_as_queries(demonstrations: Sequence[Demonstration]) -> list[Query]:
@@ -134,7 +239,12 @@ def measure_fidelity(
             )
         )
     zero_shot = zero_shot_answers(
-        backbone, queries, layout=memory.layout, max_new_tokens=new_tokens, progress=progress
+        backbone,
+        queries,
+        layout=memory.layout,
+        batch_size=batch_size,
+        max_new_tokens=new_tokens,
+        progress=progress,
     )
     found.accuracy["zero_shot"] = accuracy(zero_shot, queries)
 

@@ -24,13 +24,8 @@ def check_settings(recipe: str, core: str | None, bank: str | None) -> None:
 
     find_recipe(recipe)
     for name, size in (("core", core), ("bank", bank)):
-        if size is not None:
+        if size not in (None, "auto"):
             parse_size(size, name)
-
-
-def settings_of(memory: "TaskMemory") -> dict[str, Any]:
-    """Return the recipe and settings that a memory was built with, for `rebuild`."""
-    return {"recipe": memory.recipe["name"], **memory.recipe["settings"]}
 
 
 def build_and_save(
@@ -44,11 +39,11 @@ def build_and_save(
     load_seconds: float,
 ) -> dict[str, Any]:
     """Build a memory, save it to `out` and return the document of `tasm build --json`."""
-    import tasm
+    from tasm.compress.api import build
 
     started = time.perf_counter()
     with Progress() as progress:
-        memory = tasm.build(backbone, demonstrations, progress=progress, notice=warn, **settings)
+        memory = build(backbone, demonstrations, progress=progress, notice=warn, **settings)
     built = time.perf_counter()
     if not keep_demonstrations:
         memory = without_demonstrations(memory)

@@ -5,17 +5,6 @@ from typing import Any
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json
 
-BUNDLED = [
-    {
-        "name": "reference",
-        "title": "The small vision-language model that comes with tasm; it learns in context",
-    },
-    {
-        "name": "random:qwen2_vl-0.15b",
-        "title": "Random weights of 150 million parameters, made in memory, for measuring speed",
-    },
-]
-
 
 @command
 def models(json: Json = False) -> Result:
@@ -26,27 +15,19 @@ def models(json: Json = False) -> Result:
       tasm models
       tasm doctor --model Qwen/Qwen2.5-VL-7B-Instruct
     """
-    from tasm.backbone.checkpoint.families import FAMILIES
+    from tasm.backbone.listing import models as known_models
 
-    families = [
-        {
-            "name": family.name,
-            "title": family.title,
-            "kind": family.kind,
-            "example": family.example,
-        }
-        for family in FAMILIES.values()
-    ]
-    return Result({"bundled": BUNDLED, "families": families}, lambda: _tables(families))
+    found = known_models()
+    return Result(found, lambda: _tables(found["bundled"], found["families"]))
 
 
-def _tables(families: list[dict[str, Any]]) -> Any:
+def _tables(included: list[dict[str, Any]], families: list[dict[str, Any]]) -> Any:
     from rich.console import Group
 
     from tasm.cli.text import plain, table
 
     bundled = table("Name", "What it is", title="Models that come with tasm")
-    for row in BUNDLED:
+    for row in included:
         bundled.add_row(plain(row["name"]), plain(row["title"]))
     listing = table("model_type", "Family", "Kind", "For example", title="Families")
     for row in families:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasm.cli.frame import warn
-from tasm.errors import InputError, ModelError
+from tasm.errors import InputError
 
 if TYPE_CHECKING:
     from tasm.answer import Model
@@ -26,29 +26,10 @@ def open_model(memory: "TaskMemory", place: str | None) -> "Model":
 
     The model's identity is checked before the first answer, wherever it was found.
     """
-    from tasm.answer import load_model
+    from tasm.answer.ask import dtype_difference
+    from tasm.answer.model import model_for
 
-    name = place or memory.model_name
-    if not name:
-        raise InputError(
-            "The memory does not say where its model is (it was made from a model in Python). "
-            "Give --model."
-        )
-    try:
-        model = load_model(name)
-    except ModelError as error:
-        if place is not None:
-            raise
-        raise ModelError(
-            f"{error} The memory was built with {name}; --model says where it is now."
-        ) from error
-    _warn_of_another_dtype(memory, model)
+    model = model_for(memory, place, option="--model")
+    if difference := dtype_difference(model.backbone, memory):
+        warn(difference)
     return model
-
-
-def _warn_of_another_dtype(memory: "TaskMemory", model: "Model") -> None:
-    """Say that answers may differ a little; with --store the build's own is not known."""
-    runs_in = str(model.backbone.dtype).removeprefix("torch.")
-    stored_as_it_ran = memory.recipe.get("settings", {}).get("store") is None
-    if stored_as_it_ran and memory.dtype != runs_in:
-        warn(f"The memory was built in {memory.dtype}, the model runs in {runs_in} here.")

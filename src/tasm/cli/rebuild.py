@@ -2,9 +2,9 @@
 
 import time
 
-from tasm.cli.building import build_and_save, built_for_people, settings_of
+from tasm.cli.building import build_and_save, built_for_people
 from tasm.cli.files import check_out_memory
-from tasm.cli.frame import Result, command
+from tasm.cli.frame import Result, command, warn
 from tasm.cli.opening import open_memory
 from tasm.cli.options import Device, Dtype, Json, MemoryPath, ModelName, NewMemory, Overwrite
 from tasm.errors import InputError
@@ -29,16 +29,18 @@ def rebuild(
       tasm rebuild birds.tasm --model Qwen/Qwen3-VL-8B-Instruct --out birds-qwen3.tasm
     """
     from tasm.answer import load_model
-    from tasm.check.originals import recorded_demonstrations
+    from tasm.check.rebuild import originals_of, recipe_change, settings_of
 
     check_out_memory(out, overwrite)
     old = open_memory(memory)
-    demonstrations = recorded_demonstrations(old)
+    demonstrations = originals_of(old)
     if demonstrations is None:
         raise InputError(
             f"{memory}: the original demonstrations are gone, were changed, or were not recorded "
             "(--no-demonstrations). Build from them with `tasm build`."
         )
+    if changed := recipe_change(old):
+        warn(changed)
     started = time.perf_counter()
     loaded = load_model(model, dtype=dtype, device=device)
     load_seconds = time.perf_counter() - started

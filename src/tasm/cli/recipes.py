@@ -1,12 +1,9 @@
 """`tasm recipes`: the methods there are. Imports no torch."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json
-
-if TYPE_CHECKING:
-    from tasm.compress.recipes.table import Recipe
 
 
 @command
@@ -18,23 +15,10 @@ def recipes(json: Json = False) -> Result:
       tasm recipes
       tasm build demos.jsonl --model reference --recipe recent --out demos.tasm
     """
-    from tasm.compress.recipes.table import all_recipes
+    from tasm.compress.recipes.listing import recipes as rows_of_recipes
 
-    rows = [_row(recipe) for recipe in all_recipes().values()]
+    rows = rows_of_recipes()
     return Result(rows, lambda: _table(rows))
-
-
-def _row(recipe: "Recipe") -> dict[str, Any]:
-    parts = {"scorer": recipe.scorer, "budget": recipe.budget, "reducer": recipe.reducer}
-    return {
-        "name": recipe.name,
-        "title": recipe.title,
-        "year": recipe.year,
-        "url": recipe.url,
-        "kind": recipe.kind,
-        **{name: None if part is None else part.name for name, part in parts.items()},
-        "gate": recipe.gate.get("kind"),
-    }
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

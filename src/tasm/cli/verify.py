@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasm.cli.frame import Result, command, say, warn
-from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import Json, MemoryPath, ModelPlace
 from tasm.cli.progress import Progress
-from tasm.errors import DamageError
 
 if TYPE_CHECKING:
     from tasm.check.verify import Verification
-    from tasm.demonstrations import Demonstration
-    from tasm.memory import TaskMemory
 
 
 @command
@@ -59,93 +55,31 @@ def verify(
       tasm verify birds.tasm
       tasm verify birds.tasm --queries queries.jsonl --min-agreement 0.95 --json
     """
-    from tasm.check.verify import Verification
-
-    try:
-        opened = open_memory(memory)
-        opened.check_all()
-    except DamageError as error:
-        return _result(Verification(intact=False), f"Error: {error}")
-    found = Verification(intact=True, core_bytes=opened.core_bytes, full_bytes=opened.full_bytes)
-    complaint = _check(found, opened, model, queries, demonstrations)
-    if complaint is None and min_agreement is not None:
-        complaint = _too_little(found, min_agreement)
-    return _result(found, complaint)
-
-
-def _check(
-    found: "Verification",
-    memory: "TaskMemory",
-    model: str | None,
-    queries: Path | None,
-    demonstrations: Path | None,
-) -> str | None:
-    """Identity, then fidelity; returns the sentence of what did not hold."""
-    from tasm.check.verify import check_identity, demonstrations_as_queries, measure_fidelity
+    from tasm.check.verify import verify as verify_memory
     from tasm.demonstrations import read_queries
 
     with Progress() as progress:
         asked = None if queries is None else read_queries(queries, warn=warn, progress=progress)
-        originals = _originals(memory, demonstrations)
-    loaded = open_model(memory, model)
-    difference = check_identity(loaded.backbone, memory)
-    found.model_matches = difference is None
-    if difference is not None:
-        return f"Error: {difference}"
-    if asked is None and originals is not None:
-        asked = demonstrations_as_queries(originals)
-    if asked is None:
-        say("There is nothing to ask: give --queries, or the demonstrations with --demonstrations.")
-        return None
-    found.queries_from = "demonstrations" if queries is None else str(queries)
-    with Progress() as progress:
-        measure_fidelity(
-            found, loaded.backbone, memory, asked, originals, notice=say, progress=progress
+        found = verify_memory(
+            memory,
+            model,
+            asked,
+            demonstrations,
+            min_agreement=min_agreement,
+            notice=say,
+            progress=progress,
         )
-    return None
+    if queries is not None and found.queries_from is not None:
+        found.queries_from = str(queries)
+    return _result(found)
 
 
-def _originals(memory: "TaskMemory", given: Path | None) -> "list[Demonstration] | None":
-    from tasm.check.originals import given_demonstrations, recorded_demonstrations
-    from tasm.demonstrations import read_demonstrations
-
-    if given is not None:
-        rows = read_demonstrations(
-            given, question=_common_question(memory), skip_bad_rows=True, warn=lambda sentence: None
-        )
-        return given_demonstrations(memory, rows, str(given))
-    originals = recorded_demonstrations(memory)
-    if originals is None:
-        say(
-            "The original demonstrations are gone or were changed, so nothing can be compared with "
-            "the full context. --demonstrations says where they are."
-        )
-    return originals
-
-
-def _common_question(memory: "TaskMemory") -> str | None:
-    """What `tasm build --question` was given for a folder of classes, if it was."""
-    from tasm.demonstrations import IMAGE_MARK
-
-    questions = {entry.question for entry in memory.demonstrations}
-    only = questions.pop() if len(questions) == 1 else None
-    return None if only is None else only.replace(IMAGE_MARK, "")
-
-
-def _too_little(found: "Verification", wanted: float) -> str | None:
-    if found.agreement is None:
-        return f"Error: --min-agreement {wanted} could not be checked: there is no full context."
-    if found.agreement < wanted:
-        return f"Error: Agreement is {found.agreement:.3f}; at least {wanted} was wanted."
-    return None
-
-
-def _result(found: "Verification", complaint: str | None) -> Result:
+def _result(found: "Verification") -> Result:
     return Result(
         found.to_json(),
         lambda: _for_people(found),
-        exit_code=0 if complaint is None else 1,
-        complaint=complaint,
+        exit_code=0 if found.holds else 1,
+        complaint=None if found.holds else f"Error: {found.complaint}",
     )
 
 

@@ -1,12 +1,14 @@
 """`tasm.build(...)`: demonstrations in, a task memory out."""
 
+import os
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 
+from tasm.arguments import flag, listener, path, text
+from tasm.backbone.given import as_backbone
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.calibrate import calibrate, gate_queries, kept_queries
@@ -21,6 +23,7 @@ from tasm.compress.records.received import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.settings import Settings, Targets, targets, warn
 from tasm.demonstrations import Demonstration, read_demonstrations
+from tasm.errors import InputError
 from tasm.memory import Bank, TaskMemory
 
 _STREAMED_IMAGE_BYTES = 1 << 25
@@ -28,19 +31,21 @@ _STREAMED_IMAGE_BYTES = 1 << 25
 
 def build(
     model: Any,
-    demonstrations: str | Path | Sequence[Any],
+    demonstrations: Any,
     *,
     recipe: str | Recipe = "tasm",
-    core: str | int | None = None,
-    bank: str | int | None = None,
-    mode: str = "joint",
+    core: str | float | None = None,
+    bank: str | float | None = None,
+    mode: Literal["joint", "streaming"] = "joint",
     chunk_tokens: int | None = None,
+    question: str | None = None,
     system: str | None = None,
     max_pixels: int | None = None,
-    store: str | None = None,
+    store: str | torch.dtype | None = None,
+    skip_bad_rows: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
-    notice: Callable[[str], None] = warn,
+    notice: Callable[[str], None] | None = warn,
 ) -> TaskMemory:
     """Build a task memory of a frozen model from demonstrations.
 
@@ -50,18 +55,21 @@ def build(
     ```
 
     Args:
-        model: a `tasm.Model` or a `Backbone`.
-        demonstrations: a file or folder, rows in Python, or `Demonstration`s.
-        recipe: a name (`tasm recipes`) or a `Recipe`.
-        core: "20%" of the tokens, 512 tokens per layer and KV head, or "64MB"; None or "auto" for
-            the recipe's own. The system prompt is always kept, and counts.
+        model: what `tasm.load_model` or `tasm.wrap` return, or a model's name or folder.
+        demonstrations: a file or folder, rows in Python (a list of dicts, a generator, a
+            DataFrame, a `datasets` Dataset), or `Demonstration`s.
+        recipe: a name (`tasm.recipes()`) or a `Recipe`.
+        core: "20%" (or 0.2) of the tokens, 512 tokens per layer and KV head, or "64MB"; None or
+            "auto" for the recipe's own. The system prompt is always kept, and counts.
         bank: the same, for originals outside the core; "0" for none.
         mode: "joint": every demonstration sees all before it. "streaming": chunk after chunk
             against what was kept of those before; memory bounded by a chunk and the budget.
         chunk_tokens: tokens read at a time; chunks end between demonstrations.
+        question: the question of rows that have none, such as pictures in one folder a class.
         system: a system prompt.
         max_pixels: the largest image area in pixels.
-        store: "float32", "float16" or "bfloat16"; None for what the model runs in.
+        store: "float32", "float16" or "bfloat16", or torch's own; None for what the model runs in.
+        skip_bad_rows: leave out rows that cannot be read; `notice` lists them.
         seed: for recipes that draw at random.
         progress: called with a stage's name, steps done and steps in all.
         notice: called with sentences the user should see, such as a bank that was cut.
@@ -70,7 +78,6 @@ def build(
         InputError: of the demonstrations, the recipe, a budget that is impossible, a mode there
             is not, more positions than the model was trained for.
     """
-    backbone: Backbone = getattr(model, "backbone", model)
     settings = Settings.of(
         recipe=recipe,
         core=core,
@@ -82,12 +89,17 @@ def build(
         store=store,
         seed=seed,
     )
-    rows = as_demonstrations(demonstrations)
+    listener(progress, "progress")
+    listener(notice, "notice")
+    rows = as_demonstrations(
+        demonstrations, question=question, skip_bad_rows=skip_bad_rows, notice=notice
+    )
+    backbone = as_backbone(model)
     started = time.perf_counter()
     peak = PeakMemory(backbone.device)
     transcript = lay_out(backbone, rows, settings)
     return build_transcript(
-        backbone, transcript, rows, settings, progress or _silent, notice, peak, started
+        backbone, transcript, rows, settings, progress or _silent, notice or _quiet, peak, started
     )
 
 
@@ -101,13 +113,38 @@ def lay_out(
     )
 
 
-def as_demonstrations(demonstrations: str | Path | Sequence[Any]) -> list[Demonstration]:
-    """Return demonstrations of whatever `build` takes."""
-    if not isinstance(demonstrations, str | Path):
-        rows = list(demonstrations)
-        if rows and all(isinstance(row, Demonstration) for row in rows):
-            return rows
-    return list(read_demonstrations(demonstrations))
+def as_demonstrations(
+    demonstrations: Any,
+    *,
+    question: str | None = None,
+    skip_bad_rows: bool = False,
+    notice: Callable[[str], None] | None = warn,
+) -> list[Demonstration]:
+    """Return demonstrations of whatever `build` takes; those that are read already stay as they
+    are."""
+    if question is not None:
+        text(question, "question")
+    flag(skip_bad_rows, "skip_bad_rows")
+    if demonstrations is None:
+        raise InputError(
+            "demonstrations is None; expected a file, a folder, rows in Python or Demonstrations."
+        )
+    if isinstance(demonstrations, Demonstration):
+        return [demonstrations]
+    if isinstance(demonstrations, str | os.PathLike):
+        demonstrations = path(demonstrations, "demonstrations", "a file or folder of them")
+    elif isinstance(demonstrations, list | tuple | Iterator):
+        demonstrations = list(demonstrations)  # an iterator gives its rows once only
+        if demonstrations and all(isinstance(row, Demonstration) for row in demonstrations):
+            return demonstrations
+    return list(
+        read_demonstrations(
+            demonstrations,
+            question=question,
+            skip_bad_rows=skip_bad_rows,
+            warn=notice or _quiet,
+        )
+    )
 
 
 def build_transcript(
@@ -223,4 +260,8 @@ def _report(
 
 
 def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def _quiet(sentence: str) -> None:
     pass

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from tasm.arguments import listener
+from tasm.backbone.given import as_backbone
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.api import as_demonstrations, lay_out
@@ -16,34 +17,39 @@ from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.settings import Settings, Targets, targets, warn
 
 _PATCHES_A_TOKEN = 4  # what most vision towers merge into one token
+_FLOAT_BYTES = 4
+_BLOCK = 1 << 21  # numbers of a block of attention; never is all of it held
+_LIBRARIES = 12 * 10**6  # what a process on a CPU grows by when a model first runs in it
+_GAPS, _FEW_GAPS = 1.75, 1.2  # resident bytes over live ones, measured with glibc
 
 
 def plan(
     model: Any,
-    demonstrations: str | Path | Sequence[Any],
+    demonstrations: Any,
     *,
     recipe: str | Recipe = "tasm",
-    core: str | int | None = None,
-    bank: str | int | None = None,
-    mode: str = "joint",
+    core: str | float | None = None,
+    bank: str | float | None = None,
+    mode: Literal["joint", "streaming"] = "joint",
     chunk_tokens: int | None = None,
+    question: str | None = None,
     system: str | None = None,
     max_pixels: int | None = None,
-    store: str | None = None,
+    store: str | torch.dtype | None = None,
+    skip_bad_rows: bool = False,
     seed: int = 0,
-    notice: Callable[[str], None] = warn,
+    notice: Callable[[str], None] | None = warn,
 ) -> dict[str, Any]:
     """Return what `build` with the same arguments would come to, as JSON values.
 
     ```python
-    plan(model, "birds.jsonl", core="64MB")["seconds"]      # an estimate
+    tasm.plan(model, "birds.jsonl", core="64MB")["peak_memory_bytes"]      # an estimate
     ```
 
     Fields: model, recipe, mode, demonstrations, chunks, tokens, core_tokens, bank_tokens (per layer
     and KV head), full_bytes, core_bytes, bank_bytes, peak_memory_bytes (above the weights,
     estimated), seconds (estimated). Raises what `build` raises.
     """
-    backbone: Backbone = getattr(model, "backbone", model)
     settings = Settings.of(
         recipe=recipe,
         core=core,
@@ -55,10 +61,14 @@ def plan(
         store=store,
         seed=seed,
     )
-    rows = as_demonstrations(demonstrations)
+    listener(notice, "notice")
+    rows = as_demonstrations(
+        demonstrations, question=question, skip_bad_rows=skip_bad_rows, notice=notice
+    )
+    backbone = as_backbone(model)
     transcript = lay_out(backbone, rows, settings)
     check_transcript(transcript, backbone.geometry)
-    budget = targets(settings, backbone, transcript, notice)
+    budget = targets(settings, backbone, transcript, notice or _quiet)
     edges = chunk_edges(transcript.spans, settings.chunk_tokens)
     return {
         "model": backbone.name,
@@ -84,20 +94,38 @@ def _peak(
     budget: Targets,
     edges: Sequence[tuple[int, int]],
 ) -> int:
-    """Keys and values held at once, one layer's work on them, and a chunk's activations."""
-    spans = transcript.spans
+    """Bytes above the weights at the worst moment.
+
+    Live at once: keys and values, one layer's work on them, a chunk's activations, image tensors
+    and a block of attention. On a CPU a process holds more than is live: the libraries' own, and
+    the gaps that the C library's heap leaves between tensors of many sizes (factors as measured).
+    """
+    spans, geometry = transcript.spans, backbone.geometry
     chunk = max(spans[stop - 1][1] - spans[first][0] for first, stop in edges)
     token_bytes = budget.full_bytes / max(1, len(transcript))
     bounded = min(len(transcript), chunk + budget.core)
     held = len(transcript) if settings.mode == "joint" else bounded
     text = backbone.hf.config.get_text_config()
-    inner = getattr(text, "intermediate_size", 4 * text.hidden_size)
-    layers = backbone.geometry.layers
+    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    layers = geometry.layers
     work = 4 * held * token_bytes / layers
     kept = (budget.bank_bytes + budget.core_bytes) / layers
     pixels = sum(packed.values.nbytes for packed in transcript.images.tensors.values())
     activations = chunk * (4 * text.hidden_size + 2 * inner) * backbone.dtype.itemsize
-    return int(held * token_bytes + work + kept + activations + pixels)
+    block = _FLOAT_BYTES * min(_BLOCK, geometry.query_heads * chunk * held)
+    live = held * token_bytes + work + kept + activations + pixels + block
+    if backbone.device.type != "cpu":
+        return int(live)
+    gaps = _GAPS if _compares(settings.recipe) else _FEW_GAPS
+    return int(_LIBRARIES + gaps * live)
+
+
+def _compares(recipe: Recipe) -> bool:
+    """Whether tokens are compared with each other, or their attention is looked at: more work than
+    a rule of places such as that of `recent`."""
+    rule = recipe.scorer is not None and ".simple:" in recipe.scorer.place
+    drops = recipe.reducer is not None and recipe.reducer.place.endswith(":Drop")
+    return not (rule and drops)
 
 
 def _flops(backbone: Backbone, transcript: Transcript) -> float:
@@ -122,3 +150,7 @@ def _flops_a_second(backbone: Backbone) -> float:
         float((matrix @ matrix)[0, 0])
         times.append(time.perf_counter() - started)
     return 2 * size**3 / min(times)
+
+
+def _quiet(sentence: str) -> None:
+    pass

@@ -10,17 +10,19 @@ from typing import Any, Literal
 
 import torch
 
+from tasm.arguments import one_of, text, whole_number
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.chunks import CHUNK_TOKENS
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import find_recipe
-from tasm.compress.sizes import Costs, bank_tokens, core_tokens
-from tasm.errors import InputError, RecipeError, did_you_mean
+from tasm.compress.sizes import Costs, bank_tokens, core_tokens, parse_size
+from tasm.errors import RecipeError
 from tasm.memory import GateSettings
 
 Notice = Callable[[str], None]
 STORES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+LARGEST_SEED = 2**32 - 1
 _INDEX_BYTES = 4
 _REFERENCE_BYTES = 4
 _BIAS_BYTES = 4
@@ -48,49 +50,44 @@ class Settings:
         cls,
         *,
         recipe: str | Recipe,
-        core: str | int | None,
-        bank: str | int | None,
+        core: str | float | None,
+        bank: str | float | None,
         mode: str,
         chunk_tokens: int | None,
         system: str | None,
         max_pixels: int | None,
-        store: str | None,
+        store: str | torch.dtype | None,
         seed: int,
     ) -> "Settings":
         """Check what can be checked without a model."""
-        found = find_recipe(recipe)
+        found = find_recipe(recipe if isinstance(recipe, Recipe) else text(recipe, "recipe"))
         if found.kind == "prompt":
             raise RecipeError(
                 f"The recipe {found.name!r} is an ordinary prompt: there is no memory to build. "
                 "It is a reference of `tasm bench accuracy`."
             )
-        if mode not in CHUNK_TOKENS:
-            raise InputError(
-                f"There is no build mode {mode!r}.{did_you_mean(mode, CHUNK_TOKENS)} "
-                f"Expected {' or '.join(CHUNK_TOKENS)}."
-            )
+        one_of(mode, "mode", CHUNK_TOKENS)
         if mode not in found.modes:
             raise RecipeError(
                 f"The recipe {found.name!r} cannot be built in mode {mode!r}; it can in "
                 f"{' and '.join(found.modes)}."
             )
-        if store is not None and store not in STORES:
-            raise InputError(
-                f"Keys and values cannot be stored as {store!r}.{did_you_mean(store, STORES)} "
-                f"Expected one of {', '.join(STORES)}."
-            )
-        if chunk_tokens is not None and chunk_tokens < 1:
-            raise InputError(f"chunk_tokens is {chunk_tokens}; expected at least 1.")
+        if chunk_tokens is not None:
+            chunk_tokens = whole_number(chunk_tokens, "chunk_tokens", least=1)
+        if max_pixels is not None:
+            max_pixels = whole_number(max_pixels, "max_pixels", least=1)
+        if system is not None:
+            text(system, "system")
         return cls(
             recipe=found,
-            core=found.core if core in (None, "auto") else str(core),
-            bank=found.bank if bank is None else str(bank),
+            core=_budget(core, "core", found.core),
+            bank=_budget(bank, "bank", found.bank),
             mode="joint" if mode == "joint" else "streaming",
             chunk_tokens=CHUNK_TOKENS[mode] if chunk_tokens is None else chunk_tokens,
             system=system,
             max_pixels=max_pixels,
-            store=store,
-            seed=seed,
+            store=_store(store),
+            seed=whole_number(seed, "seed", least=0, most=LARGEST_SEED),
         )
 
     @property
@@ -124,6 +121,21 @@ class Settings:
                 "seed": self.seed,
             },
         }
+
+
+def _budget(given: Any, name: str, of_recipe: str) -> str:
+    """A budget as it is recorded: the recipe's own unless one is given."""
+    if given is None or given == "auto":
+        return of_recipe
+    return parse_size(given, name).written
+
+
+def _store(given: Any) -> str | None:
+    """What keys and values are stored as, by name; torch's own dtypes are taken as well."""
+    if given is None:
+        return None
+    name = str(given).removeprefix("torch.") if isinstance(given, torch.dtype) else given
+    return one_of(name, "store", STORES)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
+from tasm.arguments import shown
 from tasm.errors import BudgetError
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -40,24 +42,29 @@ class Costs:
     fixed_bytes: int
 
 
-def parse_size(written: str | int, what: str) -> Size:
+def parse_size(written: str | float, what: str) -> Size:
     """Read a budget; `what` ("core", "bank") names it in errors.
 
     ```python
     >>> parse_size("64MB", "core").amount
     64000000.0
+    >>> parse_size(0.2, "core").written
+    '20%'
     ```
 
-    Raises BudgetError for anything else, and for more than 100 %.
+    A number between 0 and 1 is a share: 0.2 is 20%. Raises BudgetError for anything else, and for
+    more than 100 %.
     """
-    text = str(written).strip()
+    text = _as_written(written, what)
     found = _WRITTEN.fullmatch(text)
     if found is None:
         raise BudgetError(
-            f"The {what} budget {text!r} cannot be read. Expected a share (20%), tokens per layer "
-            "and KV head (512) or bytes (64MB)."
+            f"The {what} budget {shown(written)} cannot be read. Expected a share (20%), tokens "
+            "per layer and KV head (512) or bytes (64MB)."
         )
     amount, unit = float(found[1]), (found[2] or "").lower()
+    if not unit and 0 < amount < 1:
+        return Size(amount, "share", f"{100 * amount:g}%")
     if unit == "%":
         if amount > 100:
             raise BudgetError(f"The {what} budget is {text}; there is nothing beyond 100 %.")
@@ -66,12 +73,25 @@ def parse_size(written: str | int, what: str) -> Size:
         return Size(amount * _UNITS[unit], "bytes", text)
     if amount != int(amount):
         raise BudgetError(
-            f"The {what} budget is {text} tokens; expected a whole number, or {text}%."
+            f"The {what} budget is {text} tokens; expected a whole number of tokens, or a share: "
+            f"{text}%."
         )
     return Size(amount, "tokens", text)
 
 
-def core_tokens(written: str | int, costs: Costs, notice: Notice) -> int:
+def _as_written(size: Any, what: str) -> str:
+    """A budget as text, whichever of the ways that people write it; "" for what is none."""
+    if isinstance(size, bool) or not isinstance(size, str | Real):
+        return ""
+    if isinstance(size, float) and size == 1:
+        raise BudgetError(
+            f"The {what} budget is 1.0, which may be everything or a single token; write "
+            "'100%' or 1."
+        )
+    return str(size).strip()
+
+
+def core_tokens(written: str | float, costs: Costs, notice: Notice) -> int:
     """Return how many tokens a layer and head of the core keep, system prompt and BOS included.
 
     Raises BudgetError for a budget of zero, and for one too small for what is always kept; it names
@@ -108,7 +128,7 @@ def core_tokens(written: str | int, costs: Costs, notice: Notice) -> int:
     return min(wanted, costs.tokens)
 
 
-def bank_tokens(written: str | int, core: int, costs: Costs, notice: Notice) -> int:
+def bank_tokens(written: str | float, core: int, costs: Costs, notice: Notice) -> int:
     """Return how many originals a layer and head of the bank hold, at most those outside the
     core."""
     size = parse_size(written, "bank")

@@ -60,7 +60,7 @@ def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
     model.ask_all(memory, queries[:1])  # what is only slow the first time is not timed
     asked = [model.ask_all(memory, [query])[0] for query in queries]
     new_tokens = default_new_tokens(memory)
-    zero_shot = zero_shot_answers(model.backbone, queries, max_new_tokens=new_tokens)
+    zero_shot = zero_shot_answers(model.backbone, queries, batch_size=1, max_new_tokens=new_tokens)
     full = ordinary_answers(
         model.backbone,
         demonstrations,

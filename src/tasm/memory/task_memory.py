@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from tasm.arguments import path as a_path
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.checkpoint.environment import environment_differences
 from tasm.backbone.geometry import Geometry
@@ -24,6 +25,7 @@ from tasm.memory.contents import CoreContents, Counts, counts_of
 from tasm.memory.conversion import convert, convert_bank
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.layer import LayerTokens
+from tasm.memory.notebook import memory_html, memory_line, memory_summary
 from tasm.memory.placement import Devices, Placed, Placement
 from tasm.memory.public import describe
 from tasm.memory.retrieval.bank import Bank
@@ -103,6 +105,21 @@ class TaskMemory:
         self.gate = gate or GateSettings(kind="never" if bank is None else "js")
         self.demonstrations = tuple(demonstrations)
         self.report = dict(report or {})
+
+    def __repr__(self) -> str:
+        return memory_line(self)
+
+    def _repr_html_(self) -> str:
+        return memory_html(self)
+
+    def summary(self) -> str:
+        """What is inside, as a few lines of text; `public()` has all of it as JSON values.
+
+        ```python
+        print(memory.summary())
+        ```
+        """
+        return memory_summary(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TaskMemory":
         return self  # never written, so it may be shared
@@ -323,7 +340,12 @@ class TaskMemory:
         """
         from tasm.memory.disk.writing import save
 
-        return save(self, Path(path), overwrite=overwrite, pictures=pictures)
+        return save(
+            self,
+            a_path(path, "path", "the folder to write"),
+            overwrite=overwrite,
+            pictures=pictures,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "TaskMemory":
@@ -343,7 +365,7 @@ class TaskMemory:
         """
         from tasm.memory.disk.stored import load
 
-        return load(Path(path))
+        return load(a_path(path, "path", "the folder of a task memory"))
 
 
 _ARGUMENTS = tuple(inspect.signature(TaskMemory).parameters)

@@ -1,0 +1,112 @@
+"""The same demonstrations and recipe on another model.
+
+Knows where a memory's demonstrations may be found again and what it was built with; not how a
+memory is built.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from tasm.answer.given import as_memory
+from tasm.arguments import listener
+from tasm.check.originals import given_demonstrations, recorded_demonstrations
+from tasm.compress.api import as_demonstrations, build
+from tasm.compress.recipes.table import find_recipe
+from tasm.demonstrations import IMAGE_MARK, Demonstration
+from tasm.errors import InputError
+from tasm.memory import TaskMemory
+
+
+def rebuild(
+    memory: Any,
+    model: Any,
+    demonstrations: Any = None,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    notice: Callable[[str], None] | None = warnings.warn,
+) -> TaskMemory:
+    """Build a memory anew on another model: same demonstrations, recipe and settings.
+
+    ```python
+    tasm.rebuild("birds.tasm", "Qwen/Qwen3-VL-8B-Instruct").save("birds-qwen3.tasm")
+    ```
+
+    `memory` is a task memory or its folder, `model` and `demonstrations` as `tasm.build` takes
+    them; without `demonstrations` the recorded files are read, each used only if its hash agrees.
+
+    Raises `InputError` where the demonstrations are not found or not the ones that the memory was
+    built from, and what `tasm.build` raises.
+    """
+    listener(progress, "progress")
+    listener(notice, "notice")
+    memory = as_memory(memory)
+    rows = originals_of(memory, demonstrations)
+    if rows is None:
+        raise InputError(
+            f"{memory.place or 'The memory'}: the original demonstrations are gone, were changed, "
+            "or were not recorded (--no-demonstrations). Give them: demonstrations=…; or build "
+            "from them anew (`tasm build`)."
+        )
+    if changed := recipe_change(memory):
+        (notice or _quiet)(changed)
+    return build(model, rows, progress=progress, notice=notice, **settings_of(memory))
+
+
+def settings_of(memory: TaskMemory) -> dict[str, Any]:
+    """Return the recipe and settings that a memory was built with, for `build`."""
+    return {"recipe": memory.recipe["name"], **memory.recipe["settings"]}
+
+
+def recipe_change(memory: TaskMemory) -> str | None:
+    """Return a sentence where the recipe of that name has other parts or settings by now, or
+    None."""
+    name = memory.recipe["name"]
+    now = find_recipe(name).to_json()
+    changed = [
+        part
+        for part in ("scorer", "budget", "reducer", "gate", "bank_choice", "streaming")
+        if part in memory.recipe and _settings(memory.recipe[part]) != _settings(now[part])
+    ]
+    if not changed:
+        return None
+    return (
+        f"The recipe {name!r} of this tasm differs from the one that the memory was built with "
+        f"({', '.join(changed)}): what is rebuilt follows the present one."
+    )
+
+
+def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonstration] | None:
+    """Return the demonstrations that a memory was built from: out of those given, or the recorded
+    files; None where a recorded one is gone.
+
+    Raises `InputError` where those given lack one.
+    """
+    if demonstrations is None:
+        return recorded_demonstrations(memory)
+    rows = as_demonstrations(
+        demonstrations, question=_common_question(memory), skip_bad_rows=True, notice=_quiet
+    )
+    named = isinstance(demonstrations, str | os.PathLike)
+    return given_demonstrations(
+        memory, rows, str(demonstrations) if named else "The list of demonstrations"
+    )
+
+
+def _common_question(memory: TaskMemory) -> str | None:
+    """What `build` was given as `question` for a folder of classes, if it was."""
+    questions = {entry.question for entry in memory.demonstrations}
+    only = questions.pop() if len(questions) == 1 else None
+    return None if only is None else only.replace(IMAGE_MARK, "")
+
+
+def _settings(part: Any) -> Any:
+    """What counts of a part: its settings; where its class lives may change."""
+    if isinstance(part, dict) and set(part) == {"part", "settings"}:
+        return part["part"].rpartition(":")[2], part["settings"]
+    return part
+
+
+def _quiet(sentence: str) -> None:
+    pass

@@ -1,0 +1,29 @@
+"""The recipes as rows of a table, for people and programs. Imports no torch."""
+
+from typing import Any
+
+from tasm.compress.recipes.recipe import Recipe
+from tasm.compress.recipes.table import all_recipes
+
+
+def recipes() -> list[dict[str, Any]]:
+    """Return one row a recipe: name, title, year, url, kind and the names of its parts.
+
+    ```python
+    [row["name"] for row in tasm.recipes() if row["kind"] == "memory"]
+    ```
+    """
+    return [_row(recipe) for recipe in all_recipes().values()]
+
+
+def _row(recipe: Recipe) -> dict[str, Any]:
+    parts = {"scorer": recipe.scorer, "budget": recipe.budget, "reducer": recipe.reducer}
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "year": recipe.year,
+        "url": recipe.url,
+        "kind": recipe.kind,
+        **{name: None if part is None else part.name for name, part in parts.items()},
+        "gate": recipe.gate.get("kind"),
+    }

@@ -1,0 +1,31 @@
+"""Without demonstrations: a padded batch answers as each query alone does, in every family."""
+
+from pathlib import Path
+
+import pytest
+
+import tasm
+from tasm.answer import ordinary_answers, zero_shot_answers
+from tests.answer.conftest import queries
+from tests.tiny_folders import tiny_folder
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["qwen2_vl", "qwen3_vl", "llava_next", "llava_onevision", "idefics3", "internvl", "gemma3",
+     "mistral3", "glm4v", "llama", "gemma2"],
+)  # fmt: skip
+def test_a_batch_answers_as_single_queries_do(family: str, tmp_path: Path) -> None:
+    model = tasm.load_model(tiny_folder(family, tmp_path / family))
+    asked = queries() if hasattr(model.processor, "image_processor") else queries()[2:3]
+    if len(asked) == 1:
+        asked = [*asked, tasm.make_query("And how long may a question without pictures be?")]
+    steps: list[tuple[str, int, int]] = []
+    together = zero_shot_answers(
+        model.backbone, asked, batch_size=3, max_new_tokens=5,
+        progress=lambda *step: steps.append(step),
+    )  # fmt: skip
+    alone = ordinary_answers(model.backbone, [], asked, max_new_tokens=5)
+    assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+    assert [one.tokens for one in together] == [one.tokens for one in alone]
+    assert steps[-1][1:] == (len(asked), len(asked))
