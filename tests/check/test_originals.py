@@ -1,6 +1,9 @@
 """The demonstrations a memory was built from are found again, or count as gone."""
 
+import base64
+import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 from PIL import Image
 
 import tasm
-from tasm.check.originals import given_demonstrations, recorded_demonstrations
+from tasm.check.originals import given_demonstrations, read_given, recorded_demonstrations
 from tasm.compress.entries import entries_of
 
 
@@ -99,3 +102,96 @@ def test_given_demonstrations_are_put_in_order(tmp_path: Path) -> None:
     assert given_demonstrations(memory, [read[2], read[1], read[0]], "there") == read[:2]
     with pytest.raises(tasm.errors.InputError, match=r"there holds 2 .* 1 of 2 are missing"):
         given_demonstrations(memory, read[1:], "there")
+
+
+def picture_bytes(number: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20 + number), "red").save(file, format="PNG")
+    return file.getvalue()
+
+
+def in_parquet(folder: Path, **more: Any) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [
+        {"image": {"bytes": picture_bytes(n), "path": f"{n}.png"}, "answer": f"{n}", **more}
+        for n in range(3)
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "demos.parquet")
+    return folder / "demos.parquet"
+
+
+def in_json(folder: Path) -> Path:
+    address = "data:image/png;base64," + base64.b64encode(picture_bytes(1)).decode()
+    (folder / "demos.json").write_text(json.dumps([{**row(1), "image": address}]))
+    return folder / "demos.json"
+
+
+def in_csv(folder: Path) -> Path:
+    Image.new("RGB", (20, 20), "red").save(folder / "0.png")
+    (folder / "a, line 3.csv").write_text("image,question,answer\n0.png,Which?,3\n")
+    return folder / "a, line 3.csv"
+
+
+def as_metadata(folder: Path) -> Path:
+    Image.new("RGB", (20, 20), "red").save(folder / "0.png")
+    (folder / "metadata.csv").write_text("file_name,question,answer\n0.png,Which?,3\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda folder: in_parquet(folder, question="Which?"), in_json, in_csv, as_metadata],
+    ids=["parquet", "json", "csv", "metadata"],
+)
+def test_every_kind_of_file_is_found_again(write: Any, tmp_path: Path) -> None:
+    place = write(tmp_path)
+    read = tasm.read_demonstrations(place)
+    memory = Memory(read)
+    recorded = {entry.origin for entry in memory.demonstrations}
+    assert recorded == {str(place / "metadata.csv" if place.is_dir() else place)}
+    assert recorded_demonstrations(memory) == read
+    assert read_given(memory, place) == read
+
+
+def test_the_question_that_was_given_is_asked_again(tmp_path: Path) -> None:
+    place = in_parquet(tmp_path)
+    read = tasm.read_demonstrations(place, question="Which?")
+    assert recorded_demonstrations(Memory(read)) == read
+    assert read_given(Memory(read), place) == read
+
+
+def test_what_was_found_again_can_be_found_once_more(tmp_path: Path) -> None:
+    place = written(tmp_path, [row(0), row(1)])
+    again = recorded_demonstrations(Memory(tasm.read_demonstrations(place)))
+    assert again is not None
+    assert [entry.origin for entry in Memory(again).demonstrations] == [str(place)] * 2
+
+
+def test_a_dataset_is_found_in_its_cache(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    place = in_parquet(tmp_path, question="Which?")
+    dataset = datasets.Dataset.from_parquet(str(place), cache_dir=str(tmp_path / "cache"))
+    labels = datasets.ClassLabel(names=["wren", "robin", "crow"])
+    for given in (dataset, dataset.select([2, 0]), dataset.cast_column("answer", labels)):
+        read = tasm.read_demonstrations(given)
+        assert recorded_demonstrations(Memory(read)) == read
+
+
+def test_rows_in_python_have_no_file(tmp_path: Path) -> None:
+    read = tasm.read_demonstrations([{**row(0), "image": picture_bytes(0)}])
+    assert Memory(read).demonstrations[0].origin is None
+    assert recorded_demonstrations(Memory(read)) is None
+
+
+def test_names_that_no_text_can_hold_are_not_recorded(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (tmp_path / name).write_bytes(picture_bytes(0))
+    except OSError:
+        pytest.skip("the file system has only names in Unicode")
+    read = tasm.read_demonstrations([{**row(0), "image": tmp_path / name}])
+    entry = Memory(read).demonstrations[0]
+    assert entry.pictures[0].path is None
+    json.dumps(entry.to_json(tmp_path), ensure_ascii=False).encode()

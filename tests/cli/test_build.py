@@ -126,7 +126,7 @@ def bad_rows(case: str, folder: Path) -> list[dict[str, Any]]:
         "text named png": [good, {**good, "image": "text.png"}],
         "empty picture": [good, {**good, "image": "empty.png"}],
         "no answer": [good, {"image": "good.png", "question": "What colour?"}],
-        "wrong type": [good, {**good, "answer": 7}],
+        "wrong type": [good, {**good, "answer": {"7": 7}}],
         "no rows": [],
     }[case]
 
@@ -356,6 +356,26 @@ def test_rebuild_repeats_the_build_on_another_model(
     assert first["model"] != second["model"]
 
 
+def test_rebuild_takes_the_place_of_the_demonstrations(
+    run: Run, fresh: Path, other_model: Path, tmp_path: Path
+) -> None:
+    moved = fresh / "moved"
+    moved.mkdir()
+    for path in [path for path in fresh.iterdir() if path.is_file()]:
+        path.rename(moved / path.name)
+    command = ("rebuild", fresh / "memory.tasm", "--model", other_model, "--out")
+    gone = run(*command, tmp_path / "a.tasm")
+    assert gone.code == 2
+    assert "Say where they are with --demonstrations" in gone.err
+    found = run(*command, tmp_path / "a.tasm", "--demonstrations", moved / "demos.jsonl", "--json")
+    assert found.code == 0, found.err
+    assert found.json["demonstrations"] == 8
+    (moved / "demos.jsonl").write_text((moved / "demos.jsonl").read_text().splitlines()[0])
+    few = run(*command, tmp_path / "b.tasm", "--demonstrations", moved / "demos.jsonl")
+    assert few.code == 2
+    assert "7 of 8 are missing" in few.err
+
+
 def test_rebuild_needs_the_original_files(
     run: Run, fresh: Path, other_model: Path, tmp_path: Path
 ) -> None:
@@ -365,3 +385,18 @@ def test_rebuild_needs_the_original_files(
     assert ran.code == 2
     assert "gone" in ran.err
     assert not out.exists()
+
+
+def test_the_bundled_model_says_which_pictures_it_does_not_know(run: Run, tmp_path: Path) -> None:
+    draw(tmp_path / "1.png", "red")
+    draw(tmp_path / "2.png", "blue")
+    rows = [{"image": f"{n}.png", "question": "What colour?", "answer": f"{n}"} for n in (1, 2)]
+    demos = write_rows(tmp_path / "demos.jsonl", rows)
+    out = tmp_path / "m.tasm"
+    built = run("build", demos, "--model", "reference", "--out", out)
+    assert built.code == 0
+    assert built.err.count("2 of 2 different pictures are unlike") == 1
+    asked = run("ask", out, "--question", "What colour?", "--image", tmp_path / "1.png")
+    assert asked.code == 0
+    assert asked.err.count("1 of 1 different pictures are unlike") == 1
+    assert "1 of 1" not in run("ask", out, "--question", "What colour?").err

@@ -160,9 +160,9 @@ BAD = [
     ({"question": "Which?"}, "'answer'", "no such field", "one string"),
     ({"question": "Which?", "answer": None}, "'answer'", "no such field", "one string"),
     ({"question": "Which?", "answers": "wren"}, "'answer'", "but 'answers'", "a string"),
+    ({**QUESTION, "choices": ["a", "b"], "answer": 1}, "'answer'", "beside 'choices'", "the text"),
     ({"question": "Which?", "answer": ""}, "'answer'", "an empty string", "not empty"),
-    ({"question": "Which?", "answer": 3}, "'answer'", "a number (3)", 'such as "3"'),
-    ({"question": "Which?", "answer": True}, "'answer'", "a truth value (True)", "a string"),
+    ({"question": "Which?", "answer": float("nan")}, "'answer'", "a number (nan)", "a string"),
     ({"question": "Which?", "answer": {"a": 1}}, "'answer'", "an object with", "a string"),
     ({"question": "Which?", "answer": ["a", "b"]}, "'answer'", "several", "one string"),
     ({"question": "Which?", "answer": "<image>"}, "'answer'", "<image>", "no pictures"),
@@ -255,7 +255,63 @@ def test_a_query_ends_with_the_user(write_rows) -> None:
         assert (one.messages[-1].role, one.answers) == ("user", answers)
 
 
-@pytest.mark.parametrize("answer", [[], 3, [3], ["a", ""], {}])
+@pytest.mark.parametrize("answer", [[], [float("inf")], ["a", ""], {}, [["a"]]])
 def test_bad_answers_of_queries(write_rows, answer: Any) -> None:
     with pytest.raises(DemonstrationError, match=r"line 1, field 'answer': found"):
         read_queries(write_rows({"question": "Which?", "answer": answer}))
+
+
+RENAMES = [
+    ({"image": "wren.png", "question": "Which?", "label": "wren"}, "'label' to 'answer'"),
+    ({"question": "Which?", "Answer": "wren"}, "'Answer' to 'answer'"),
+    ({"question": "Which?", "target": "wren"}, "'target' to 'answer'"),
+    ({"question": "Which?", "response": "wren"}, "'response' to 'answer'"),
+    ({"question": "Which?", "caption": "wren"}, "'caption' to 'answer'"),
+    ({"prompt": "Which?", "answer": "wren"}, "'prompt' to 'question'"),
+    ({"text": "Which?", "label": 3}, "'text' to 'question' and 'label' to 'answer'"),
+    ({"instruction": "?", "output": "x"}, "'instruction' to 'question' and 'output' to 'answer'"),
+    ({"image_path": "wren.png", **QUESTION}, "rename 'image_path'"),
+    ({"path": "wren.png", **QUESTION}, "rename 'path'"),
+    ({"left": "wren.JFIF", **QUESTION}, "rename 'left'"),
+    ({"conversations": [{"from": "human", "value": "?"}]}, "'conversations' to 'messages'"),
+]
+
+
+@pytest.mark.parametrize(("row", "said"), RENAMES)
+def test_other_names_are_said_with_the_right_ones(write_rows, row: Any, said: str) -> None:
+    with pytest.raises(DemonstrationError, match=r"birds\.jsonl, line 1, field '") as raised:
+        read_demonstrations(write_rows(row))
+    assert said in str(raised.value)
+
+
+def test_a_query_may_have_fields_of_its_own(write_rows) -> None:
+    row = {"question": "Which?", "category": "birds", "caption": "A bird.", "answer_type": "word"}
+    assert query(write_rows, row).answers == ()
+    with pytest.raises(DemonstrationError, match="rename 'label' to 'answer'"):
+        query(write_rows, {"question": "Which?", "label": "wren"})
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:9/a.png",
+        "ftp://a.org/a.png",
+        "s3://bucket/a.png",
+        "file://server/share/a.png",
+        "file:////server/share/a.png",
+        "\\\\server\\share\\a.png",
+    ],
+)
+def test_nothing_is_fetched(write_rows, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr(socket, "socket", lambda *a, **k: pytest.fail("a connection was opened"))
+    for row in (
+        {"image": address, **QUESTION},
+        {"messages": [user({"type": "image_url", "image_url": {"url": address}}, "A?"), answered]},
+    ):
+        with pytest.raises(DemonstrationError, match=r"line 1, field .*download it and give its"):
+            read_demonstrations(write_rows(row))
+
+
+answered = assistant("x")

@@ -1,6 +1,7 @@
 """What makes a whole set sound: bad rows, duplicates, ids, one system message."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ def text_rows(count: int) -> list[dict[str, str]]:
 
 
 def test_all_bad_rows_are_named(write_rows) -> None:
-    path = write_rows(GOOD, {**GOOD, "answer": 3}, GOOD, {**GOOD, "image": "gone.png"})
+    path = write_rows(GOOD, {**GOOD, "answer": {}}, GOOD, {**GOOD, "image": "gone.png"})
     with pytest.raises(DemonstrationError) as raised:
         read_demonstrations(path)
     first, *lines = str(raised.value).splitlines()
@@ -27,7 +28,7 @@ def test_all_bad_rows_are_named(write_rows) -> None:
 
 
 def test_many_bad_rows_are_counted(write_rows) -> None:
-    path = write_rows(*[{"question": "Which?", "answer": place} for place in range(14)])
+    path = write_rows(*[{"question": "Which?", "answer": [{}] * place} for place in range(14)])
     with pytest.raises(DemonstrationError) as raised:
         read_demonstrations(path)
     lines = str(raised.value).splitlines()
@@ -37,7 +38,7 @@ def test_many_bad_rows_are_counted(write_rows) -> None:
 
 def test_bad_rows_can_be_left_out_and_are_all_listed(write_rows) -> None:
     said: list[str] = []
-    bad = [{"question": "Which?", "answer": place} for place in range(14)]
+    bad = [{"question": "Which?", "answer": [{}] * place} for place in range(14)]
     read = read_demonstrations(
         write_rows(GOOD, *bad, "no JSON"), skip_bad_rows=True, warn=said.append
     )
@@ -70,7 +71,10 @@ def test_by_default_warnings_are_pythons() -> None:
 
 
 def test_another_answer_is_no_duplicate(write_rows) -> None:
-    assert len(read_demonstrations(write_rows(GOOD, {**GOOD, "answer": "crow"}))) == 2
+    said: list[str] = []
+    rows = write_rows(GOOD, {**GOOD, "answer": "crow"})
+    assert len(read_demonstrations(rows, warn=said.append)) == 2
+    assert not any("duplicate" in sentence for sentence in said)
 
 
 def test_two_rows_with_one_id(write_rows) -> None:
@@ -149,3 +153,47 @@ def test_make_query_refuses(
     monkeypatch.chdir(folder)
     with pytest.raises(DemonstrationError, match=f"^Query, {said}"):
         make_query(question, images)
+
+
+def told(*rows: Any) -> list[str]:
+    said: list[str] = []
+    read_demonstrations(list(rows), warn=said.append)
+    return said
+
+
+def test_contradictions_are_named_with_both_rows(write_rows) -> None:
+    said: list[str] = []
+    rows = write_rows(GOOD, *text_rows(3), {**GOOD, "answer": "crow"}, {**GOOD, "answer": "Wren."})
+    assert len(read_demonstrations(rows, warn=said.append)) == 6
+    (sentence,) = said
+    first, pair = sentence.splitlines()
+    assert first.startswith("1 of 6 demonstrations contradict another")
+    assert f"{rows}, line 5 answers 'crow'" in pair and f"{rows}, line 1 answers 'wren'" in pair
+
+
+def test_another_picture_or_question_is_no_contradiction() -> None:
+    rows = [{"question": f"{place}?", "answer": f"{place}"} for place in range(12)]
+    assert told(*rows) == []
+
+
+def labels(*counts: int) -> list[dict[str, str]]:
+    names = [name for name, count in zip("abc", counts, strict=False) for _ in range(count)]
+    return [{"question": f"{place}?", "answer": name} for place, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "warned"),
+    [((8, 2), True), ((9, 1), True), ((7, 3), False), ((10,), False), ((8, 1), False)],
+)
+def test_one_answer_of_most_is_warned_of(counts: tuple[int, ...], warned: bool) -> None:
+    said = told(*labels(*counts))
+    assert len(said) == warned
+    for sentence in said:
+        assert sentence.startswith(f"{counts[0]} of 10 demonstrations have the answer 'a'")
+
+
+def test_queries_are_asked_as_they_are() -> None:
+    said: list[str] = []
+    rows = [{"question": "A?", "answer": "x"}] * 9 + [{"question": "A?", "answer": "y"}]
+    assert len(read_queries(rows, warn=said.append)) == 10
+    assert said == []

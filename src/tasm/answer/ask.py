@@ -1,5 +1,6 @@
 """Queries against a memory, one or many: left-padded batches over one shared memory."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from tasm.answer.result import Answer, DemonstrationWeight
 from tasm.arguments import flag, listener, nats, one_of, whole_number
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
 from tasm.backbone.prompt.transcript import Role
-from tasm.demonstrations import Query
+from tasm.demonstrations import Query, warn_of_unlike_pictures
 from tasm.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def ask_all(
         raise InputError(
             f"Only one query's answer can be streamed (on_text); {len(queries)} were given."
         )
+    warn_of_unlike_pictures(backbone.name, queries, warnings.warn)
     answers: list[Answer] = []
     for batch in ask_batches(
         backbone,

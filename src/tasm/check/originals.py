@@ -4,9 +4,10 @@ Recorded paths are hints. What is found is compared, pixels and text, with the c
 the memory recorded; anything else counts as gone.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import (
     IMAGE_MARK,
@@ -31,14 +32,42 @@ def recorded_demonstrations(memory: "TaskMemory") -> list[Demonstration] | None:
     """
     if not memory.demonstrations:
         return None
+    question = common_question(memory)
     from_files: dict[Path, dict[str, Demonstration]] = {}
     found = []
     for entry in memory.demonstrations:
-        one = _from_entry(memory, entry) or _from_file(entry, from_files)
+        one = _from_entry(memory, entry) or _from_file(entry, question, from_files)
         if one is None:
             return None
         found.append(one)
     return found
+
+
+def read_given(memory: "TaskMemory", given: Any) -> list[Demonstration]:
+    """Read a memory's demonstrations out of what the user gives, in the memory's order.
+
+    ```python
+    demonstrations = read_given(tasm.load("birds.tasm"), "moved/birds.jsonl")
+    ```
+
+    Rows without a question get the one that all of the memory's demonstrations share; rows that
+    cannot be read are passed over, because what counts is whether the memory's own are there.
+    Raises `InputError` where one is missing.
+    """
+    rows = read_demonstrations(
+        given, question=common_question(memory), skip_bad_rows=True, warn=_silent
+    )
+    named = isinstance(given, str | os.PathLike)
+    return given_demonstrations(memory, rows, str(given) if named else "The list of demonstrations")
+
+
+def common_question(memory: "TaskMemory") -> str | None:
+    """Return the question that all demonstrations share: what `--question` was, if it was given."""
+    texts = {entry.question for entry in memory.demonstrations}
+    # Without marks in the middle: the question stood behind its pictures.
+    bare = {text.removeprefix(IMAGE_MARK * text.count(IMAGE_MARK)) for text in texts if text}
+    question = bare.pop() if len(bare) == 1 and None not in texts else None
+    return question if question and IMAGE_MARK not in question else None
 
 
 def given_demonstrations(
@@ -70,12 +99,14 @@ def _from_entry(memory: "TaskMemory", entry: "DemonstrationEntry") -> Demonstrat
     content = tuple(_with_pictures(entry.question, pictures))
     turn = (Message("user", content), Message("assistant", (entry.answer,)))
     system = memory.layout.system
+    file = None if entry.origin is None else Path(entry.origin)
     heads = [()] if system is None else [(Message("system", (system,)),), ()]
     try:
         for head in heads:
             messages = (*head, *turn)
             if content_hash(messages) == entry.content_hash:
-                return Demonstration(entry.id, messages, entry.content_hash, entry.origin or "")
+                origin = entry.origin or ""
+                return Demonstration(entry.id, messages, entry.content_hash, origin, file)
     except (DemonstrationError, OSError):  # a picture is gone, or is one no more
         return None
     return None
@@ -91,16 +122,22 @@ def _with_pictures(question: str, pictures: list[Picture]) -> Iterator[str | Pic
 
 
 def _from_file(
-    entry: "DemonstrationEntry", from_files: dict[Path, dict[str, Demonstration]]
+    entry: "DemonstrationEntry",
+    question: str | None,
+    from_files: dict[Path, dict[str, Demonstration]],
 ) -> Demonstration | None:
     """Read the file that it came from once more."""
     if entry.origin is None:
         return None
-    path = Path(entry.origin.rpartition(", line ")[0] or entry.origin)
+    path = Path(entry.origin)
     if path not in from_files:
         try:
-            rows = read_demonstrations(path, skip_bad_rows=True, warn=lambda sentence: None)
+            rows = read_demonstrations(path, question=question, skip_bad_rows=True, warn=_silent)
         except (DemonstrationError, OSError):
             rows = []
         from_files[path] = {one.content_hash: one for one in rows}
     return from_files[path].get(entry.content_hash)
+
+
+def _silent(sentence: str) -> None:
+    """What the user's files lack is said by what is missing, not row by row."""

@@ -4,17 +4,16 @@ Knows where a memory's demonstrations may be found again and what it was built w
 memory is built.
 """
 
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from tasm.answer.given import as_memory
 from tasm.arguments import listener
-from tasm.check.originals import given_demonstrations, recorded_demonstrations
-from tasm.compress.api import as_demonstrations, build
+from tasm.check.originals import read_given, recorded_demonstrations
+from tasm.compress.api import build
 from tasm.compress.recipes.table import find_recipe
-from tasm.demonstrations import IMAGE_MARK, Demonstration
+from tasm.demonstrations import Demonstration
 from tasm.errors import InputError
 from tasm.memory import TaskMemory
 
@@ -85,20 +84,7 @@ def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonst
     """
     if demonstrations is None:
         return recorded_demonstrations(memory)
-    rows = as_demonstrations(
-        demonstrations, question=_common_question(memory), skip_bad_rows=True, notice=_quiet
-    )
-    named = isinstance(demonstrations, str | os.PathLike)
-    return given_demonstrations(
-        memory, rows, str(demonstrations) if named else "The list of demonstrations"
-    )
-
-
-def _common_question(memory: TaskMemory) -> str | None:
-    """What `build` was given as `question` for a folder of classes, if it was."""
-    questions = {entry.question for entry in memory.demonstrations}
-    only = questions.pop() if len(questions) == 1 else None
-    return None if only is None else only.replace(IMAGE_MARK, "")
+    return read_given(memory, demonstrations)
 
 
 def _settings(part: Any) -> Any:

@@ -1,6 +1,10 @@
 """`tasm rebuild`: the same demonstrations and recipe on another model."""
 
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from tasm.cli.building import build_and_save, built_for_people
 from tasm.cli.files import check_out_memory
@@ -9,12 +13,25 @@ from tasm.cli.opening import open_memory
 from tasm.cli.options import Device, Dtype, Json, MemoryPath, ModelName, NewMemory, Overwrite
 from tasm.errors import InputError
 
+if TYPE_CHECKING:
+    from tasm.demonstrations import Demonstration
+    from tasm.memory import TaskMemory
+
 
 @command
 def rebuild(
     memory: MemoryPath,
     model: ModelName,
     out: NewMemory,
+    demonstrations: Annotated[
+        Path | None,
+        typer.Option(
+            "--demonstrations",
+            metavar="DEMOS",
+            help="Where the original demonstrations are. Default: where they were.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -22,23 +39,20 @@ def rebuild(
 ) -> Result:
     """Build a memory anew on another model: same demonstrations, recipe and settings.
 
-    The original files must still be where they were; each is used only if its hash agrees.
+    The original files are looked for where they were, or where --demonstrations says; each is used
+    only if its hash agrees.
 
     \b
-    Example:
+    Examples:
       tasm rebuild birds.tasm --model Qwen/Qwen3-VL-8B-Instruct --out birds-qwen3.tasm
+      tasm rebuild birds.tasm --demonstrations moved/birds.jsonl --model reference --out new.tasm
     """
     from tasm.answer import load_model
-    from tasm.check.rebuild import originals_of, recipe_change, settings_of
+    from tasm.check.rebuild import recipe_change, settings_of
 
     check_out_memory(out, overwrite)
     old = open_memory(memory)
-    demonstrations = originals_of(old)
-    if demonstrations is None:
-        raise InputError(
-            f"{memory}: the original demonstrations are gone, were changed, or were not recorded "
-            "(--no-demonstrations). Build from them with `tasm build`."
-        )
+    rows = _originals(old, memory, demonstrations)
     if changed := recipe_change(old):
         warn(changed)
     started = time.perf_counter()
@@ -46,7 +60,7 @@ def rebuild(
     load_seconds = time.perf_counter() - started
     document = build_and_save(
         loaded.backbone,
-        demonstrations,
+        rows,
         settings_of(old),
         out,
         overwrite=overwrite,
@@ -54,3 +68,19 @@ def rebuild(
         load_seconds=load_seconds,
     )
     return Result(document, lambda: built_for_people(document))
+
+
+def _originals(
+    memory: "TaskMemory", place: Path, demonstrations: Path | None
+) -> "list[Demonstration]":
+    from tasm.check.originals import read_given, recorded_demonstrations
+
+    if demonstrations is not None:
+        return read_given(memory, demonstrations)
+    found = recorded_demonstrations(memory)
+    if found is None:
+        raise InputError(
+            f"{place}: the original demonstrations are gone, were changed, or were not recorded "
+            "(rows given in Python, --no-demonstrations). Say where they are with --demonstrations."
+        )
+    return found

@@ -22,7 +22,7 @@ from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.records.received import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.settings import Settings, Targets, targets, warn
-from tasm.demonstrations import Demonstration, read_demonstrations
+from tasm.demonstrations import Demonstration, read_demonstrations, warn_of_unlike_pictures
 from tasm.errors import InputError
 from tasm.memory import Bank, TaskMemory
 
@@ -159,6 +159,7 @@ def build_transcript(
 ) -> TaskMemory:
     """Build a memory of demonstrations already laid out as tokens."""
     check_transcript(transcript, backbone.geometry)
+    warn_of_unlike_pictures(backbone.name, demonstrations, notice)
     budget = targets(settings, backbone, transcript, notice)
     parts = Parts.of(settings.recipe)
     compressor = Compressor(

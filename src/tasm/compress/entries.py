@@ -18,7 +18,7 @@ def entries_of(
             spans=(span,),
             content_hash=demonstration.content_hash,
             pictures=tuple(_picture(picture) for picture in demonstration.pictures),
-            origin=_file_of(demonstration.origin),
+            origin=_recordable(demonstration.file),
             question=demonstration.question,
             answer=demonstration.answer,
         )
@@ -27,11 +27,16 @@ def entries_of(
 
 
 def _picture(picture: Picture) -> PictureEntry:
-    path = None if picture.path is None else str(Path(picture.path).resolve())
-    return PictureEntry(sha256=picture.sha256, path=path)
+    return PictureEntry(sha256=picture.sha256, path=_recordable(picture.path))
 
 
-def _file_of(origin: str) -> str | None:
-    """The file in "birds.jsonl, line 3"; None for demonstrations that came from no file."""
-    path = Path(origin.rpartition(", line ")[0] or origin)
-    return str(path.resolve()) if origin and path.exists() else None
+def _recordable(path: Path | None) -> str | None:
+    """The whole path; None where there is none, or one that no text file can hold."""
+    if path is None:
+        return None
+    whole = str(Path(path).resolve())
+    try:
+        whole.encode()
+    except UnicodeEncodeError:  # a name in another encoding than the system's
+        return None
+    return whole

@@ -15,6 +15,7 @@ from tasm.demonstrations.conversation import (
 )
 from tasm.demonstrations.picture import Picture
 from tasm.demonstrations.reading import make_query, read_demonstrations, read_queries
+from tasm.demonstrations.unlike import warn_of_unlike_pictures
 
 __all__ = [
     "IMAGE_MARK",
@@ -30,4 +31,5 @@ __all__ = [
     "read_demonstrations",
     "read_queries",
     "shared_system",
+    "warn_of_unlike_pictures",
 ]

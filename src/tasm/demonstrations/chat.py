@@ -45,7 +45,7 @@ def _message(given: Any, field: str, folder: Path, marks: Marks) -> Message:
     if not isinstance(given, Mapping):
         raise RowProblem(field, describe(given), "an object with 'role' and 'content'")
     role = given.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         hint = did_you_mean(role, _ROLES) if isinstance(role, str) else ""
         raise RowProblem(f"{field}.role", describe(role), f"one of {', '.join(_ROLES)}.{hint}")
     content = given.get("content")
@@ -76,6 +76,9 @@ def _part(part: Any, field: str, folder: Path, marks: Marks) -> tuple[str | Pict
     # Tables of chats give every part all fields, empty where they do not belong.
     given = {name: value for name, value in part.items() if value is not None}
     kind = given.get("type")
+    if not isinstance(kind, str):
+        expected = f"one of {', '.join(_PART_TYPES)}."
+        raise RowProblem(f"{field}.type", describe(kind), expected)
     if kind == "text":
         text = given.get("text")
         if not isinstance(text, str):
@@ -91,7 +94,7 @@ def _part(part: Any, field: str, folder: Path, marks: Marks) -> tuple[str | Pict
         return (picture_from(address, f"{field}.image_url", folder),)
     if kind in ("video", "video_url"):
         raise RowProblem(f"{field}.type", "a video", "pictures; videos are not supported")
-    hint = did_you_mean(kind, _PART_TYPES) if isinstance(kind, str) else ""
+    hint = did_you_mean(kind, _PART_TYPES)
     raise RowProblem(f"{field}.type", describe(kind), f"one of {', '.join(_PART_TYPES)}.{hint}")
 
 

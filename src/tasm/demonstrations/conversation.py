@@ -6,6 +6,7 @@ Knows nothing of files, rows or chat templates.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from tasm.demonstrations.picture import Picture
@@ -106,6 +107,8 @@ class Demonstration(Conversation):
     """SHA-256 over the decoded pixels and the text, 64 hex digits."""
     origin: str = field(default="", compare=False)
     """Where it was read, for messages: `"birds.jsonl, line 3"`."""
+    file: Path | None = field(default=None, compare=False)
+    """The file that it was read from; None for what came in Python."""
 
     @property
     def answer(self) -> str:

@@ -1,4 +1,4 @@
-"""Reads rows from one file: JSON lines, JSON, CSV or Parquet.
+"""Reads rows from one file: JSON lines, JSON, CSV, Parquet or Arrow.
 
 Yields pairs of where a row is and what it says; a row that cannot be read is a `RowProblem` in its
 place, so that all of them can be reported at once. Knows nothing of what rows mean.
@@ -8,13 +8,17 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from tasm.demonstrations.arrow import read_arrow, read_parquet
+from tasm.demonstrations.file_kinds import SUFFIXES
 from tasm.demonstrations.problems import RowProblem, describe
 from tasm.errors import DemonstrationError
 
 Rows = Iterator[tuple[str, Any]]
+
+_LARGEST_CELL = 2**31 - 1
 
 
 def read_json_lines(path: Path) -> Rows:
@@ -42,17 +46,35 @@ def read_json(path: Path) -> Rows:
             "a line is named .jsonl."
         ) from None
     if not isinstance(rows, list):
-        raise DemonstrationError(f"{path}: found {describe(rows)}; expected a list of objects.")
+        raise DemonstrationError(
+            f"{path}: found {describe(rows)}; expected a list of objects.{_inner_list(rows)}"
+        )
     for number, row in enumerate(rows, start=1):
         yield f"{path}, row {number}", row
+
+
+def _inner_list(document: Any) -> str:
+    """Return a hint where the rows lie one level deeper, as in `{"data": […]}`."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                return f" The rows seem to be in {name!r}: save that list alone."
+        if {"question", "answer", "messages"} & set(document):
+            return " Put the one object into a list: [ … ]."
+    return ""
 
 
 def read_csv(path: Path) -> Rows:
     """Yield the rows of a CSV file with a header; an empty cell is a field that is not there.
 
-    `images` holds several paths separated by `;`, or a JSON list; so may `answer`, as a JSON list.
+    `images` holds several paths separated by `;`, or a JSON list; so may `answer` and `messages`,
+    as a JSON list.
     """
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    text = _text(path)
+    # `question, answer`: the space is for the eye, and no part of the answer.
+    spaced = ", " in text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=spaced)
+    csv.field_size_limit(_LARGEST_CELL)  # the module's own is too small for a picture in base64
     try:
         header = next(reader, None)
         if header is None:
@@ -65,6 +87,11 @@ def read_csv(path: Path) -> Rows:
             raise DemonstrationError(
                 f"{path}, line 1: found one column {columns[0]!r}; expected columns separated by "
                 "commas."
+            )
+        if any(PurePath(name).suffix.lower() in SUFFIXES for name in columns):
+            raise DemonstrationError(
+                f"{path}, line 1: found a picture where the names of the columns are expected, "
+                "such as image,question,answer."
             )
         first = reader.line_num + 1
         for cells in reader:
@@ -83,32 +110,12 @@ def read_csv(path: Path) -> Rows:
         ) from None
 
 
-def read_parquet(path: Path) -> Rows:
-    """Yield the rows of a Parquet file; needs the extra `data`."""
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise DemonstrationError(
-            f"{path}: reading Parquet needs pyarrow. Install it with: pip install 'tasm[data]'"
-        ) from None
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=64):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
-    except (ArrowException, OSError) as error:
-        raise DemonstrationError(
-            f"{path}: found a file that is no Parquet, or damaged ({error})."
-        ) from None
-
-
 READERS: dict[str, Callable[[Path], Rows]] = {
     ".jsonl": read_json_lines,
     ".json": read_json,
     ".csv": read_csv,
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
 }
 
 
@@ -133,7 +140,12 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DemonstrationError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DemonstrationError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DemonstrationError(
+            f"{path}, line 1: found text in UTF-16, which is not UTF-8; expected text in UTF-8. "
+            "Save the file in that encoding."
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -145,7 +157,7 @@ def _text(path: Path) -> str:
 
 
 def _cell(name: str, cell: str) -> Any:
-    if name == "images" or (name == "answer" and cell.lstrip().startswith('["')):
+    if name in ("images", "messages") or (name == "answer" and cell.lstrip().startswith('["')):
         try:
             listed = parse_json(cell) if cell.lstrip().startswith("[") else None
         except ValueError:

@@ -26,10 +26,10 @@ class Picture:
     def __init__(self, source: Path | bytes | Image.Image, *, name: str | None = None) -> None:
         self.path: Path | None = source if isinstance(source, Path) else None
         """Where the picture lies; None when it came in memory."""
-        # An image in memory may change after it was handed over, so its pixels are taken now.
-        self._source = self._decode(source) if isinstance(source, Image.Image) else source
         self.name: str = name or (str(source) if isinstance(source, Path) else "picture in memory")
         """What messages call the picture."""
+        # An image in memory may change after it was handed over, so its pixels are taken now.
+        self._source = self._decode(source) if isinstance(source, Image.Image) else source
 
     @cached_property
     def sha256(self) -> str:

@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tasm.demonstrations.file_kinds import kind_of
+
 MAX_PICTURE_PIXELS = 64_000_000
 """The largest picture that is decoded: a small file can hold a picture that fills the memory."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """The formats that are tried. Pillow's others include some that start programs."""
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
-)
-"""File names that end like this are taken for pictures when a folder is read."""
+_ADDED_FORMATS = ("HEIF", "JXL")
+"""Formats that are tried where a plugin of Pillow has registered them."""
 
 
 class UnreadablePicture(Exception):
@@ -40,27 +39,47 @@ def decode(source: Path | bytes | Image.Image) -> Image.Image:
     Raises `UnreadablePicture` for what is missing, empty, truncated, too large or no picture.
     """
     if isinstance(source, Image.Image):
-        return _to_rgb(source)
+        try:
+            return _to_rgb(source)  # decodes now, where it was opened and never read
+        except UnreadablePicture:
+            raise
+        except Exception as error:
+            raise UnreadablePicture(f"a damaged picture ({_reason(error)})") from error
     data = _read(source) if isinstance(source, Path) else source
     if not data:
         raise UnreadablePicture("an empty file" if isinstance(source, Path) else "no bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged metadata; its own limit is checked below
-            Image.init()
-            known = [name for name in FORMATS if name in Image.OPEN]  # AVIF came late
-            with Image.open(io.BytesIO(data), formats=known) as opened:
+            with Image.open(io.BytesIO(data), formats=_known_formats()) as opened:
                 return _to_rgb(opened)
     except UnreadablePicture:
         raise
     except UnidentifiedImageError:
+        kind = kind_of(data)
+        if kind is not None:
+            raise UnreadablePicture(kind) from None
         raise UnreadablePicture(
             f"no picture that can be read: {', '.join(FORMATS)} (it begins with {data[:12]!r})"
         ) from None
     except Image.DecompressionBombError:
         raise UnreadablePicture(_too_large("far more")) from None
     except Exception as error:  # decoders raise anything on damaged data
-        raise UnreadablePicture(f"a damaged picture ({error})") from error
+        raise UnreadablePicture(f"a damaged picture ({_reason(error)})") from error
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like a picture that can be read, whatever its name ends in."""
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=_known_formats()):
+            return True
+    except Exception:  # as above; such a file is named elsewhere
+        return False
+
+
+def _known_formats() -> list[str]:
+    Image.init()
+    return [name for name in (*FORMATS, *_ADDED_FORMATS) if name in Image.OPEN]
 
 
 def _read(path: Path) -> bytes:
@@ -68,12 +87,18 @@ def _read(path: Path) -> bytes:
         if path.is_dir():
             raise UnreadablePicture("a folder")
         if not path.exists():
-            raise UnreadablePicture("no such file")
+            raise UnreadablePicture(
+                "a link that leads nowhere" if path.is_symlink() else "no such file"
+            )
         if not path.is_file():  # a pipe would be waited for without end
             raise UnreadablePicture("something that is not a plain file")
         return path.read_bytes()
-    except OSError as error:
-        raise UnreadablePicture(f"a file that cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UnreadablePicture(f"a file that cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _too_large(pixels: str) -> str:

@@ -31,12 +31,16 @@ def describe(value: Any) -> str:
     """Return a short name of a value: `"a number (3)"`, `"the string 'wren'"`."""
     if isinstance(value, str):
         return f"the string {shorten(value)!r}"
-    kind = _KINDS.get(type(value).__name__, f"a {type(value).__name__}")
+    name = type(value).__name__
+    article = "an" if name[:1].lower() in "aeiou" else "a"
+    kind = _KINDS.get(name, f"{article} {name}")
     if isinstance(value, Mapping):
         return f"an object with the fields {_listed(value)}" if value else "an empty object"
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return kind if value else "an empty list"
-    return f"{kind} ({value})" if isinstance(value, bool | int | float) else kind
+    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**40):
+        return f"{kind} ({value})"
+    return kind
 
 
 def shorten(text: str) -> str:

@@ -5,13 +5,12 @@ Knows what makes a set of rows sound; what one row means is the business of `row
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from PIL import Image
-
+from tasm.demonstrations.arrays import as_array
 from tasm.demonstrations.conversation import (
     DEFAULT_ID_LENGTH,
     Demonstration,
@@ -19,9 +18,10 @@ from tasm.demonstrations.conversation import (
     Query,
     content_hash,
 )
-from tasm.demonstrations.picture import Picture
-from tasm.demonstrations.problems import RowProblem
-from tasm.demonstrations.rows import Row, parse_row
+from tasm.demonstrations.problems import RowProblem, describe
+from tasm.demonstrations.renaming import similar_field
+from tasm.demonstrations.rows import FIELDS, Row, other_names, parse_row
+from tasm.demonstrations.soundness import warn_of_contradictions, warn_of_one_answer
 from tasm.demonstrations.source import Found, open_source
 from tasm.errors import DemonstrationError
 
@@ -48,7 +48,7 @@ def read_demonstrations(
     warn: Warn = warn_in_python,
     progress: Progress | None = None,
 ) -> list[Demonstration]:
-    """Read solved examples from a file, a folder, a list of rows or a `datasets` object.
+    """Read solved examples from a file, a folder, or rows in Python.
 
     ```python
     read_demonstrations("birds.jsonl")
@@ -56,10 +56,14 @@ def read_demonstrations(
     read_demonstrations([{"image": "wren.png", "question": "Which bird?", "answer": "wren"}])
     ```
 
+    Rows in Python are a list or a generator of dicts, one dict, a dict of columns, a `datasets`
+    Dataset, a DataFrame, a table of pyarrow, or `Demonstration`s, which stay as they are.
+
     `question` stands in for rows that have none. All pictures are decoded once, for their
     identity. A row with the same content as an earlier one is left out, and `warn` is called with
-    a sentence. With `skip_bad_rows` bad rows are left out in the same way. `progress` is called
-    with a stage, the rows read so far and their number.
+    a sentence; so it is for files of a folder that are passed over, for rows that contradict each
+    other and for one answer that most rows have. With `skip_bad_rows` bad rows are left out in the
+    same way. `progress` is called with a stage, the rows read so far and their number.
 
     Raises `DemonstrationError` that names every bad row (file, line, field, what was found, what
     is expected), for two rows with one id, and for a set without any demonstration.
@@ -67,6 +71,8 @@ def read_demonstrations(
     read = _read_all(source, question, _demonstration, skip_bad_rows, warn, progress)
     kept = _without_duplicates(read, warn)
     _check_ids(kept)
+    warn_of_contradictions(kept, warn)
+    warn_of_one_answer(kept, warn)
     return kept
 
 
@@ -79,6 +85,8 @@ def read_queries(
     progress: Progress | None = None,
 ) -> list[Query]:
     """Read questions from the same places and in the same form as demonstrations.
+
+    `Query`s stay as they are; of a `Demonstration` the question is asked, its answer the right one.
 
     ```python
     read_queries("test.jsonl")[0].answers      # ('wren', 'house wren'); () where there is none
@@ -96,24 +104,37 @@ def read_queries(
     return numbered
 
 
-def make_query(
-    question: str, images: Sequence[str | Path | bytes | Image.Image | Picture] = ()
-) -> Query:
+def make_query(question: str, images: Any = ()) -> Query:
     """Return one query; `<image>` in the question says where an image stands, else they come first.
 
     ```python
     make_query("Which bird is this?", images=["x.png"])
     ```
 
+    `images` is one picture or a list of them: paths, bytes, PIL images, arrays.
+
     Raises `DemonstrationError` for a picture that cannot be read and for a question that is empty
     or has another number of `<image>` marks than there are images.
     """
-    if isinstance(images, str | Path | bytes | Image.Image | Picture):
-        images = [images]
+    if not isinstance(question, str):
+        raise DemonstrationError(
+            f"Query, field 'question': found {describe(question)}; expected a string that is not "
+            "empty."
+        )
+    several = [] if images is None else [images] if _is_one(images) else list(images)
     try:
-        return _query(Found("", {"images": list(images), "question": question}), Path(), None)
+        return _query(Found("", {"images": several, "question": question}), Path(), None)
     except RowProblem as problem:
         raise DemonstrationError(f"Query, {problem}.") from None
+
+
+def _is_one(images: Any) -> bool:
+    """Whether what was given for pictures is one picture and not several."""
+    if isinstance(images, list | tuple):
+        return False
+    is_content = isinstance(images, str | bytes | bytearray | memoryview | Mapping)
+    is_object = as_array(images) is not None or hasattr(images, "read")
+    return is_content or is_object or not isinstance(images, Iterable)
 
 
 def _read_all(
@@ -124,8 +145,14 @@ def _read_all(
     warn: Warn,
     progress: Progress | None,
 ) -> list[Read]:
+    if question is not None and (not isinstance(question, str) or not question.strip()):
+        raise DemonstrationError(
+            f"question: found {describe(question)}; expected a string that is not empty."
+        )
     opened = open_source(source, question)
     rows = list(opened.rows)
+    for notice in opened.notices:
+        warn(notice)
     read: list[Read] = []
     bad: list[str] = []
     for done, found in enumerate(rows, start=1):
@@ -147,17 +174,29 @@ def _read_all(
 def _demonstration(found: Found, folder: Path, question: str | None) -> Demonstration:
     if isinstance(found.row, Demonstration):
         return found.row
+    if isinstance(found.row, Query):
+        raise RowProblem("", "a Query, which has no answer of its own", "a Demonstration or a row")
     row = _parse(found, folder, question)
+    if not row.answers and isinstance(found.row, Mapping):
+        others = [name for name in found.row if name not in FIELDS]
+        name = similar_field(others, "answer")
+        if name is not None:
+            raise other_names({"answer": name})
     if len(row.answers) != 1:
         raise RowProblem("answer", "several" if row.answers else "no such field", "one string")
     messages = (*row.messages, Message("assistant", row.answers))
     whole = content_hash(messages)
-    return Demonstration(row.id or whole[:DEFAULT_ID_LENGTH], messages, whole, found.origin)
+    return Demonstration(
+        row.id or whole[:DEFAULT_ID_LENGTH], messages, whole, found.origin, found.file
+    )
 
 
 def _query(found: Found, folder: Path, question: str | None) -> Query:
     if isinstance(found.row, Query):
         return found.row
+    if isinstance(found.row, Demonstration):
+        asked = found.row.messages[:-1]
+        return Query(found.row.id, asked, (found.row.answer,), found.row.origin)
     row = _parse(found, folder, question)
     default = content_hash(row.messages)[:DEFAULT_ID_LENGTH]
     return Query(row.id or default, row.messages, row.answers, found.origin)
@@ -173,7 +212,8 @@ def _report_bad_rows(bad: list[str], count: str, skip_bad_rows: bool, warn: Warn
     if skip_bad_rows:
         warn(f"{count} left out:{_listed(bad, len(bad))}")
     elif len(bad) == 1:
-        raise DemonstrationError(f"{bad[0]}. {_WAY_OUT}")
+        stop = "" if bad[0].endswith((".", "?")) else "."
+        raise DemonstrationError(f"{bad[0]}{stop} {_WAY_OUT}")
     else:
         raise DemonstrationError(f"{count} cannot be used. {_WAY_OUT}{_listed(bad, _SHOWN)}")
 
