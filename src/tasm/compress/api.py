@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from tasm.arguments import flag, listener, path, text
+from tasm.backbone.attention.admission import transcript_digest
 from tasm.backbone.given import as_backbone
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
@@ -189,7 +190,7 @@ def build_transcript(
                 queries,
                 encoded.tokens,
                 transcript.spans,
-                backbone.rotary,
+                backbone.rotary.for_length(len(transcript)),
                 recorder.scalings,
                 encoded.next_position,
                 settings.quantile,
@@ -216,6 +217,7 @@ def build_transcript(
     if dtype != backbone.dtype:
         memory = memory.store_as(dtype)
     memory.report.update(_report(memory, settings, compressor, encoded, peak, started))
+    memory.report["transcript"] = transcript_digest(transcript.input_ids)
     return memory
 
 

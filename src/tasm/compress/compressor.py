@@ -196,7 +196,7 @@ class Compressor:
             tokens=tokens,
             records=records,
             replayed=replayed,
-            rotary=self.backbone.rotary,
+            rotary=self.backbone.rotary.for_length(newest.stop),
             module=self.backbone.decoder.layers[layer],
             first_new=newest.first,
             total=self.total,

@@ -204,7 +204,9 @@ class TaskMemory:
 
         Args:
             device: where the layers are: one device, one a layer, or None for where the memory is.
-            dtype: what the model runs in; None for the memory's own.
+            dtype: what the model runs in; None for the memory's own. Where that is another than
+                the model's (or on another device), each layer is converted when it is first read,
+                once for all caches.
             gate: "js", "always" or "never" instead of the memory's own.
             epsilon: threshold in nats, or "calibrated", instead of the memory's own.
             bank_on: "host" leaves the bank where it is (host memory or disk); "device" puts a copy
@@ -212,9 +214,11 @@ class TaskMemory:
             live_tokens: a fixed buffer for query and answer, for torch.compile; None grows.
 
         Raises:
-            InputError: a gate that there is not, or a threshold that is not a number of nats.
+            InputError: a gate that there is not, a threshold that is not a number of nats, a device
+                or dtype that there is not, or a buffer without a place.
             DamageError: a memory on disk is not what was written.
         """
+        _check_placement(device, dtype, live_tokens)
         settings = self._gate_settings(gate, epsilon)
         placed = self._placement.core(self.contents, device, dtype)
         return MemoryCache.from_segments(
@@ -225,6 +229,7 @@ class TaskMemory:
             extra=self._retrieval(settings, placed, device, dtype, bank_on),
             states=placed.states,
             live_tokens=live_tokens,
+            transcript=self.report.get("transcript"),
         )
 
     def _gate_settings(
@@ -369,3 +374,26 @@ class TaskMemory:
 
 
 _ARGUMENTS = tuple(inspect.signature(TaskMemory).parameters)
+
+
+def _check_placement(device: Devices, dtype: Any, live_tokens: Any) -> None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(
+            f"dtype is {dtype!r}; expected what the model runs in, such as torch.bfloat16."
+        )
+    if live_tokens is not None and (
+        not isinstance(live_tokens, int) or isinstance(live_tokens, bool) or live_tokens < 1
+    ):
+        raise InputError(
+            f"live_tokens is {live_tokens!r}; expected as many tokens as question and answer take, "
+            "or None for a live part that grows."
+        )
+    if device is None:
+        return
+    for one in [device] if isinstance(device, torch.device | str) else device:
+        try:
+            torch.empty(0, device=one)
+        except (RuntimeError, AssertionError, TypeError) as reason:
+            raise InputError(
+                f"device is {one!r}, which cannot be used here: {str(reason).splitlines()[0]}"
+            ) from None

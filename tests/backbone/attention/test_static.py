@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounter
 from tasm.backbone import MemoryCache
 from tasm.errors import InputError
 from tests.backbone.attention.exactness import encode, generate, tiny_or_skip
-from tests.tiny_models import Tiny
+from tests.tiny_models import Tiny, Turn
 
 
 def fixed(tiny: Tiny, memory: MemoryCache, live_tokens: int = 64) -> MemoryCache:
@@ -93,3 +93,43 @@ def test_decoding_compiles_without_graph_breaks(live: str, family: str, graphs: 
     expected = run(tiny.model.forward)
     torch.testing.assert_close(run(compiled), expected, atol=1e-5, rtol=0)
     assert counter.frame_count <= graphs
+
+
+@pytest.mark.parametrize(
+    ("family", "live", "padded"),
+    [
+        ("qwen2_vl", "static", False),
+        ("llama", "static", True),
+        ("llama", "dynamic", False),
+        ("gemma3", "dynamic", True),
+    ],
+)
+def test_the_whole_model_compiles(family: str, live: str, padded: bool) -> None:
+    """`torch.compile(model)`: prompt and steps without graph breaks. Of Qwen2-VL only a prompt of
+    text, since its own image tower breaks graphs."""
+    tiny = tiny_or_skip(family)
+    memory = encode(tiny, [[tiny.turn(1)]])
+    turns = [Turn([40, 41, 42, 43]), Turn([*range(50, 60)])][: 2 if padded else 1]
+    query = tiny.batch(turns)
+    if not padded:
+        query.pop("attention_mask")
+    if family == "qwen2_vl":
+        query.pop("mm_token_type_ids", None)
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(tiny.model, backend=counter, fullgraph=True)
+
+    def run(model: Any) -> torch.Tensor:
+        cache = fixed(tiny, memory) if live == "static" else memory.fork()
+        given, logits = dict(query), []
+        with torch.no_grad():
+            for token in (5, 6, 7):
+                logits.append(model(**given, past_key_values=cache).logits[:, -1])
+                mask = given.get("attention_mask")
+                given = {"input_ids": torch.full((len(turns), 1), token)}
+                if mask is not None:
+                    given["attention_mask"] = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        return torch.stack(logits)
+
+    torch.testing.assert_close(run(compiled), run(tiny.model), atol=1e-5, rtol=0)
+    assert counter.frame_count > 0

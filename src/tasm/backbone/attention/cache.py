@@ -12,7 +12,9 @@ from torch import Tensor
 
 from tasm.backbone.attention.layers import DynamicMemoryLayer, StaticMemoryLayer
 from tasm.backbone.attention.live import LiveCache
+from tasm.backbone.attention.masks import live_mask, real_tokens
 from tasm.backbone.attention.positions import LiveRows
+from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra, Segment
 from tasm.backbone.attention.states import StateMemoryLayer, number_of_states, refuse_padding
 from tasm.backbone.geometry import layer_kinds, position_rows, sliding_window
@@ -42,8 +44,10 @@ class MemoryCache(LiveCache):
         next_position: int,
         logical_length: int,
         live_tokens: int | None,
+        transcript: str | None = None,
     ) -> None:
         super().__init__(layers, rows)
+        self.transcript = transcript
         self.config = config
         self.next_position = next_position
         self.logical_length = logical_length
@@ -69,6 +73,7 @@ class MemoryCache(LiveCache):
         extra: Extra | None = None,
         states: Sequence[dict[str, Tensor] | None] | None = None,
         live_tokens: int | None = None,
+        transcript: str | None = None,
     ) -> "MemoryCache":
         """Return a cache over segments, one sequence (or None) a layer.
 
@@ -80,8 +85,9 @@ class MemoryCache(LiveCache):
         `config` is a transformers configuration, or the `Geometry` that a memory keeps of one.
         `states` gives the recurrent layers of hybrid models their state (see `states`).
         `live_tokens` makes the live part a buffer of that many tokens, for torch.compile and CUDA
-        graphs. Raises ModelError for a kind of layer that cannot have a memory, InputError for a
-        wrong number of layers.
+        graphs. `transcript` is the `transcript_digest` of the tokens that the memory stands for: a
+        prompt that begins with them is refused. Raises ModelError for a kind of layer that cannot
+        have a memory, InputError for a wrong number of layers.
         """
         kinds = layer_kinds(config)
         for name, given in (("segments", segments), ("states", states)):
@@ -106,6 +112,7 @@ class MemoryCache(LiveCache):
             next_position=next_position,
             logical_length=logical_length,
             live_tokens=live_tokens,
+            transcript=transcript,
         )
 
     @property
@@ -153,16 +160,50 @@ class MemoryCache(LiveCache):
             extra=extra,
             states=self.states,
             live_tokens=self.live_tokens,
+            transcript=self.transcript,
         )
         twin.positions = self.positions
         return twin
 
+    def live_mask(self, mask: Any, batch: int, tokens: int) -> Any:
+        """Return a call's attention mask as the mask of the live tokens alone; see `masks`.
+
+        The padding of earlier calls is remembered, so a later call without a mask is right too.
+        Raises InputError for a mask that cannot belong to the live tokens.
+        """
+        self.refuse_unfinished()
+        rows, live = self._rows, self._live()
+        if mask is not None and mask is rows.mask:
+            return mask  # from a module further out
+        fronts = None
+        if rows.next_position is not None:
+            fronts = (self.logical_length, rows.front or 0)
+        elif rows.front is None and isinstance(mask, Tensor) and mask.ndim == 2:
+            rows.front = mask.shape[1] - tokens
+        mask = live_mask(
+            mask, batch=batch, tokens=tokens, live=live, fronts=fronts, buffer=self.live_tokens
+        )
+        if mask is None or not torch.compiler.is_compiling():
+            columns = live + tokens
+            if mask is None and isinstance(live, Tensor):
+                columns = self.live_tokens or 0
+            mask = rows.keep_mask(mask, batch, columns)
+        rows.mask = mask
+        return mask
+
     def begin_call(
-        self, tokens: Tensor, position_ids: Tensor | None, attention_mask: Any
+        self,
+        tokens: Tensor,
+        position_ids: Tensor | None,
+        attention_mask: Any,
+        dtype: torch.dtype | None = None,
+        switch: LengthSwitch | None = None,
     ) -> Tensor:
         """Arm the cache for one decoder call and return the positions of its tokens.
 
-        `tokens` are ids (batch, n) or embeddings (batch, n, hidden).
+        `tokens` are ids (batch, n) or embeddings (batch, n, hidden); `attention_mask` is what
+        `live_mask` returned; `dtype` is the model's, for states of recurrent layers; `switch` is
+        where its rotation changes with the length.
         """
         rows, extra = self._rows, self.extra
         batch, count = tokens.shape[:2]
@@ -172,11 +213,71 @@ class MemoryCache(LiveCache):
                 "A query was read in several calls (or by assisted decoding) while the memory "
                 "retrieves from its bank. Read it in one call, or use gate='never'."
             )
+        before = self.next_position
+        if switch is not None and rows.next_position is not None:
+            before = int(rows.next_position.min())
+        real = self._real(attention_mask, batch, count, begins)
         start = (self.next_position, self.logical_length, self.positions.shape[0])
-        positions = rows.place(batch, count, tokens.device, position_ids, attention_mask, start)
-        if self._states and (begins or count > 1):
-            refuse_padding(attention_mask)
+        positions = rows.place(batch, count, tokens.device, position_ids, real, start)
+        if switch is not None and not torch.compiler.is_compiling():
+            switch.check(before, int(positions.max()) + 1)
         for layer in self._states if begins else ():
-            layer.begin(batch)
+            layer.begin(batch, tokens.device, dtype)
+        rows.take_ids(batch, count)
+        rows.mask = None
         rows.armed = True
         return positions
+
+    def _real(self, mask: Any, batch: int, count: int, begins: bool) -> Tensor | None:
+        """Which tokens of a call are no padding, None where all are; refuses what has no place."""
+        rows, live = self._rows, self._live()
+        real = real_tokens(mask, batch, count, live)
+        if torch.compiler.is_compiling():  # reading numbers would break the graph
+            return real
+        live = int(live)
+        self.check_room(live + count)
+        if real is not None and (begins or count > 1) and bool(real.all()):
+            real = None
+        if self._states and real is not None and (begins or count > 1):
+            refuse_padding()
+        continues = rows.ends_in_padding
+        if real is None or begins or count > 1 or rows.padding is not None:
+            rows.note_padding(real, batch, count, live)
+        if self._slides and (continues or rows.has_holes):
+            raise InputError(
+                "Padding stands between the tokens of a row, and this model has sliding-window "
+                "layers, which would count it. Pad on the left."
+            )
+        return real
+
+    def placeholder_positions(self, tokens: Tensor) -> Tensor | None:
+        """Positions for one more token of each row where they have three rows, else None."""
+        if self._rows.next_position is None or tokens.shape[1] > 1 or self.positions.shape[0] == 1:
+            return None
+        rows = self.positions.shape[0]
+        return torch.zeros(rows, *tokens.shape[:2], dtype=torch.long, device=tokens.device)
+
+    def refuse_unfinished(self) -> None:
+        """Raise InputError where the last call broke off between layers."""
+        if self._rows.armed:
+            raise InputError(
+                "The last call of this cache did not end, so its layers hold different tokens. "
+                "Take a fresh memory.cache() or cache.fork(), or call cache.reset()."
+            )
+
+    def check_room(self, tokens: int) -> None:
+        """Raise InputError where a live part of fixed size cannot hold so many tokens."""
+        if self.live_tokens is not None and tokens > self.live_tokens:
+            raise InputError(
+                f"The cache was made with live_tokens={self.live_tokens}, and question and answer "
+                f"need {tokens}. Make it with live_tokens={tokens} or more, or without, which "
+                "grows."
+            )
+
+    @property
+    def _slides(self) -> bool:
+        return any(getattr(layer, "window", None) is not None for layer in self.layers)
+
+    def _live(self) -> int | Tensor:
+        """Live tokens; a tensor where the live part is a buffer."""
+        return self.get_seq_length()

@@ -1,18 +1,25 @@
 """Attaching a model: its text decoder gets tasm's attention, a position hook and a guard.
 
 Nothing of transformers is patched: the attention is set by its registered name, the rest are
-ordinary forward hooks. With any other cache the model behaves as before.
+ordinary forward hooks, and a `generate` of this one model that looks at its arguments and calls the
+class's own. With any other cache the model behaves as before.
 """
 
 import inspect
+from types import MethodType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin
 
 import tasm.backbone.attention.function  # noqa: F401  (registers the attention)
+from tasm.backbone.attention.admission import check_forward, memory_cache
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.function import ATTENTION
+from tasm.backbone.attention.generating import generate
 from tasm.backbone.attention.layers import unread_memory
+from tasm.backbone.attention.rotary import length_switch
 from tasm.backbone.decoder import find_decoder
 from tasm.errors import ModelError
 
@@ -30,11 +37,19 @@ def attach(model: nn.Module) -> None:
     """
     decoder = find_decoder(model)
     set_attention(model, ATTENTION)
-    if getattr(decoder, "tasm_hooks", None) is None:
-        decoder.tasm_hooks = (
-            decoder.register_forward_pre_hook(_before, with_kwargs=True),
-            decoder.register_forward_hook(_after, with_kwargs=True),
-        )
+    if getattr(decoder, "tasm_hooks", None):
+        return
+    decoder.tasm_switch = length_switch(decoder)
+    hooks = [
+        decoder.register_forward_pre_hook(_before, with_kwargs=True),
+        decoder.register_forward_hook(_after, with_kwargs=True),
+    ]
+    for module in _outer_modules(model, decoder):
+        hooks.append(module.register_forward_pre_hook(_outer_before, with_kwargs=True))
+        hooks.append(module.register_forward_hook(_outer_after, with_kwargs=True))
+        if isinstance(module, GenerationMixin):
+            module.generate = MethodType(generate, module)  # type: ignore[method-assign]
+    decoder.tasm_hooks = tuple(hooks)
 
 
 def detach(model: nn.Module, attention: str = "sdpa") -> None:
@@ -43,6 +58,8 @@ def detach(model: nn.Module, attention: str = "sdpa") -> None:
     for handle in getattr(decoder, "tasm_hooks", None) or ():
         handle.remove()
     decoder.tasm_hooks = None
+    for module in _outer_modules(model, decoder):
+        module.__dict__.pop("generate", None)
     set_attention(model, attention)
 
 
@@ -61,23 +78,79 @@ def set_attention(model: Any, name: str) -> None:
         )
 
 
+def _outer_modules(model: nn.Module, decoder: nn.Module) -> list[Any]:
+    """The modules around the decoder that a caller may run, the model itself first."""
+    return [
+        module
+        for module in model.modules()
+        if module is not decoder
+        and any(inner is decoder for inner in module.modules())
+        and not isinstance(module, nn.ModuleList)
+    ]
+
+
+def _named(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments by name, where a memory's cache is among those given by position."""
+    if any(isinstance(value, MemoryCache) for value in args):
+        bound = inspect.signature(module.forward).bind_partial(*args).arguments
+        return (), {**bound, **kwargs}
+    return args, kwargs
+
+
+def _tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call's embeddings, else its ids, else None."""
+    for name in ("inputs_embeds", "input_ids"):
+        if kwargs.get(name) is not None:
+            return kwargs[name]
+    return args[0] if args and isinstance(args[0], Tensor) else None
+
+
+def _outer_before(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Before anything is derived from the mask: make it that of the live tokens."""
+    args, kwargs = _named(module, args, kwargs)
+    cache = memory_cache(kwargs.get("past_key_values"))
+    if cache is None or (tokens := _tokens(args, kwargs)) is None:
+        return args, kwargs
+    mask = cache.live_mask(kwargs.get("attention_mask"), *tokens.shape[:2])
+    if mask is not None:
+        kwargs["attention_mask"] = mask
+    check_forward(cache, tokens, mask, kwargs.get("use_cache"), kwargs.get("logits_to_keep"))
+    if torch.compiler.is_compiling() and kwargs.get("position_ids") is None:
+        # Some families branch on a buffer's length to find positions, which the decoder's hook
+        # replaces anyway.
+        places = cache.placeholder_positions(tokens)
+        kwargs |= {} if places is None else {"position_ids": places}
+    return args, kwargs
+
+
+def _outer_after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    """`use_cache=False` reads the memory and leaves nothing live."""
+    cache = kwargs.get("past_key_values")
+    if isinstance(cache, MemoryCache) and kwargs.get("use_cache") is False:
+        cache.reset()
+
+
 def _before(
     decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if any(isinstance(value, MemoryCache) for value in args):
-        kwargs = {**inspect.signature(decoder.forward).bind_partial(*args).arguments, **kwargs}
-        args = ()
+    args, kwargs = _named(decoder, args, kwargs)
     cache = kwargs.get("past_key_values")
     if not isinstance(cache, MemoryCache):
         return args, kwargs
     if decoder.config._attn_implementation != ATTENTION:
         raise unread_memory()
-    tokens = kwargs.get("inputs_embeds")
-    if tokens is None:
-        tokens = kwargs["input_ids"] if kwargs.get("input_ids") is not None else args[0]
+    tokens = _tokens(args, kwargs)
+    mask = cache.live_mask(kwargs.get("attention_mask"), *tokens.shape[:2])
+    if mask is not None:
+        kwargs["attention_mask"] = mask
     kwargs["position_ids"] = cache.begin_call(
-        tokens, kwargs.get("position_ids"), kwargs.get("attention_mask")
+        tokens, kwargs.get("position_ids"), mask, decoder.dtype, decoder.tasm_switch
     )
+    cache.expect_reading()
     return args, kwargs
 
 

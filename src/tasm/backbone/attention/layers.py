@@ -38,11 +38,11 @@ class SegmentsMixin:
                 "attention would ignore the memory. Call tasm.backbone.attach(model) first "
                 "(load_model and wrap do)."
             )
-        if self.pending:
-            raise unread_memory()
         keys, values = super().update(  # type: ignore[misc]
             key_states, value_states, *args, **kwargs
         )
+        if any(not segment.lies_as(key_states) for segment in self.segments):
+            self.segments = tuple(segment.as_live(key_states) for segment in self.segments)
         keys = keys[...]  # an alias, so that no stored tensor points back at its layer
         keys.tasm_layer = self
         self.pending = bool(self.segments) or self.rows.extra is not None

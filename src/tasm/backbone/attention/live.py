@@ -38,15 +38,26 @@ class LiveCache(Cache):
         self._rows.recorder = recorder
 
     @property
+    def live_rows(self) -> LiveRows:
+        """What is known of every row's live tokens."""
+        return self._rows
+
+    @property
     def live_positions(self) -> Tensor | None:
         """Positions (position_rows, batch, n) of the first live call's tokens, None before it."""
         return self._rows.first
 
+    def expect_reading(self) -> None:
+        """Expect every layer with a memory to read it before `end_call`."""
+        for layer in self.layers:
+            if getattr(layer, "segments", None):
+                layer.pending = True
+
     def end_call(self) -> None:
         """Disarm the cache; raises UnreadMemoryError if a layer's memory was not read."""
-        self._rows.armed = False
         if any(getattr(layer, "pending", False) for layer in self.layers):
-            raise unread_memory()
+            raise unread_memory()  # armed still: the live tokens are of no use
+        self._rows.armed = False
 
     def crop(self, tokens: int) -> None:
         """Drop the last live tokens, as transformers' own caches of the installed version do."""
@@ -70,6 +81,7 @@ class LiveCache(Cache):
         """Forget all live tokens and what was retrieved; the memory stays."""
         super().reset()
         self._rows.forget()
+        self._rows.armed = False
         if self.extra is not None:
             self.extra.reset()
 

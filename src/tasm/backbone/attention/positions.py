@@ -27,6 +27,20 @@ class LiveRows:
 
     def forget(self) -> None:
         """Drop everything about the live tokens."""
+        self.ids: list[Tensor] | None = []
+        """Ids (batch, n) of the live tokens, a tensor a call; None where they were not seen."""
+        self.coming: Tensor | None = None
+        """Ids of the call that is about to begin."""
+        self.padding: Tensor | None = None
+        """1 for real, 0 for padding, long (batch, live tokens); None where nothing is padding."""
+        self.mask: Any = None
+        """The mask of the call that is about to begin."""
+        self.ends_in_padding = False
+        """Whether a row's real tokens were followed by padding."""
+        self.has_holes = False
+        """Whether real tokens came after that padding."""
+        self.front: int | None = None
+        """Columns that the first call's mask had in front of the live tokens."""
         self.first: Tensor | None = None
         """Positions (position_rows, batch, n) of the first call's tokens."""
         self.next_position: Tensor | None = None
@@ -42,22 +56,20 @@ class LiveRows:
         tokens: int,
         device: torch.device,
         position_ids: Tensor | None,
-        attention_mask: Any,
+        real: Tensor | None,
         start: tuple[int, int, int],
     ) -> Tensor:
         """Count one call's tokens and return their positions, in the shape the decoder expects.
 
-        `start` is the memory's next position, its logical length, and the rows of a position.
-        Raises InputError for a mask or positions that cannot belong to live tokens alone.
+        `real` (batch, tokens) says which are no padding, None that all are; `start` is the memory's
+        next position, its logical length, and the rows of a position.
+        Raises InputError for positions that cannot belong to live tokens alone.
         """
-        begins = self.next_position is None
-        real = None
-        if begins or tokens > 1:
-            real = real_tokens(attention_mask, batch, tokens, begins)
         if real is None:
             order = torch.arange(tokens, device=device)[None].expand(batch, -1)
             count: int | Tensor = tokens
         else:
+            real = real.to(device)
             order = (real.cumsum(1) - 1).clamp_min(0)
             count = real.sum(1)
         self.last = None if real is None else tokens - 1 - real.flip(1).int().argmax(1)
@@ -97,11 +109,61 @@ class LiveRows:
         later = (self.next_position[:, None] + steps)[None].expand(self.first.shape[0], -1, -1)
         return torch.cat([self.first, later], 2)
 
+    def take_ids(self, batch: int, tokens: int) -> None:
+        """Keep the ids of the call that begins."""
+        coming, self.coming = self.coming, None
+        if coming is None or coming.shape != (batch, tokens):
+            self.ids = None
+        elif self.ids is not None:
+            self.ids.append(coming)
+
+    def live_ids(self, live: int) -> Tensor | None:
+        """The ids (batch, live) of all live tokens, or None where they were not seen."""
+        if not self.ids:
+            return None
+        self.ids = [torch.cat(self.ids, 1)]
+        return self.ids[0] if self.ids[0].shape[1] == live else None
+
+    def keep_mask(self, mask: Any, batch: int, columns: Any) -> Any:
+        """Return a call's mask with what earlier calls said of padding; it holds for good.
+
+        `columns` are the live tokens, this call's included.
+        """
+        if self.padding is None or self.padding.shape[0] != batch:  # other rows: refused later
+            return mask
+        if mask is not None and (isinstance(mask, dict) or mask.shape != (batch, columns)):
+            return mask
+        known = self.padding.new_ones(batch, columns)
+        known[:, : self.padding.shape[1]] = self.padding
+        return known if mask is None else known.to(mask.device) * mask
+
+    def note_padding(self, real: Tensor | None, batch: int, tokens: int, live: int) -> None:
+        """Remember which of a call's tokens are padding; `live` were read before."""
+        if real is None and self.padding is None:
+            return
+        device = real.device if real is not None else None
+        now = torch.ones(batch, live + tokens, dtype=torch.long, device=device)
+        if self.padding is not None:
+            now = now.to(self.padding.device)
+            now[:, : self.padding.shape[1]] = self.padding
+        if real is not None:
+            now[:, live:] = real
+        self.padding = now
+        if real is not None and tokens > 1:
+            steps = now[:, 1:] - now[:, :-1]
+            ended = (steps < 0).cumsum(1) > 0
+            self.ends_in_padding = bool(ended.any())
+            self.has_holes = bool((ended & (steps > 0)).any())
+
     def crop(self, removed: int, live: int) -> None:
         """Forget the last `removed` tokens of every row; `live` remain."""
         if live == 0 or self.first is None or self.next_position is None or self.next_index is None:
             self.forget()
             return
+        if self.ids is not None:
+            self.ids = [torch.cat(self.ids, 1)[:, :live]] if self.ids else None
+        if self.padding is not None:
+            self.padding = self.padding[:, :live]
         self.next_index = self.next_index - removed
         if live < self.first.shape[2]:
             self.first = self.first[:, :, :live]
@@ -113,34 +175,11 @@ class LiveRows:
         """Reorder, repeat or select rows."""
         if self.first is not None:
             self.first = change(self.first.transpose(0, 1)).transpose(0, 1)
-        for name in ("next_position", "next_index", "index", "last"):
+        if self.ids:
+            self.ids = [change(torch.cat(self.ids, 1))]
+        for name in ("next_position", "next_index", "index", "last", "padding"):
             if (tensor := getattr(self, name)) is not None:
                 setattr(self, name, change(tensor))
-
-
-def real_tokens(attention_mask: Any, batch: int, tokens: int, is_first_call: bool) -> Tensor | None:
-    """Return which of a call's tokens are no padding, bool (batch, tokens), or None where all are.
-
-    Reads a 2D mask, a prepared 4D mask (a real token sees itself) or a dictionary of those.
-    """
-    mask = attention_mask
-    if isinstance(mask, dict):
-        mask = next((m for m in mask.values() if isinstance(m, Tensor) and m.ndim == 4), None)
-    if not isinstance(mask, Tensor) or mask.ndim not in (2, 4):
-        return None
-    if mask.ndim == 2:
-        if mask.shape[1] < tokens:
-            raise InputError(
-                f"attention_mask covers {mask.shape[1]} tokens but the call has {tokens}. Give the "
-                "mask of the live tokens; the memory needs none."
-            )
-        real = (mask[:, :tokens] if is_first_call else mask[:, -tokens:]).bool()
-    elif is_first_call:
-        seen = mask[:, 0].diagonal(dim1=-2, dim2=-1)[:, :tokens]
-        real = seen if seen.dtype == torch.bool else seen > torch.finfo(seen.dtype).min / 2
-    else:
-        return None
-    return real.expand(batch, -1)
 
 
 def _local(position_ids: Tensor | None, order: Tensor, real: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ interleaving, partial rotation, scaling and per-layer bases need no table here. 
 import copy
 import inspect
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from tasm.backbone.decoder import attention_modules, find_decoder
 from tasm.backbone.geometry import layer_kinds, rope_parameters, text_config
-from tasm.errors import ModelError
+from tasm.errors import InputError, ModelError
 
 
 class Rotary:
@@ -40,10 +41,21 @@ class Rotary:
             for name in ("rotary_emb", "rotary_emb_local")
             if (module := getattr(decoder, name, None)) is not None
         }
+        self._switch = length_switch(decoder)
+        self._length: int | None = None
         if "rotary_emb" not in self._embeddings:
             raise ModelError(
                 f"{type(decoder).__name__} has no `rotary_emb`: tasm needs rotary positions."
             )
+
+    def for_length(self, tokens: int) -> "Rotary":
+        """Return the rotation as it is in a prompt of so many tokens: itself, except where the
+        frequencies depend on the length."""
+        if self._switch is None or tokens <= self._switch.length:
+            return self
+        longer = copy.copy(self)
+        longer._length = tokens
+        return longer
 
     def rotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
         """Rotate plain keys to positions.
@@ -86,11 +98,69 @@ class Rotary:
         if self._kinds[layer] == "sliding" and "rotary_emb_local" in self._embeddings:
             embedding = self._embeddings["rotary_emb_local"].to(keys.device)
         places = places.to(keys.device)
+        if self._length is not None:  # the module takes the length from the largest position
+            last = torch.full_like(places[..., :1], self._length - 1)
+            places = torch.cat([places, last], -1)
         if "layer_type" in inspect.signature(embedding.forward).parameters:
             cos, sin = embedding(probe, places, self._config.layer_types[layer])
         else:
             cos, sin = embedding(probe, places)
-        return cos.float(), sin.float()
+        tokens = positions.shape[-1]
+        return cos[..., :tokens, :].float(), sin[..., :tokens, :].float()
+
+
+@dataclass(frozen=True)
+class LengthSwitch:
+    """A rotation whose frequencies depend on how long the prompt is.
+
+    Up to `length` positions they are the same. Beyond it `longrope` has one other set for all
+    lengths, `dynamic` a set for each.
+    """
+
+    kind: str
+    length: int
+
+    def check(self, before: int, end: int) -> None:
+        """Raise InputError where tokens of one conversation would be rotated differently.
+
+        `before` are the positions read so far, the memory's included; `end` those after this call.
+        """
+        if end <= self.length or (self.kind == "longrope" and not 0 < before <= self.length):
+            return
+        way_out = (
+            ""
+            if self.kind == "dynamic"
+            else (
+                f", or read more than {self.length:,} positions of demonstrations in one chunk "
+                "(--chunk-tokens)"
+            )
+        )
+        raise InputError(
+            f"This model's rotation ({self.kind}) changes where a prompt passes {self.length:,} "
+            f"positions, and this one passes it: {before:,} were read before, and it ends at "
+            f"{end:,}. What was read before is rotated for another length. Use fewer "
+            "demonstrations, smaller images or shorter answers, so that everything ends within "
+            f"{self.length:,}{way_out}."
+        )
+
+
+def length_switch(decoder: Any) -> LengthSwitch | None:
+    """Return where a decoder's rotation changes with the prompt's length, or None."""
+    config = text_config(decoder.config)
+    parameters = rope_parameters(config)
+    nested = [value for value in parameters.values() if isinstance(value, dict)]
+    switches = []
+    for part in [parameters, *nested]:
+        kind = str(part.get("rope_type", part.get("type", "")))
+        if kind != "longrope" and "dynamic" not in kind:
+            continue
+        trained = config.max_position_embeddings
+        if kind == "longrope":
+            trained = part.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", trained
+            )
+        switches.append(LengthSwitch("longrope" if kind == "longrope" else "dynamic", int(trained)))
+    return min(switches, key=lambda switch: switch.length, default=None)
 
 
 def _turn(module: nn.Module, keys: Tensor, cos: Tensor, sin: Tensor, sections: Any) -> Tensor:

@@ -4,7 +4,7 @@ Knows nothing of models, caches or where a segment comes from (a core, a bank, a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -34,6 +34,26 @@ class Segment:
     values: Tensor
     bias: Tensor | None = None
     index: Tensor | None = None
+    _elsewhere: "dict[tuple[torch.device, torch.dtype], Segment]" = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def lies_as(self, live: Tensor) -> bool:
+        """Whether the keys have the device and dtype of a layer's live ones."""
+        return self.keys.dtype == live.dtype and self.keys.device == live.device
+
+    def as_live(self, live: Tensor) -> "Segment":
+        """Return the segment on the device and in the dtype of `live`: made once, then shared by
+        all caches over this segment."""
+        if self.lies_as(live):
+            return self
+        if (found := self._elsewhere.get((live.device, live.dtype))) is None:
+            bias = None if self.bias is None else self.bias.to(live.device)
+            index = None if self.index is None else self.index.to(live.device)
+            keys, values = self.keys.to(live), self.values.to(live)
+            found = Segment(keys, values, bias, index)
+            self._elsewhere[live.device, live.dtype] = found
+        return found
 
     @property
     def tokens(self) -> int:

@@ -6,6 +6,7 @@ Knows transformers' linear-attention cache layer, which exists from 5.x on; noth
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import cache_utils
 
@@ -26,12 +27,16 @@ class StateMemoryLayer(_Base):
         super().__init__(number_of_states=number_of_states)
         self.initial = initial
 
-    def begin(self, batch: int) -> None:
-        """Load a copy of the memory's state for every row."""
+    def begin(self, batch: int, device: torch.device, dtype: torch.dtype | None) -> None:
+        """Load a copy of the memory's state for every row, where the model computes.
+
+        `dtype` is the model's; the recurrent sums keep their own, which is usually float32.
+        """
         for name, tensor in self.initial.items():
             kind, _, number = name.partition(".")
             place = int(number)
-            state = tensor.expand(batch, *tensor.shape[1:]).clone()
+            held = tensor.to(device, dtype if kind == "conv" else None)
+            state = held.expand(batch, *tensor.shape[1:]).clone()
             getattr(self, f"{kind}_states")[place] = state
             getattr(self, f"is_{kind}_states_initialized")[place] = True
             if kind == "conv":
@@ -78,10 +83,9 @@ def number_of_states(config: Any, state: dict[str, Tensor]) -> int:
     return int(getattr(text_config(config), "number_of_conv_states", 1))
 
 
-def refuse_padding(attention_mask: Any) -> None:
-    """Raise InputError for a mask with padding."""
-    if isinstance(attention_mask, Tensor) and not bool(attention_mask.bool().all()):
-        raise InputError(
-            "A padded batch was given to a hybrid model with a memory: its recurrent state would "
-            "pass over the padding. Ask one query at a time, or queries of equal length."
-        )
+def refuse_padding() -> None:
+    """Raise InputError: a call has padding."""
+    raise InputError(
+        "A padded batch was given to a hybrid model with a memory: its recurrent state would "
+        "pass over the padding. Ask one query at a time, or queries of equal length."
+    )

@@ -69,7 +69,7 @@ class Recorder(AbstractContextManager["Recorder"]):
             call,
             self._rows,
             positions,
-            self._backbone.rotary,
+            self._backbone.rotary.for_length(self._rows.stage_end),
             self._hidden.pop(call.layer, None),
             is_last=call.layer == self._backbone.geometry.layers - 1,
         )

@@ -144,13 +144,14 @@ class Retrieval:
         if core is None or not (is_first or later_steps_matter):
             return None
         if self._looked_at[layer] is None:
+            core = core.as_live(query)
             bias = None if core.bias is None else core.bias[0].expand(core.keys.shape[1], -1)
             self._looked_at[layer] = (core.keys[0], bias)
         keys, bias = self._looked_at[layer]
         now = core_distribution(query, keys, scaling, bias, log_sum_exp)
         if is_first:
             recorded = None if self.reference is None else self.reference.layers[layer]
-            before = None if recorded is None else recorded[None]
+            before = None if recorded is None else recorded[None].to(query.device)
         else:
             before = self._previous[layer]
         if later_steps_matter:
