@@ -157,3 +157,30 @@ def test_a_gate_without_a_bank_has_nothing_to_open(
     assert ran.code == 0
     assert "no bank" in ran.err
     assert (ran.json["triggered"], ran.json["divergence"]) == (0, None)
+
+
+def test_an_explanation_shows_what_each_demonstration_was(run: Run, built: Path) -> None:
+    ask = ("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png", "--explain")
+    shares = {one["id"]: one["weight"] for one in run(*ask, "--json").json["demonstrations"]}
+    lines = [line for line in run(*ask).out.splitlines() if "What colour? →" in line]
+    assert len(lines) == 8
+    first = max(shares, key=lambda name: shares[name])
+    assert first in lines[0]
+    assert f"{100 * shares[first]:.1f} %" in lines[0]
+    assert lines[0].split()[-1].endswith((".jpg", ".png"))
+    assert any("→ red  " in line and "0.jpg" in line for line in lines)
+
+
+def test_each_query_is_shown_with_what_was_expected(run: Run, built: Path) -> None:
+    ask = ("ask", built / "memory.tasm", "--queries", built / "queries.jsonl")
+    rows = run(*ask, "--json").json["answers"]
+    out = run(*ask).out
+    lines = out.splitlines()
+    assert lines[0].startswith(f"1  {rows[0]['id']}  ")
+    assert "What colour?" in lines[0]
+    assert lines[1].endswith("wrong, expected 'blue' or 'navy'")
+    assert lines[3].endswith("nothing expected")
+    assert lines[5].endswith("wrong, expected 'red'")
+    assert lines[-1] == "Accuracy: 0.000 over 2 queries"  # of those with an answer
+    explained = run(*ask, "--explain").out
+    assert explained.count("and 5 more") == 3

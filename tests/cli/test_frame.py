@@ -50,6 +50,7 @@ def raising(error: BaseException) -> Callable[[], Result]:
             "/here: Permission denied",
         ),
         (FileNotFoundError(errno.ENOENT, "No such file", "/gone"), 2, "/gone: No such file"),
+        (OSError(errno.EIO, "Input/output error"), 1, "The system refused (Input/output error)"),
         (MemoryError(), 1, "not enough memory"),
         (KeyboardInterrupt(), 130, "Interrupted"),
         (ValueError("a strange thing\nand more"), 1, "ValueError: a strange thing\n"),

@@ -23,9 +23,12 @@ def test_help_names_every_command_and_no_other(run: Run) -> None:
         assert later not in ran.out
 
 
-@pytest.mark.parametrize("name", COMMANDS[:-1])
+BENCHES = ("bench accuracy", "bench speed", "bench paper")
+
+
+@pytest.mark.parametrize("name", [*COMMANDS[:-1], *BENCHES])
 def test_every_command_shows_an_example(name: str, run: Run) -> None:
-    ran = run(name, "--help")
+    ran = run(*name.split(), "--help")
     assert ran.code == 0
     assert "Example" in ran.out
     assert f"\n    tasm {name}" in ran.out

@@ -215,3 +215,11 @@ def test_a_users_text_stays_text(run: Run, built: Path, model: Path, tmp_path: P
     text = page.read_text(encoding="utf-8")
     assert "alert(1)</script>" not in text
     assert nasty in Page(text).text
+
+
+def test_a_model_that_is_gone_leaves_what_was_found(run: Run, built: Path) -> None:
+    ran = run("verify", built / "memory.tasm", "--model", built / "nowhere", "--json")
+    assert ran.code == 2
+    assert set(ran.json) == VERIFY
+    assert (ran.json["intact"], ran.json["model_matches"]) == (True, None)
+    assert "nowhere" in ran.err

@@ -90,9 +90,11 @@ def run(
         raise InputError("There is nothing to measure: no recipe, no suite or no seed was named.")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; expected a folder, or a name that is free.")
-    out.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(plan.model, dtype=plan.dtype, device=plan.device)
+    for source in plan.sources:
+        source.check()
     finished = read_rows(out / ROWS)
+    backbone = load_backbone(plan.model, dtype=plan.dtype, device=plan.device)
+    out.mkdir(parents=True, exist_ok=True)
     wanted = _units(plan, backbone)
     keys = [key for unit in wanted for key in unit.cells]
     missing = [unit for unit in (_missing(unit, finished) for unit in wanted) if unit.cells]

@@ -140,10 +140,13 @@ def leaderboard(rows: Iterable[Row], model: str) -> str:
 def _table(found: list[Standing], rows: Sequence[Row], suites: Sequence[str]) -> list[str]:
     if not any(item.recipe == "full" for item in found):
         found = [*_references(rows), *found]
-    header = ["recipe", "core", "bank", "mean", *suites, "tokens", "bytes"]
+    # Of one suite the mean is the suite's own figure, and is not said twice.
+    mean = ["mean"] if len(suites) > 1 else []
+    header = ["recipe", "core", "bank", *mean, *suites, "tokens", "bytes"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for item in found:
-        cells = [item.recipe, item.core or "–", item.bank or "–", _figure(item.mean)]
+        cells = [item.recipe, item.core or "–", item.bank or "–"]
+        cells += [_figure(item.mean)] * len(mean)
         for suite in suites:
             row = item.by_suite.get(suite)
             cells.append("–" if row is None else _figure(Interval(row.accuracy, *row.ci95)))

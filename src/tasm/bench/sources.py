@@ -4,6 +4,7 @@
 of models.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from typing import Any, Protocol
 from tasm.demonstrations import Demonstration, Query, read_demonstrations, read_queries
 from tasm.demonstrations.conversation import IMAGE_MARK
 from tasm.errors import InputError, did_you_mean
-from tasm.suites.suites import SUITES, write_suite
+from tasm.suites.suites import SUITES, check_suite, write_suite
+
+_SAYS_NOTHING = ("demonstrations", "examples", "train", "training", "data", "metadata")
 
 OPTIONS = ("ways", "font")
 """What may stand after a suite's name, beside the number of demonstrations."""
@@ -42,6 +45,9 @@ class Source(Protocol):
 
     def identity(self, seed: int) -> Mapping[str, Any]:
         """Return everything that decides which episode a seed gives, as JSON."""
+
+    def check(self) -> None:
+        """Raise `InputError` where no seed can be opened; cheaper than opening one."""
 
     def open(self, seed: int) -> Any:
         """Return a context manager that gives the `Episode` of a seed."""
@@ -81,26 +87,32 @@ class SuiteSource:
             "seed": seed,
         }
 
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What the suite is drawn with, but for the seed."""
+        ways, font = self.options.get("ways"), self.options.get("font")
+        if ways is not None and not ways.isdecimal():
+            raise InputError(f"ways={ways} is no whole number. Write {self.name}:ways=4, for one.")
+        return {
+            "demonstrations": self.demonstrations,
+            "queries": self.queries,
+            "split": self.split,
+            "ways": None if ways is None else int(ways),
+            "font": font,
+        }
+
+    def check(self) -> None:
+        """Raise `InputError` where the suite cannot be drawn with these options."""
+        try:
+            check_suite(self.name, **self._settings)
+        except InputError as error:
+            raise InputError(f"--suites {self.label}: {error}") from error
+
     @contextmanager
     def open(self, seed: int) -> Iterator[Episode]:
         """Render the episode of a seed into a folder that lives as long as the episode."""
         with tempfile.TemporaryDirectory(prefix="tasm-suite-") as folder:
-            options: dict[str, Any] = {
-                name: int(value) if value.isdigit() else value
-                for name, value in self.options.items()
-            }
-            try:
-                write_suite(
-                    self.name,
-                    Path(folder) / "suite",
-                    demonstrations=self.demonstrations,
-                    queries=self.queries,
-                    seed=seed,
-                    split=self.split,
-                    **options,
-                )
-            except ValueError as error:
-                raise InputError(f"Suite {self.label}: {error}.") from error
+            write_suite(self.name, Path(folder) / "suite", seed=seed, **self._settings)
             episode = read_episode(
                 Path(folder) / "suite" / "demonstrations.jsonl",
                 Path(folder) / "suite" / "queries.jsonl",
@@ -120,8 +132,16 @@ class FileSource:
 
     @property
     def label(self) -> str:
-        """What the leaderboard calls it: the demonstrations' file or folder name."""
-        return self.demonstrations.stem
+        """What the leaderboard calls it: the demonstrations' file or folder name; of a file whose
+        name says nothing, such as `demonstrations.jsonl`, the folder's."""
+        place = self.demonstrations.absolute()
+        above = Path(os.path.abspath(place)).parent.name
+        name = Path(os.path.abspath(place)).stem
+        return above if name.lower() in _SAYS_NOTHING and above else name
+
+    def check(self) -> None:
+        """Raise `DemonstrationError` or `InputError` where the files cannot be used."""
+        read_episode(self.demonstrations, self.queries)
 
     def identity(self, seed: int) -> Mapping[str, Any]:
         """Return the content hashes of demonstrations and queries."""
@@ -144,6 +164,7 @@ def read_episode(demonstrations: Path, queries: Path) -> Episode:
         DemonstrationError: if a file cannot be read.
         InputError: if a query has no accepted answer.
     """
+    shown = read_demonstrations(demonstrations)
     asked = read_queries(queries)
     for query in asked:
         if not query.answers:
@@ -151,7 +172,7 @@ def read_episode(demonstrations: Path, queries: Path) -> Episode:
                 f"{queries}: query {query.id} has no answer. `tasm bench accuracy` needs an "
                 '"answer" in every row: a string, or a list of accepted strings.'
             )
-    return Episode(read_demonstrations(demonstrations), asked, (None,) * len(asked))
+    return Episode(shown, asked, (None,) * len(asked))
 
 
 def needle_depths(
@@ -187,6 +208,8 @@ def parse_suites(text: str, *, queries: int, split: str) -> list[SuiteSource]:
         InputError: if a suite is not known, or a count or option cannot be read.
     """
     sources = [_parse_suite(item.strip(), queries, split) for item in text.split(",")]
+    for source in sources:
+        source.check()
     labels = [source.label for source in sources]
     for label in labels:
         if labels.count(label) > 1:
@@ -202,13 +225,15 @@ def _parse_suite(item: str, queries: int, split: str) -> SuiteSource:
             f"There is no suite {name!r}; there are {', '.join(SUITES)}."
             + did_you_mean(name, list(SUITES))
         )
-    if at and not (count.isdigit() and int(count) > 0):
+    if at and not (count.isdecimal() and int(count) > 0):
         raise InputError(
             f"{item!r}: {count!r} is not a number of demonstrations. Write {name}@100, for one."
         )
     options: dict[str, str] = {}
     for part in rest:
         option, equals, value = part.partition("=")
+        if option in options:
+            raise InputError(f"{item!r} gives {option} twice.")
         if not equals or option not in OPTIONS or not value:
             raise InputError(
                 f"{item!r}: {part!r} is not an option; there are {', '.join(OPTIONS)}. "

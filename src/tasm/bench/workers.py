@@ -6,8 +6,11 @@ results. Processes are spawned, so that none inherits another's threads or devic
 
 import multiprocessing
 import queue
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tasm.errors import WorkError
@@ -15,6 +18,7 @@ from tasm.errors import WorkError
 Measure = Callable[[Any, Any], Iterator[Any]]
 
 _SECONDS_BETWEEN_CHECKS = 1.0
+_SECONDS_TO_LEAVE = 5.0
 _RESULT, _DONE, _FAILED = "result", "done", "failed"
 
 
@@ -45,8 +49,9 @@ def over_processes(
         context.Process(target=_work, args=(plan, measure, waiting, results), daemon=True)
         for _ in range(workers)
     ]
-    for process in processes:
-        process.start()
+    with _keyboard_left_to_the_parent():
+        for process in processes:
+            process.start()
     try:
         working = workers
         while working:
@@ -60,7 +65,25 @@ def over_processes(
     finally:
         for process in processes:
             process.terminate()
-            process.join()
+        for process in processes:
+            process.join(_SECONDS_TO_LEAVE)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+
+
+@contextmanager
+def _keyboard_left_to_the_parent() -> Iterator[None]:
+    """Let processes that start here ignore Ctrl-C, which reaches all of a terminal's processes: the
+    parent ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _next(results: Any, processes: Sequence[Any]) -> tuple[str, Any]:
@@ -78,6 +101,7 @@ def _next(results: Any, processes: Sequence[Any]) -> tuple[str, Any]:
 
 def _work(plan: Any, measure: Measure, waiting: Any, results: Any) -> None:
     """Run in each process: load the model once, then take unit after unit."""
+    signal.signal(signal.SIGTERM, _leave)  # so that temporary folders are removed
     try:
         import torch
 
@@ -89,7 +113,11 @@ def _work(plan: Any, measure: Measure, waiting: Any, results: Any) -> None:
             for result in measure(backbone, unit):
                 results.put((_RESULT, result))
         results.put((_DONE, None))
-    except KeyboardInterrupt:
-        results.put((_DONE, None))
+    except SystemExit:
+        results.cancel_join_thread()
     except BaseException:
         results.put((_FAILED, traceback.format_exc()))
+
+
+def _leave(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)

@@ -11,7 +11,9 @@ from tasm.cli.bench import bench
 from tasm.cli.build import build
 from tasm.cli.demo import demo
 from tasm.cli.doctor import doctor
+from tasm.cli.frame import INTERRUPTED, Stopped, open_what_is_closed, stop_cleanly
 from tasm.cli.models import models
+from tasm.cli.parsing import Command
 from tasm.cli.rebuild import rebuild
 from tasm.cli.recipes import recipes
 from tasm.cli.show import show
@@ -23,7 +25,6 @@ app = typer.Typer(
     help="Task memories: many image+text demonstrations in, a small memory for a frozen "
     "vision-language model out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -60,13 +61,17 @@ for _function in (
     models,
     doctor,
 ):
-    app.command()(_function)
+    app.command(cls=Command)(_function)
 app.add_typer(bench)
 
 
 def main() -> None:
     """Run the command line; leaves the process with the command's exit code."""
+    open_what_is_closed()
+    stop_cleanly()
     try:
         app(prog_name="tasm")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except Stopped as stopped:  # before or after the command itself
+        sys.exit(stopped.exit_code)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tasm.cli.files import check_out_file, write_text
+from tasm.cli.answers import drawn_on, listing
+from tasm.cli.files import check_beside, check_no_input, check_out_file, write_text
 from tasm.cli.frame import Result, command, to_json, warn
 from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tasm.memory import TaskMemory
 
 GateKind = Literal["js", "always", "never"]
+BATCH_SIZE = 8
 
 
 @command
@@ -57,14 +59,23 @@ def ask(
         ),
     ] = None,
     batch_size: Annotated[
-        int,
-        typer.Option("--batch-size", metavar="N", min=1, help="With --queries: asked together."),
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            min=1,
+            help=f"With --queries: asked together. Default: {BATCH_SIZE}.",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which demonstrations the answer drew on.")
     ] = False,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Print the answer as it is made.")
+        bool,
+        typer.Option(
+            "--stream", help="Print the answer as it is made; with --json, to standard error."
+        ),
     ] = False,
     gate: Annotated[
         GateKind | None,
@@ -113,12 +124,21 @@ def ask(
     }
     if (question is None) == (queries is None):
         raise InputError("Give either --question (with --image) or --queries FILE.")
+    if epsilon is not None and gate in ("always", "never"):
+        raise InputError(
+            f"--epsilon {epsilon} has no effect with --gate {gate}, which asks no threshold. Leave "
+            "one of them out."
+        )
+    if overwrite and out is None:
+        raise InputError("--overwrite has no effect without --out. Leave it out, or give --out.")
     if queries is not None:
         if image or stream:
             raise InputError("--image and --stream belong to --question, not to --queries.")
-        return _ask_file(memory, model, queries, out, overwrite, batch_size, settings)
+        return _ask_file(memory, model, queries, out, overwrite, batch_size or BATCH_SIZE, settings)
     if out is not None:
         raise InputError("--out belongs to --queries; a single answer is printed.")
+    if batch_size is not None:
+        raise InputError("--batch-size belongs to --queries; a single question is asked alone.")
     assert question is not None
     return _ask_one(memory, model, question, image or [], stream, settings)
 
@@ -136,9 +156,9 @@ def _ask_one(
     query = make_query(question, images=images)
     started = time.perf_counter()
     memory = open_memory(memory_path)
+    _check_gate(memory, settings)
     loaded = open_model(memory, model)
     load_seconds = time.perf_counter() - started
-    _check_gate(memory, settings["gate"])
     if stream:
         settings["on_text"] = _write_piece  # with --json it goes to standard error
     answer = loaded.ask_all(memory, [query], **settings)[0]
@@ -146,8 +166,11 @@ def _ask_one(
     document["seconds"] = {"load": load_seconds, **document["seconds"]}
     if stream:
         _write_piece("\n")
-    text = _for_people(document, with_answer=not stream)
-    return Result(document, None if stream and not text else text)
+    lines = [] if stream else [document["answer"]]
+    if settings["explain"]:
+        lines += ["", "Demonstrations that the answer drew on:"]
+        lines += drawn_on(document["demonstrations"], memory)
+    return Result(document, "\n".join(lines) if lines else None)
 
 
 def _ask_file(
@@ -162,14 +185,18 @@ def _ask_file(
     from tasm.demonstrations import is_correct, read_queries
 
     if out is not None:
-        check_out_file(out, overwrite)
+        check_out_file(out, overwrite, inputs=[queries_path, memory_path])
+    memory = open_memory(memory_path)
+    if out is not None and (model or memory.model_name):
+        check_beside(out, Path(model or memory.model_name), "the model's folder")
     with Progress() as progress:
         queries = read_queries(queries_path, warn=warn, progress=progress)
+    if out is not None:
+        check_no_input(out, [picture.path for query in queries for picture in query.pictures])
     started = time.perf_counter()
-    memory = open_memory(memory_path)
+    _check_gate(memory, settings)
     loaded = open_model(memory, model)
     load_seconds = time.perf_counter() - started
-    _check_gate(memory, settings["gate"])
     with Progress() as progress:
         answers = loaded.ask_all(
             memory, queries, batch_size=batch_size, progress=progress, **settings
@@ -185,12 +212,24 @@ def _ask_file(
     if out is not None:
         write_text(out, "".join(to_json(row) + "\n" for row in rows))
     document = {"answers": rows, "accuracy": accuracy}
-    return Result(document, lambda: _listing(document, out))
+    return Result(document, lambda: listing(document, queries, memory, out))
 
 
-def _check_gate(memory: "TaskMemory", gate: GateKind | None) -> None:
-    if gate in ("js", "always") and memory.bank_counts is None:
-        warn(f"This memory has no bank: --gate {gate} has nothing to retrieve.")
+def _check_gate(memory: "TaskMemory", settings: dict[str, Any]) -> None:
+    gate, epsilon = settings["gate"], settings["epsilon"]
+    if memory.bank_counts is None:
+        if gate in ("js", "always"):
+            warn(f"This memory has no bank: --gate {gate} has nothing to retrieve.")
+        if epsilon is not None:
+            raise InputError(
+                f"--epsilon {epsilon} has no effect: this memory has no bank, so there is nothing "
+                "to retrieve. Leave it out."
+            )
+    elif epsilon is not None and gate is None and memory.gate.kind != "js":
+        raise InputError(
+            f"--epsilon {epsilon} has no effect: this memory's gate is {memory.gate.kind!r}, which "
+            "asks no threshold. Add --gate js, or leave --epsilon out."
+        )
 
 
 def _epsilon(text: str | None) -> Any:
@@ -210,29 +249,3 @@ def _epsilon(text: str | None) -> Any:
 def _write_piece(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _for_people(document: dict[str, Any], with_answer: bool) -> str:
-    lines = [document["answer"]] if with_answer else []
-    if document["demonstrations"]:
-        lines.append("")
-        lines.append("Demonstrations that the answer drew on:")
-        ranked = sorted(document["demonstrations"], key=lambda one: -one["weight"])
-        lines.extend(f"  {100 * one['weight']:5.1f} %  {one['id']}" for one in ranked[:10])
-    return "\n".join(lines)
-
-
-def _listing(document: dict[str, Any], out: Path | None) -> str:
-    lines = []
-    if out is None:
-        marks = {True: "right  ", False: "wrong  ", None: ""}
-        lines = [
-            f"{row['id']}  {marks[row['correct']]}{row['answer']}" for row in document["answers"]
-        ]
-    else:
-        lines.append(f"{len(document['answers'])} answers written to {out}")
-    if document["accuracy"] is not None:
-        lines.append(
-            f"Accuracy: {document['accuracy']:.3f} over {len(document['answers'])} queries"
-        )
-    return "\n".join(lines)

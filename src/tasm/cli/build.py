@@ -1,28 +1,33 @@
 """`tasm build`: demonstrations in, a task memory on disk."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from tasm.cli import completion
 from tasm.cli.building import (
     build_and_save,
     built_for_people,
+    check_question,
     check_settings,
     plan_for_people,
+    read_files,
 )
-from tasm.cli.files import check_out_memory
-from tasm.cli.frame import Result, command, warn
+from tasm.cli.files import check_beside, check_no_input, check_out_memory, class_folder
+from tasm.cli.frame import Result, command, say, warn
 from tasm.cli.options import (
     DemonstrationsPath,
     Device,
     Dtype,
     Json,
     ModelName,
-    NewMemory,
     Overwrite,
+    PlannedMemory,
 )
 from tasm.cli.progress import Progress
+from tasm.errors import InputError, TasmError
 
 Mode = Literal["joint", "streaming"]
 Store = Literal["float32", "float16", "bfloat16"]
@@ -32,9 +37,15 @@ Store = Literal["float32", "float16", "bfloat16"]
 def build(
     demonstrations: DemonstrationsPath,
     model: ModelName,
-    out: NewMemory,
+    out: PlannedMemory = None,
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME", help="The method; `tasm recipes` lists them.")
+        str,
+        typer.Option(
+            "--recipe",
+            metavar="NAME",
+            help="The method; `tasm recipes` lists them.",
+            autocompletion=completion.recipes,
+        ),
     ] = "tasm",
     core: Annotated[
         str | None,
@@ -125,9 +136,16 @@ def build(
     dtype: Dtype = "auto",
     device: Device = "auto",
     seed: Annotated[
-        int,
-        typer.Option("--seed", min=0, max=2**32 - 1, help="For recipes that draw at random."),
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="S",
+            min=0,
+            max=2**32 - 1,
+            help="For recipes that draw at random. Default: 0.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> Result:
     """Build a task memory from demonstrations.
@@ -136,14 +154,20 @@ def build(
     Examples:
       tasm build birds.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct --out birds.tasm
       tasm build photos/ --question "Which bird is this?" --model reference --out birds.tasm
-      tasm build birds.jsonl --model reference --core 512 --out birds.tasm --plan
+      tasm build birds.jsonl --model reference --core 512 --plan
     """
     from tasm.answer import load_model
     from tasm.demonstrations import read_demonstrations
 
-    if not plan:
-        check_out_memory(out, overwrite)
-    check_settings(recipe, core, bank)
+    check_settings(recipe, core, bank, seed=seed)
+    if plan:
+        _check_planning(out, overwrite, no_demonstrations)
+    elif out is None:
+        raise InputError("--out MEMORY is missing: where the memory goes. Only --plan needs none.")
+    else:
+        check_out_memory(out, overwrite, inputs=[demonstrations, Path(model)])
+        check_beside(out, Path(model), "the model's folder")
+        check_beside(out, class_folder(demonstrations), "the demonstrations' folder")
     with Progress() as progress:
         rows = read_demonstrations(
             demonstrations,
@@ -152,6 +176,9 @@ def build(
             warn=warn,
             progress=progress,
         )
+    check_question(question, rows)
+    if out is not None:
+        check_no_input(out, read_files(rows))
     started = time.perf_counter()
     backbone = load_model(model, dtype=dtype, device=device).backbone
     load_seconds = time.perf_counter() - started
@@ -164,13 +191,14 @@ def build(
         "system": system,
         "max_pixels": max_pixels,
         "store": store,
-        "seed": seed,
+        "seed": seed or 0,
     }
     if plan:
         from tasm.compress.plan import plan as plan_build
 
-        document = plan_build(backbone, rows, **settings)
+        document = plan_build(backbone, rows, notice=warn, **settings)
         return Result(document, lambda: plan_for_people(document))
+    assert out is not None
     document = build_and_save(
         backbone,
         rows,
@@ -181,3 +209,16 @@ def build(
         load_seconds=load_seconds,
     )
     return Result(document, lambda: built_for_people(document))
+
+
+def _check_planning(out: Path | None, overwrite: bool, no_demonstrations: bool) -> None:
+    """A plan writes nothing: what says where and how is refused, or looked at and spoken of."""
+    if overwrite and out is None:
+        raise InputError("--overwrite has no effect: --plan writes nothing. Leave it out.")
+    if no_demonstrations:
+        say("Notice: --no-demonstrations changes nothing in a plan; texts are not counted in it.")
+    if out is not None:
+        try:
+            check_out_memory(out, overwrite)
+        except TasmError as error:
+            say(f"Notice: The build itself would be refused: {error}")

@@ -6,26 +6,127 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasm.cli.files import check_out_memory
+from tasm.cli.files import check_out_memory, check_room
 from tasm.cli.frame import warn
 from tasm.cli.progress import Progress
-from tasm.view.thumbnails import thumbnails
+from tasm.errors import InputError, RecipeError
 
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
+    from tasm.compress.recipes.recipe import Recipe
     from tasm.demonstrations import Demonstration
     from tasm.memory import TaskMemory
 
 
-def check_settings(recipe: str, core: str | None, bank: str | None) -> None:
-    """Refuse at once, before a model is loaded, what no model could make possible."""
+def check_settings(
+    recipe: str,
+    core: str | None,
+    bank: str | None,
+    *,
+    seed: int | None = None,
+) -> None:
+    """Refuse at once, before a model is loaded, what no model could make possible.
+
+    Raises `RecipeError` for an unknown recipe and for an option that it does not use, `BudgetError`
+    for a budget that cannot be read.
+    """
     from tasm.compress.recipes.table import find_recipe
     from tasm.compress.sizes import parse_size
 
-    find_recipe(recipe)
+    found = find_recipe(recipe)
     for name, size in (("core", core), ("bank", bank)):
-        if size not in (None, "auto"):
+        if size is not None and (name, size) != ("core", "auto"):
             parse_size(size, name)
+    if found.kind == "prompt":
+        raise RecipeError(
+            f"The recipe {recipe!r} is an ordinary prompt: there is no memory to build. It is a "
+            "reference of `tasm bench accuracy`."
+        )
+    if core is not None and core != "auto" and not found.takes_core:
+        why = "keeps everything" if found.keeps_everything else "has a bound of its own"
+        raise RecipeError(
+            f"--core {core} has no effect: the recipe {recipe!r} {why}. Leave --core out, or "
+            "choose another --recipe."
+        )
+    if bank is not None and found.keeps_everything:
+        raise RecipeError(
+            f"--bank {bank} has no effect: the recipe {recipe!r} keeps everything in the core. "
+            "Leave --bank out, or choose another --recipe."
+        )
+    if seed is not None and not _draws(found, bank):
+        raise RecipeError(
+            f"--seed {seed} has no effect: the recipe {recipe!r} draws nothing at random. Leave "
+            "--seed out, or choose another --recipe."
+        )
+
+
+def _draws(recipe: "Recipe", bank: str | None) -> bool:
+    """Whether a build draws at random; what is not known to be free of it does."""
+    from tasm.compress.recipes.table import RECIPES
+
+    if RECIPES.get(recipe.name) is not recipe:
+        return True
+    banked = (recipe.bank if bank is None else bank) not in ("0", "0%")
+    scorer, reducer = recipe.scorer, recipe.reducer
+    return (
+        (recipe.bank_choice == "random" and banked)
+        or (scorer is not None and scorer.name == "Random")
+        or (scorer is not None and scorer.settings.get("direction") == "random")
+        or (reducer is not None and reducer.name == "NextValues")
+    )
+
+
+def check_question(question: str | None, demonstrations: "Sequence[Demonstration]") -> None:
+    """Refuse a question for rows that have none where every row has one."""
+    from tasm.demonstrations import IMAGE_MARK
+
+    if question is None:
+        return
+    plain = " ".join(question.replace(IMAGE_MARK, " ").split())
+    for one in demonstrations:
+        for message in one.messages:
+            if " ".join(message.text.replace(IMAGE_MARK, " ").split()) == plain:
+                return
+    raise InputError(
+        f"--question {question!r} has no effect: it stands in for rows without a question, and "
+        "every row has one. Leave --question out."
+    )
+
+
+def check_room_for(
+    backbone: "Backbone",
+    demonstrations: "Sequence[Demonstration]",
+    settings: Mapping[str, Any],
+    out: Path,
+) -> None:
+    """Refuse to build what the disk has no room for.
+
+    What a memory will take is known exactly only from the tokens, which costs a second reading of
+    all pictures; so that is looked at only where the disk holds less than a few full contexts.
+    """
+    import shutil
+
+    from tasm.cli.files import existing_above
+    from tasm.compress.plan import plan
+
+    try:
+        free = shutil.disk_usage(existing_above(out)).free
+    except OSError:  # some file systems do not say
+        return
+    geometry = backbone.geometry
+    token_bytes = geometry.layers * geometry.kv_heads * (2 * geometry.head_dim * 4 + 16) + 64
+    if free > 8 * token_bytes * (geometry.max_positions or 1_000_000):
+        return
+    planned = plan(backbone, demonstrations, notice=lambda sentence: None, **settings)
+    pictures = sum(len(one.pictures) for one in demonstrations)
+    beside = 10_000 * pictures + 2_000 * len(demonstrations) + 100_000
+    check_room(out, planned["core_bytes"] + planned["bank_bytes"] + beside)
+
+
+def read_files(demonstrations: "Sequence[Demonstration]") -> list[Path]:
+    """Return the picture files of demonstrations, which no output may replace."""
+    paths = (picture.path for one in demonstrations for picture in one.pictures)
+    return [path for path in paths if path is not None]
 
 
 def build_and_save(
@@ -40,7 +141,9 @@ def build_and_save(
 ) -> dict[str, Any]:
     """Build a memory, save it to `out` and return the document of `tasm build --json`."""
     from tasm.compress.api import build
+    from tasm.view.thumbnails import thumbnails
 
+    check_room_for(backbone, demonstrations, settings, out)
     started = time.perf_counter()
     with Progress() as progress:
         memory = build(backbone, demonstrations, progress=progress, notice=warn, **settings)

@@ -27,9 +27,11 @@ def demo(
     Example:
       tasm demo --out out/demo
     """
-    from tasm.demo import run_demo
+    from tasm.demo import FILES, run_demo
+    from tasm.folders import check_replaceable
 
-    check_out(out, overwrite)
+    check_out(out, overwrite, needed=20_000_000)
+    check_replaceable(out, *FILES)
     with Progress() as progress:
         document = run_demo(out, progress=progress)
     return Result(document, lambda: _for_people(document))

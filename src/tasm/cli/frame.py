@@ -2,8 +2,8 @@
 
 A command is a function that returns a `Result`. The frame prints its JSON document or its text and
 leaves with its exit code. Errors become a sentence on standard error and an exit code:
-0 done, 1 the work failed or a check did not hold, 2 bad usage or bad input, 130 interrupted.
-It knows nothing about any command.
+0 done, 1 the work failed or a check did not hold, 2 bad usage or bad input, 130 interrupted,
+143 told to stop. It knows nothing about any command.
 """
 
 import contextlib
@@ -11,7 +11,9 @@ import errno
 import functools
 import math
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -23,8 +25,42 @@ import typer
 from tasm.errors import TasmError
 
 INTERRUPTED = 130
+BY_A_SIGNAL = 128  # plus the signal's number, as shells say it
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 DEBUG_VARIABLE = "TASM_DEBUG"
+
+
+class Stopped(BaseException):
+    """Another process told this one to end; what is half-written is taken away on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = BY_A_SIGNAL + number
+
+
+def stop_cleanly() -> None:
+    """Let the signals that end a process raise `Stopped`, so that temporary files are removed.
+
+    A second signal ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Stopped(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, stop)
+
+
+def open_what_is_closed() -> None:
+    """Let what is printed go nowhere where the process was started without a place for it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 @dataclass(frozen=True)
@@ -69,7 +105,7 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
 
 def say(sentence: str) -> None:
     """Write a line to standard error, where logs, notices and errors go."""
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # its reader has left, or its disk is full
         print(sentence, file=sys.stderr, flush=True)
 
 
@@ -78,8 +114,10 @@ def warn(sentence: str) -> None:
     say(f"Warning: {sentence}")
 
 
-def to_json(document: Any) -> str:
+def to_json(document: Any, *, letters: bool = True) -> str:
     """Return the document as JSON; what is not a finite number becomes null.
+
+    Without `letters` everything beyond ASCII is written as `\\uXXXX`.
 
     ```python
     >>> to_json({"accuracy": float("nan")})
@@ -88,7 +126,7 @@ def to_json(document: Any) -> str:
     """
     import json
 
-    return json.dumps(_finite(document), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(document), ensure_ascii=not letters, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
@@ -103,18 +141,26 @@ def _finite(value: Any) -> Any:
 
 def _print(result: Result, as_json: bool, output: TextIO) -> None:
     if as_json:
-        output.write(to_json(result.document) + "\n")
-        output.flush()
+        _write(output, to_json(result.document), to_json(result.document, letters=False))
         return
     text = result.text() if callable(result.text) else result.text
     if text is None:
         return
-    if isinstance(text, str):
-        output.write(text + "\n")
-    else:
-        from tasm.cli.text import console
+    if not isinstance(text, str):
+        from tasm.cli.text import rendered
 
-        console(output).print(text)
+        text = rendered(text, output)
+    encoding = getattr(output, "encoding", None) or "utf-8"
+    _write(output, text, text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _write(output: TextIO, text: str, plainer: str) -> None:
+    """Write a text and a line's end; `plainer` where the output cannot take its letters."""
+    try:
+        text.encode(getattr(output, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = plainer
+    output.write(text.removesuffix("\n") + "\n")
     output.flush()
 
 
@@ -132,6 +178,8 @@ def _report(error: BaseException) -> int:
 def _sentence(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted.", INTERRUPTED
+    if isinstance(error, Stopped):
+        return "Stopped.", error.exit_code
     if isinstance(error, TasmError):
         return f"Error: {error}", error.exit_code
     if isinstance(error, OSError) and error.errno in FULL_DISK:
@@ -139,6 +187,8 @@ def _sentence(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.filename is not None:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError))
         return f"Error: {error.filename}: {error.strerror}.", 2 if missing else 1
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"Error: The system refused ({error.strerror}).", 1
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return (
             "Error: There is not enough memory for this. Fewer demonstrations, smaller images "

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from tasm.cli import completion
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; everything else goes to stderr.")
 ]
@@ -22,12 +24,22 @@ DemonstrationsPath = Annotated[
 NewMemory = Annotated[
     Path, typer.Option("--out", metavar="MEMORY", help="Where the memory goes.", show_default=False)
 ]
+PlannedMemory = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="MEMORY",
+        help="Where the memory goes; needed unless --plan is given.",
+        show_default=False,
+    ),
+]
 ModelName = Annotated[
     str,
     typer.Option(
         "--model",
         metavar="MODEL",
         help="A model folder or hub name, or 'reference' for the bundled model.",
+        autocompletion=completion.models,
         show_default=False,
     ),
 ]
@@ -37,6 +49,7 @@ ModelPlace = Annotated[
         "--model",
         metavar="MODEL",
         help="Where the memory's model is now. Default: where it was when the memory was built.",
+        autocompletion=completion.models,
         show_default=False,
     ),
 ]
@@ -44,7 +57,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 Dtype = Annotated[
     str,
     typer.Option(
-        "--dtype", help="auto, float32, float16 or bfloat16. auto means float32 on a CPU."
+        "--dtype",
+        help="auto, float32, float16 or bfloat16. auto means float32 on a CPU.",
+        autocompletion=completion.dtypes,
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasm.cli.building import build_and_save, built_for_people
-from tasm.cli.files import check_out_memory
+from tasm.cli.building import build_and_save, built_for_people, read_files
+from tasm.cli.files import check_beside, check_no_input, check_out_memory
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.opening import open_memory
 from tasm.cli.options import Device, Dtype, Json, MemoryPath, ModelName, NewMemory, Overwrite
@@ -50,9 +50,11 @@ def rebuild(
     from tasm.answer import load_model
     from tasm.check.rebuild import recipe_change, settings_of
 
-    check_out_memory(out, overwrite)
+    check_out_memory(out, overwrite, inputs=[memory, Path(model)])
+    check_beside(out, Path(model), "the model's folder")
     old = open_memory(memory)
     rows = _originals(old, memory, demonstrations)
+    check_no_input(out, read_files(rows))
     if changed := recipe_change(old):
         warn(changed)
     started = time.perf_counter()

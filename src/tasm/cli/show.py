@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasm.cli.files import check_out_file, write_text
+from tasm.cli.files import check_no_input, check_out_file, write_text
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import open_memory
 from tasm.cli.options import Json, MemoryPath, Overwrite
+from tasm.errors import InputError
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
@@ -39,9 +40,13 @@ def show(
       tasm show birds.tasm --html birds.html
     """
     if html is not None:
-        check_out_file(html, overwrite, option="--html")
+        check_out_file(html, overwrite, option="--html", inputs=[memory])
+    elif overwrite:
+        raise InputError("--overwrite has no effect without --html. Leave it out, or give --html.")
     opened = open_memory(memory)
     if html is not None:
+        pictures = [place.path for entry in opened.demonstrations for place in entry.pictures]
+        check_no_input(html, [Path(path) for path in pictures if path], option="--html")
         from tasm.view.memory_page import memory_page
 
         write_text(html, memory_page(opened, memory.resolve().name))

@@ -5,19 +5,27 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tasm.cli import completion
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json, Overwrite
-from tasm.errors import InputError, did_you_mean
-from tasm.folders import whole_folder
+from tasm.folders import check_replaceable, whole_folder
 
 Split = Literal["held-out", "train"]
+FILES = ("demonstrations.jsonl", ("demonstrations.jsonl", "queries.jsonl", "images"))
+"""What tells a suite's folder, and all that is in one."""
 
 
 @command
 def suite(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="bind, needle, late …", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="bind, needle, late …",
+            show_default=False,
+            autocompletion=completion.suites,
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The folder to write.", show_default=False)
@@ -69,26 +77,20 @@ def suite(
       tasm build bind/demonstrations.jsonl --model reference --out bind.tasm
       tasm ask bind.tasm --queries bind/queries.jsonl
     """
-    from tasm.suites.suites import SUITES, write_suite
+    from tasm.suites.suites import check_suite, write_suite
 
-    if name not in SUITES:
-        raise InputError(
-            f"There is no suite {name!r}.{did_you_mean(name, SUITES)} "
-            f"The suites are {', '.join(SUITES)}."
-        )
-    check_out(out, overwrite)
     given: dict[str, Any] = {
         "demonstrations": demonstrations,
         "queries": queries,
         "ways": ways,
-        "font": font,
+        "font": None if font is None else str(font),
     }
     chosen = {option: value for option, value in given.items() if value is not None}
-    try:
-        with whole_folder(out, mark="demonstrations.jsonl") as folder:
-            written = write_suite(name, folder, seed=seed, split=split, **chosen)
-    except ValueError as error:
-        raise InputError(f"{error}.") from error
+    check_out(out, overwrite, inputs=[font])
+    check_suite(name, split=split, **chosen)
+    check_replaceable(out, *FILES)
+    with whole_folder(out, *FILES) as folder:
+        written = write_suite(name, folder, seed=seed, split=split, **chosen)
     document = {
         "demonstrations": str(out / "demonstrations.jsonl"),
         "queries": str(out / "queries.jsonl"),

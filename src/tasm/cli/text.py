@@ -17,6 +17,14 @@ def console(stream: TextIO) -> "Console":
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
+def rendered(item: Any, stream: TextIO) -> str:
+    """Return what rich would print to the stream."""
+    target = console(stream)
+    with target.capture() as captured:
+        target.print(item)
+    return captured.get()
+
+
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> "Table":
     """Return an empty table; the columns named in `right` hold figures."""
     from rich import box

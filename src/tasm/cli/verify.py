@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasm.cli.frame import Result, command, say, warn
+from tasm.cli.opening import open_memory
 from tasm.cli.options import Json, MemoryPath, ModelPlace
 from tasm.cli.progress import Progress
+from tasm.errors import ModelError
 
 if TYPE_CHECKING:
     from tasm.check.verify import Verification
@@ -55,30 +57,41 @@ def verify(
       tasm verify birds.tasm
       tasm verify birds.tasm --queries queries.jsonl --min-agreement 0.95 --json
     """
+    from tasm.check.verify import Verification
     from tasm.check.verify import verify as verify_memory
     from tasm.demonstrations import read_queries
 
     with Progress() as progress:
         asked = None if queries is None else read_queries(queries, warn=warn, progress=progress)
-        found = verify_memory(
-            memory,
-            model,
-            asked,
-            demonstrations,
-            min_agreement=min_agreement,
-            notice=say,
-            progress=progress,
-        )
+        try:
+            found = verify_memory(
+                memory,
+                model,
+                asked,
+                demonstrations,
+                min_agreement=min_agreement,
+                notice=say,
+                progress=progress,
+            )
+        except ModelError as error:  # the files are whole, whatever became of the model
+            opened = open_memory(memory)
+            whole = Verification(
+                intact=True,
+                core_bytes=opened.core_bytes,
+                full_bytes=opened.full_bytes,
+                complaint=str(error),
+            )
+            return _result(whole, error.exit_code)
     if queries is not None and found.queries_from is not None:
         found.queries_from = str(queries)
     return _result(found)
 
 
-def _result(found: "Verification") -> Result:
+def _result(found: "Verification", failed: int = 1) -> Result:
     return Result(
         found.to_json(),
         lambda: _for_people(found),
-        exit_code=0 if found.holds else 1,
+        exit_code=0 if found.holds else failed,
         complaint=None if found.holds else f"Error: {found.complaint}",
     )
 

@@ -171,10 +171,11 @@ def targets(
         bank_token_bytes=full_layers * (pair + index),
         fixed_bytes=table + sliding * whole * (pair + index),
     )
-    if settings.recipe.keeps_everything and settings.core != "100%":
+    if not settings.recipe.takes_core and settings.core != settings.recipe.core:
+        why = "keeps everything" if settings.recipe.keeps_everything else "has a bound of its own"
         notice(
-            f"The recipe {settings.recipe.name!r} keeps everything: the core budget "
-            f"{settings.core} is not used."
+            f"The recipe {settings.recipe.name!r} {why}: the core budget {settings.core} is not "
+            "used."
         )
     core = tokens if settings.recipe.keeps_everything else core_tokens(settings.core, costs, notice)
     bank = bank_tokens(settings.bank, core, costs, notice)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SUITE = "bind"
 DEMONSTRATIONS, WAYS, QUERIES, SEED = 40, 8, 10, 0
+FILES = ("report.html", ("report.html", "task", f"{SUITE}.tasm"))
+"""What tells a demo's folder, and all that is in one."""
+
 Report = Callable[[str, int, int], None]
 
 
@@ -31,7 +34,7 @@ def run_demo(out: Path, *, progress: Report | None = None) -> dict[str, Any]:
     print(found["ways"])
     ```
     """
-    with whole_folder(out, mark="report.html") as folder:
+    with whole_folder(out, *FILES) as folder:
         document = _run(folder, progress)
     return {**document, "memory": str(out / f"{SUITE}.tasm"), "report": str(out / "report.html")}
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tasm.errors import InputError
+
 TRAIN_FONTS = (
     "DejaVuSans",
     "DejaVuSans-Bold",
@@ -27,7 +29,7 @@ NAMED = "ABCDEFGHJKLMNPRTUVWXYZ2345679"  # glyphs with a fixed name, their own
 HELD_OUT_SHARE = 15  # per cent of the glyph classes
 
 
-class FontsMissing(RuntimeError):
+class FontsMissing(InputError):
     """Drawing needs the fonts that matplotlib ships."""
 
 
@@ -36,17 +38,17 @@ def font_path(name: str) -> str:
     """Where a font lies: a file of the user's, or one of matplotlib's by name."""
     if Path(name).suffix.lower() in {".ttf", ".otf", ".ttc"}:
         if not Path(name).is_file():
-            raise FileNotFoundError(f"no font file {name}")
+            raise InputError(f"There is no font file {name}.")
         return name
     try:
         matplotlib = import_module("matplotlib")
     except ImportError as error:
         raise FontsMissing(
-            "the suites draw with matplotlib's fonts: pip install 'tasm[plots]'"
+            "The suites draw with matplotlib's fonts: pip install 'tasm[plots]'."
         ) from error
     shipped = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
     if not shipped.is_file():
-        raise ValueError(f"{name} is neither a .ttf, .otf or .ttc file nor a font of matplotlib's")
+        raise InputError(f"{name} is neither a .ttf, .otf or .ttc file nor a font of matplotlib's.")
     return str(shipped)
 
 
@@ -59,8 +61,12 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
 @cache
 def code_points(name: str) -> frozenset[int]:
     """The characters a font holds."""
+    place = font_path(name)
     ft2font = import_module("matplotlib.ft2font")
-    return frozenset(ft2font.FT2Font(font_path(name)).get_charmap())
+    try:
+        return frozenset(ft2font.FT2Font(place).get_charmap())
+    except (OSError, RuntimeError) as error:  # FreeType's own errors are RuntimeErrors
+        raise InputError(f"{name} cannot be read as a font ({error}).") from error
 
 
 def plain_mask(char: str, name: str, size: int = 30, box: int = 48) -> Image.Image:
@@ -77,8 +83,8 @@ def plain_mask(char: str, name: str, size: int = 30, box: int = 48) -> Image.Ima
 def classes(name: str = BASE_FONT, alike: float = 0.93) -> tuple[str, ...]:
     """Characters with a sensible amount of ink, no two of them alike at 12x12."""
     chosen: list[str] = []
-    seen: list[np.ndarray] = []
-    codes = (c for c in code_points(name) if 32 < c < 0xE000)
+    codes = [code for code in code_points(name) if 32 < code < 0xE000]
+    seen = np.empty((len(codes), 144), np.float32)  # one row a chosen character
     for code in sorted(codes, key=lambda c: (c > 127 or chr(c) not in NAMED, c)):
         mask = plain_mask(chr(code), name)
         ink = float(np.asarray(mask, dtype=np.float32).sum()) / 255
@@ -86,10 +92,10 @@ def classes(name: str = BASE_FONT, alike: float = 0.93) -> tuple[str, ...]:
             continue
         small = np.asarray(mask.resize((12, 12), Image.Resampling.BILINEAR), np.float32).ravel()
         small /= np.linalg.norm(small) + 1e-6
-        if seen and float(np.max(np.stack(seen) @ small)) > alike:
+        if chosen and float(np.max(seen[: len(chosen)] @ small)) > alike:
             continue
+        seen[len(chosen)] = small
         chosen.append(chr(code))
-        seen.append(small)
     return tuple(chosen)
 
 

@@ -11,6 +11,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from tasm.errors import InputError
 from tasm.suites.fonts import font, fonts_with
 
 SIDE = 64  # pixels of a picture
@@ -170,8 +171,8 @@ def _handwriting() -> np.ndarray:
     try:
         datasets = import_module("sklearn.datasets")
     except ImportError as error:
-        raise RuntimeError(
-            "the suite 'digits' needs scikit-learn: pip install 'tasm[suites]'"
+        raise InputError(
+            "The suite 'digits' needs scikit-learn: pip install 'tasm[suites]'."
         ) from error
     return np.asarray(datasets.load_digits().images, dtype=np.float32)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tasm.suites import pictures
+from tasm.errors import InputError, did_you_mean
+from tasm.suites import fonts, pictures
 from tasm.suites.episodes import Episode, Task, Turn, World
 from tasm.suites.tasks.bind import bind
 from tasm.suites.tasks.count import count
@@ -32,7 +33,7 @@ class Suite:
     task: Task
     demonstrations: int
     ways: int = 0
-    glyph_face: bool = True
+    glyph_face: bool = True  # whether it draws letters, and so whether a font matters
 
 
 SUITES: dict[str, Suite] = {
@@ -53,10 +54,84 @@ SUITES: dict[str, Suite] = {
 
 
 def suite(name: str) -> Suite:
-    """A suite by name."""
+    """A suite by name; raises `InputError` for an unknown one, with the nearest name."""
     if name not in SUITES:
-        raise ValueError(f"no suite {name!r}; there are {', '.join(SUITES)}")
+        raise InputError(
+            f"There is no suite {name!r}; there are {', '.join(SUITES)}."
+            f"{did_you_mean(name, SUITES)}"
+        )
     return SUITES[name]
+
+
+LIMITS = {"bind": 40, "rule": 4, "count": 8, "digits": 10, "mixed": 20, "late": 10, "pair": 4}
+"""The most ways of a suite, where it has ways."""
+
+MOST = 10_000
+"""The most demonstrations, and the most queries, of any suite."""
+
+NAMED_APART = {"needle": 1, "locate": 1, "mixed": 2}
+"""Suites in which every demonstration, or every second one, has a word of its own."""
+
+WORDS = {"held-out": 800, "train": 400}
+"""How many made-up words of a split can be told apart."""
+
+HANDWRITTEN = 100
+"""Pictures of each digit; none is shown twice."""
+
+
+def check_suite(
+    name: str,
+    *,
+    split: str = "held-out",
+    demonstrations: int | None = None,
+    queries: int = 40,
+    ways: int | None = None,
+    font: str | None = None,
+) -> None:
+    """Refuse what no seed of a suite can give, before anything is drawn.
+
+    ```python
+    check_suite("bind", ways=4)
+    ```
+
+    Raises `InputError` for an unknown suite or split, for a number out of range, and for ways or a
+    font of a suite that has none.
+    """
+    chosen = suite(name)
+    if split not in SPLITS:
+        raise InputError(f"The split is one of {', '.join(SPLITS)}, not {split!r}.")
+    shown = chosen.demonstrations if demonstrations is None else demonstrations
+    most = NAMED_APART[name] * WORDS[split] if name in NAMED_APART else MOST
+    if shown < 1 or queries < 1:
+        raise InputError(
+            f"The demonstrations and queries are at least 1; {min(shown, queries)} was asked for."
+        )
+    for what, number, limit in (("demonstrations", shown, most), ("queries", queries, MOST)):
+        if number > limit:
+            raise InputError(
+                f"The suite {name} has at most {limit:,} {what}; {number:,} were asked for."
+            )
+    if ways is not None and not chosen.ways:
+        raise InputError(f"Without classes, the suite {name} takes no number of ways.")
+    if ways is not None and not 2 <= ways <= LIMITS[name]:
+        raise InputError(f"The ways of {name}: 2 to {LIMITS[name]}, not {ways}.")
+    if name == "digits":
+        classes = chosen.ways if ways is None else ways
+        if -(-shown // classes) + -(-queries // classes) > HANDWRITTEN:
+            raise InputError(
+                f"The suite digits shows no picture twice, and has {HANDWRITTEN} of each of its "
+                f"{classes} digits: {shown} demonstrations and {queries} queries are too many."
+            )
+    if font is not None:
+        if not chosen.glyph_face:
+            raise InputError(f"The suite {name} draws no letters, so a font changes nothing.")
+        needed = 4 if chosen.ways == 0 else (chosen.ways if ways is None else ways)
+        found = len(fonts.glyphs(split, font))
+        if found < needed:
+            raise InputError(
+                f"The font {font} holds {found} of the characters that the suites show; the suite "
+                f"{name} needs {needed}."
+            )
 
 
 def episode(
@@ -69,22 +144,14 @@ def episode(
     font: str | None = None,
 ) -> Episode:
     """One seed's task in memory: its demonstrations, and queries that they all serve."""
-    chosen = suite(name)
-    if split not in SPLITS:
-        raise ValueError(f"split is one of {', '.join(SPLITS)}, not {split!r}")
+    check_suite(
+        name, split=split, demonstrations=demonstrations, queries=queries, ways=ways, font=font
+    )
+    chosen = SUITES[name]
     shown = chosen.demonstrations if demonstrations is None else demonstrations
-    if shown < 1 or queries < 1:
-        raise ValueError("demonstrations and queries are at least 1")
-    if ways is not None and (not chosen.ways or not 2 <= ways <= LIMITS[name]):
-        if not chosen.ways:
-            raise ValueError(f"the suite {name} takes no number of ways")
-        raise ValueError(f"ways of {name}: 2 to {LIMITS[name]}, not {ways}")
     rng = Random(f"{name} {split} {seed}")
     world = World(rng, split, font, long=split == "held-out" or rng.random() < 0.5)
     return chosen.task(world, shown, queries, chosen.ways if ways is None else ways)
-
-
-LIMITS = {"bind": 40, "rule": 4, "count": 8, "digits": 10, "mixed": 20, "late": 10, "pair": 4}
 
 
 def write_suite(

@@ -58,9 +58,11 @@ def labels(rng: Random, count: int, split: str, long: bool) -> list[str]:
     if split == "train" and not long:
         return rng.sample(nonce(), count)
     first, second, words = list(SYLLABLES), list(SYLLABLES), list[str]()
+    in_vain = 0
     while len(words) < count:
-        if len(first) < 8:
-            first, second = list(SYLLABLES), list(SYLLABLES)
+        in_vain += 1
+        if len(first) < 8 or in_vain > 1000:  # what is left may make no new word
+            first, second, in_vain = list(SYLLABLES), list(SYLLABLES), 0
         a = rng.choice(first)
         fits = [b for b in second if held_out(a + b) == (split == "held-out")]
         if not fits:
@@ -70,4 +72,5 @@ def labels(rng: Random, count: int, split: str, long: bool) -> list[str]:
             first.remove(a)
             second.remove(b)
             words.append(a + b)
+            in_vain = 0
     return words

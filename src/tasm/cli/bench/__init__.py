@@ -5,6 +5,7 @@ import typer
 from tasm.cli.bench.accuracy import accuracy
 from tasm.cli.bench.paper import paper
 from tasm.cli.bench.speed import speed
+from tasm.cli.parsing import Command
 
 bench = typer.Typer(
     name="bench",
@@ -13,6 +14,6 @@ bench = typer.Typer(
     rich_markup_mode=None,
 )
 for _function in (accuracy, speed, paper):
-    bench.command()(_function)
+    bench.command(cls=Command)(_function)
 
 __all__ = ["bench"]

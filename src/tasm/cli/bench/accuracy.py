@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tasm.cli.files import check_outside
+from tasm.cli import completion
+from tasm.cli.files import check_beside, check_out_folder, class_folder
 from tasm.cli.frame import Result, command, say
 from tasm.cli.options import Device, Dtype, Json, ModelName
 from tasm.cli.progress import Progress
@@ -13,6 +14,9 @@ from tasm.errors import InputError
 
 DEFAULT_SEEDS = 10
 DEFAULT_QUERIES = 40
+DEFAULT_CORE = "20%"
+WRITTEN = ("rows.jsonl", "leaderboard.md", "report.html", "cards.md", "plots")
+MOST_SEEDS = 10_000
 
 
 @command
@@ -22,16 +26,43 @@ def accuracy(
         Path, typer.Option("--out", metavar="DIR", help="Where rows, tables and plots go.")
     ],
     recipes: Annotated[
-        str, typer.Option("--recipes", help="Recipes, separated by commas.")
+        str,
+        typer.Option(
+            "--recipes",
+            help="Recipes, separated by commas.",
+            autocompletion=completion.many_recipes,
+        ),
     ] = "full,zero-shot,tasm",
     suites: Annotated[
         str | None,
-        typer.Option("--suites", help="Bundled suites: bind,needle@100,bind@8:ways=4 …"),
+        typer.Option(
+            "--suites",
+            help="Bundled suites: bind,needle@100,bind@8:ways=4 …",
+            autocompletion=completion.many_suites,
+        ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Tasks a suite; one seed is one task.")
-    ] = DEFAULT_SEEDS,
-    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first seed.")] = 0,
+        int | None,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            min=1,
+            max=MOST_SEEDS,
+            help=f"Tasks a suite; one seed is one task. Default: {DEFAULT_SEEDS}.",
+            show_default=False,
+        ),
+    ] = None,
+    first_seed: Annotated[
+        int | None,
+        typer.Option(
+            "--first-seed",
+            metavar="S",
+            min=0,
+            max=2**32,
+            help="The first seed. Default: 0.",
+            show_default=False,
+        ),
+    ] = None,
     queries: Annotated[
         str | None,
         typer.Option(
@@ -46,22 +77,34 @@ def accuracy(
         typer.Option("--demonstrations", metavar="FILE", help="Your own demonstrations."),
     ] = None,
     core: Annotated[
-        str, typer.Option("--core", help="Core budgets, separated by commas: 20%,10%,5%,2.5%.")
-    ] = "20%",
+        str | None,
+        typer.Option(
+            "--core",
+            help=f"Core budgets, separated by commas: 20%,10%,5%,2.5%. Default: {DEFAULT_CORE}.",
+            show_default=False,
+        ),
+    ] = None,
     bank: Annotated[
         str | None,
         typer.Option("--bank", help="Bank budget of every recipe. Default: the recipe's own."),
     ] = None,
     split: Annotated[
-        str, typer.Option("--split", help="held-out or train classes of the suites.")
-    ] = "held-out",
+        str | None,
+        typer.Option(
+            "--split",
+            help="held-out or train classes of the suites. Default: held-out.",
+            show_default=False,
+        ),
+    ] = None,
     cards: Annotated[
         bool, typer.Option("--cards", help="Measure what each kind of token gives, a suite.")
     ] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 40,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Processes. Default: one a core, small models only."),
+        typer.Option(
+            "--workers", min=1, max=1024, help="Processes. Default: one a core, small models only."
+        ),
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -80,21 +123,31 @@ def accuracy(
       tasm bench accuracy --model MODEL --demonstrations train.jsonl --queries test.jsonl
         --recipes tasm --out out/mine
     """
-    from tasm.bench.accuracy import Plan, run
     from tasm.bench.cells import card_cells, expand
+
+    own_files = demonstrations is not None
+    read = [demonstrations, None if queries is None or not own_files else Path(queries)]
+    check_out_folder(out, WRITTEN, inputs=read)
+    check_beside(out, class_folder(demonstrations), "the demonstrations' folder")
+    check_beside(out, Path(model), "the model's folder")
+    if own_files:
+        _refuse_for_own_files(seeds=seeds, first_seed=first_seed, split=split)
+    chosen = _listed(recipes, "--recipes")
+    _check_budgets(chosen, core, bank)
+    cells = expand(chosen, _listed(core or DEFAULT_CORE, "--core"), bank)
+    if cards:
+        cells += [cell for cell in card_cells() if cell not in cells]
+    sources = _sources(suites, queries, demonstrations, split or "held-out")
+
+    from tasm.bench.accuracy import Plan, run
     from tasm.bench.pool import pool
     from tasm.bench.publish import publish
 
-    check_outside(out / "rows.jsonl")
-    sources = _sources(suites, queries, demonstrations, split)
-    cells = expand(_listed(recipes), _listed(core), bank)
-    if cards:
-        cells += [cell for cell in card_cells() if cell not in cells]
-    own_files = demonstrations is not None
+    first = first_seed or 0
     plan = Plan(
         model=model,
         sources=sources,
-        seeds=(0,) if own_files else range(first_seed, first_seed + seeds),
+        seeds=(0,) if own_files else range(first, first + (seeds or DEFAULT_SEEDS)),
         cells=cells,
         batch_size=batch_size,
         workers=workers,
@@ -116,8 +169,33 @@ def accuracy(
     )
 
 
-def _listed(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+def _listed(text: str, option: str) -> list[str]:
+    items = [item.strip() for item in text.split(",")]
+    if not all(items):
+        raise InputError(f"{option} {text!r} has an empty place; expected names between commas.")
+    return items
+
+
+def _refuse_for_own_files(**given: int | str | None) -> None:
+    """Own files are one task, with neither seeds nor classes to draw."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} has no effect with --demonstrations: your own files "
+                "are the only task. Leave it out."
+            )
+
+
+def _check_budgets(recipes: list[str], core: str | None, bank: str | None) -> None:
+    """Refuse a budget that none of the recipes takes."""
+    from tasm.bench.cells import takes_bank, takes_core
+
+    for option, size, takes in (("--core", core, takes_core), ("--bank", bank, takes_bank)):
+        if size is not None and not any(map(takes, recipes)):
+            raise InputError(
+                f"{option} {size} has no effect: no such budget belongs to {', '.join(recipes)}. "
+                "Leave it out, or add a recipe."
+            )
 
 
 def _sources(
@@ -141,7 +219,7 @@ def _sources(
 
 
 def _count(queries: str) -> int:
-    if not queries.isdigit() or int(queries) < 1:
+    if not queries.isdecimal() or int(queries) < 1:
         raise InputError(
             f"--queries {queries!r}: with --suites it is a number of queries a seed, 40 for one."
         )
@@ -151,14 +229,14 @@ def _count(queries: str) -> int:
 def _text(rows: list[Any], files: list[Path]) -> Any:
     from rich.console import Group
 
-    from tasm.cli.text import bytes_text, number_text, table
+    from tasm.cli.text import bytes_text, number_text, plain, table
 
     figures = ("accuracy", "95 %", "agrees", "tokens", "core", "bank", "build s", "answer ms")
     listing = table("suite", "recipe", "budget", *figures, right=figures)
     for row in rows:
         listing.add_row(
-            row.suite,
-            row.recipe,
+            plain(row.suite),
+            plain(row.recipe),
             row.core or "–",
             f"{row.accuracy:.3f}",
             f"{row.ci95[0]:.3f}–{row.ci95[1]:.3f}",
@@ -169,4 +247,4 @@ def _text(rows: list[Any], files: list[Path]) -> Any:
             number_text(row.build_seconds),
             number_text(row.answer_ms, 1),
         )
-    return Group(listing, "Written: " + ", ".join(str(file) for file in files))
+    return Group(listing, plain("Written: " + ", ".join(str(file) for file in files)))

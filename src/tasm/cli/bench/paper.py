@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tasm.cli.files import check_outside
+from tasm.cli import completion
+from tasm.cli.files import check_out_folder
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Device, Dtype, Json, ModelName
 from tasm.cli.progress import Progress
+from tasm.errors import InputError
 
 
 @command
@@ -24,7 +26,12 @@ def paper(
         ),
     ] = None,
     benchmarks: Annotated[
-        str | None, typer.Option("--benchmarks", help="Only these, separated by commas.")
+        str | None,
+        typer.Option(
+            "--benchmarks",
+            help="Only these, separated by commas.",
+            autocompletion=completion.many_benchmarks,
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Ask only so many items a benchmark.")
@@ -46,12 +53,26 @@ def paper(
     Example:
       tasm bench paper --table 1 --model Qwen/Qwen2-VL-7B-Instruct --out out/table-1
     """
+    from tasm.bench.paper.benchmarks import find_benchmark
+    from tasm.bench.paper.published import find_table
+
+    published = find_table(table)
+    if out is not None:
+        check_out_folder(out, (f"table-{table}.md", f"table-{table}.json"), inputs=[data])
+    chosen = None if benchmarks is None else [name.strip() for name in benchmarks.split(",")]
+    for name in chosen or ():
+        find_benchmark(name)
+        if name not in published.benchmarks:
+            raise InputError(
+                f"--benchmarks {name} has no effect: table {table} has "
+                f"{', '.join(published.benchmarks)}."
+            )
+    if data is not None and not data.is_dir():
+        raise InputError(f"--data {data}: there is no such folder; expected DIR/BENCHMARK/ in it.")
+
     from tasm.backbone.loading import load_backbone
     from tasm.bench.paper.tables import reprint, write_reprint
 
-    if out is not None:
-        check_outside(out / "table.md")
-    chosen = None if benchmarks is None else [name.strip() for name in benchmarks.split(",")]
     with Progress() as progress:
         backbone = load_backbone(model, dtype=dtype, device=device)
         found = reprint(

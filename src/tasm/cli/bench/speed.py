@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tasm.cli.files import check_outside
+from tasm.cli import completion
+from tasm.cli.files import check_out_folder
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Device, Dtype, Json
 from tasm.cli.progress import Progress
@@ -14,14 +15,24 @@ from tasm.cli.progress import Progress
 @command
 def speed(
     model: Annotated[
-        str, typer.Option("--model", metavar="MODEL", help="Also a named geometry, made here.")
+        str,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Also a named geometry, made here.",
+            autocompletion=completion.models,
+        ),
     ] = "random:qwen2_vl-0.15b",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where speed.json and speed.md go.")
     ] = None,
     rows: Annotated[
         str | None,
-        typer.Option("--rows", help="Only these rows, separated by commas. Default: all."),
+        typer.Option(
+            "--rows",
+            help="Only these rows, separated by commas. Default: all.",
+            autocompletion=completion.speed_rows,
+        ),
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -36,7 +47,7 @@ def speed(
     from tasm.bench.speed.run import measure_speed, write_speed
 
     if out is not None:
-        check_outside(out / "speed.md")
+        check_out_folder(out, ("speed.json", "speed.md"))
     wanted = None if rows is None else [name.strip() for name in rows.split(",")]
     with Progress() as progress:
         found = measure_speed(model, rows=wanted, dtype=dtype, device=device, progress=progress)

@@ -44,6 +44,7 @@ ROWS = (
         scorer=Part(_SCORERS + "answer_aware:AnswerAware"),
         budget=Part(_BUDGETS + "accepted_ratios:AcceptedRatios", {"delta": 0.005}),
         streaming="append",
+        takes_core=False,
     ),
     Recipe("snapkv", "SnapKV", 2024, _ARXIV + "2404.14469", scorer=_WINDOW),
     Recipe("h2o", "Heavy-Hitter Oracle", 2023, _ARXIV + "2306.14048", scorer=_HEAVY),

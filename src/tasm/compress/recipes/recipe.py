@@ -54,7 +54,7 @@ class Recipe:
     does to what is kept: "recompress" lets earlier and new tokens compete for the whole budget,
     "append" gives every chunk its share and never touches it again. `bank_choice` says which
     originals are banked: "score" (the best outside the core), "random", or "images" (image tokens
-    first).
+    first). `takes_core` is False where a bound of the method's own decides how much is kept.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Recipe:
     gate: Mapping[str, Any] = field(default_factory=dict)
     modes: tuple[str, ...] = ("joint", "streaming")
     streaming: Literal["recompress", "append"] = "recompress"
+    takes_core: bool = True
     note: str = ""
 
     @property

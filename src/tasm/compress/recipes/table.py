@@ -78,6 +78,7 @@ _ROWS = (
         "",
         scorer=Part("tasm.compress.parts.scorers.simple:Equal"),
         core="100%",
+        takes_core=False,
         note="the oracle for exactness",
     ),
     Recipe(

@@ -1,0 +1,62 @@
+"""How `tasm ask` shows answers to people: what each drew on, what was expected of it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasm.demonstrations import Query
+    from tasm.memory import TaskMemory
+
+SHOWN_SHARES = 10  # of one answer
+SHOWN_SHARES_A_ROW = 3  # of each of many
+
+
+def drawn_on(
+    shares: list[dict[str, Any]], memory: "TaskMemory", most: int = SHOWN_SHARES, indent: str = "  "
+) -> list[str]:
+    """Return the largest shares, a line each: share, id, question, answer, pictures."""
+    entries = {entry.id: entry for entry in memory.demonstrations}
+    ranked = sorted(shares, key=lambda one: -one["weight"])
+    lines = []
+    for one in ranked[:most]:
+        entry = entries.get(one["id"])
+        texts = [] if entry is None else [entry.question, entry.answer]
+        said = " → ".join(_one_line(text) for text in texts if text is not None)
+        pictures = [] if entry is None else [picture.path for picture in entry.pictures]
+        parts = [one["id"], said, *(os.path.relpath(path) for path in pictures if path)]
+        lines.append(f"{indent}{100 * one['weight']:5.1f} %  {'  '.join(filter(None, parts))}")
+    if len(ranked) > most:
+        lines.append(f"{indent}and {len(ranked) - most} more; --json lists all")
+    return lines
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def listing(
+    document: dict[str, Any], queries: "list[Query]", memory: "TaskMemory", out: Path | None
+) -> str:
+    """Return what people get for a file of queries: each row, or where they went; the accuracy."""
+    lines: list[str] = []
+    if out is None:
+        lines += _rows(document["answers"], queries, memory)
+    else:
+        lines.append(f"{len(document['answers'])} answers written to {out}")
+    if document["accuracy"] is not None:
+        known = sum(row["correct"] is not None for row in document["answers"])
+        lines.append(f"Accuracy: {document['accuracy']:.3f} over {known} queries")
+    return "\n".join(lines)
+
+
+def _rows(rows: list[dict[str, Any]], queries: "list[Query]", memory: "TaskMemory") -> list[str]:
+    """Each query: its number and question, the answer, whether it is right, what was expected."""
+    lines = []
+    for number, (row, query) in enumerate(zip(rows, queries, strict=True), start=1):
+        lines.append(f"{number}  {row['id']}  {_one_line(query.question)}")
+        expected = " or ".join(repr(_one_line(text)) for text in query.answers)
+        verdict = {True: "right", False: f"wrong, expected {expected}", None: "nothing expected"}
+        lines.append(f"   {_one_line(row['answer'])!r}: {verdict[row['correct']]}")
+        lines += drawn_on(row["demonstrations"], memory, SHOWN_SHARES_A_ROW, "     ")
+    return lines

@@ -1,0 +1,54 @@
+"""How a command line is read: what no command should have to check for itself.
+
+An option that is given twice, of which only the last would count, an empty value and a character
+that no file name can hold are refused. Knows no command.
+"""
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+MAY_BE_EMPTY = ("system",)
+"""Options of which an empty text means something: no system prompt, not the template's own."""
+
+
+class Command(TyperCommand):
+    """A command whose options are given once each, and not empty."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words after the command's name."""
+        values, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        if not ctx.resilient_parsing:
+            wrong = _given_twice(order) or next(
+                filter(None, (_wrong_text(one, values.get(one.name or "")) for one in self.params)),
+                None,
+            )
+            if wrong is not None:
+                ctx.fail(wrong)
+        return super().parse_args(ctx, args)
+
+
+def _given_twice(order: list[Any]) -> str | None:
+    given: set[str] = set()
+    for parameter in order:
+        several = getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False)
+        if parameter.name in given and not several and parameter.nargs == 1:
+            return f"{_name(parameter)} is given twice. Give it once: only one could count."
+        given.add(parameter.name)
+    return None
+
+
+def _wrong_text(parameter: Any, value: Any) -> str | None:
+    for text in value if isinstance(value, (list, tuple)) else [value]:
+        if not isinstance(text, str):
+            continue
+        if not text.strip() and parameter.name not in MAY_BE_EMPTY:
+            return f"{_name(parameter)} is empty. Give it a value, or leave it out."
+        if "\0" in text:
+            return f"{_name(parameter)} holds a character of code 0, which nothing can be called."
+    return None
+
+
+def _name(parameter: Any) -> str:
+    options = [name for name in parameter.opts if name.startswith("--")]
+    return options[0] if options else str(parameter.metavar or parameter.name)
