@@ -33,12 +33,16 @@ class TinyBackbone(Backbone):
     """Takes seeds where a real one takes demonstrations."""
 
     def __init__(self, tiny: Tiny) -> None:
-        self.tiny, self.hf, self.name = tiny, tiny.model, "tiny"
+        self.tiny, self.hf, self.core, self.name = tiny, tiny.model, tiny.model, "tiny"
         self.decoder = find_decoder(tiny.model)
         self.geometry = Geometry.of(tiny.model)
         self.rotary = Rotary(tiny.model)
-        self.__dict__["identity"] = Identity({"weights": "0" * 64})
         attach(tiny.model)
+
+    @property
+    def identity(self) -> Identity:
+        """One for all: nothing here has files."""
+        return Identity({"weights": "0" * 64})
 
     def transcript(self, seeds: Sequence[Any], **_: Any) -> Transcript:
         """Lay demonstrations out; of a real one its id is the seed."""

@@ -11,6 +11,7 @@ from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.given import as_memory, as_queries
 from tasm.answer.result import Answer, DemonstrationWeight
 from tasm.arguments import flag, listener, nats, one_of, whole_number
+from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
 from tasm.backbone.prompt.transcript import Role
 from tasm.demonstrations import Query, warn_of_unlike_pictures
@@ -143,6 +144,8 @@ def check_memory(backbone: "Backbone", memory: "TaskMemory") -> None:
 def dtype_difference(backbone: "Backbone", memory: "TaskMemory") -> str | None:
     """Return a sentence where the model runs in another dtype than the memory was built in, so
     that answers may differ a little; with a `store` of its own the build's is not known."""
+    if DTYPE in memory.identity.environment:
+        return None  # checking the model says it, and knows better
     runs_in = str(backbone.dtype).removeprefix("torch.")
     stored_as_it_ran = memory.recipe.get("settings", {}).get("store") is None
     if stored_as_it_ran and memory.dtype != runs_in:

@@ -73,7 +73,10 @@ def _sizes(module: Any) -> tuple[int, int, int]:
     head_dim = getattr(module, "head_dim", None) or getattr(config, "head_dim", None)
     if head_dim is None:
         head_dim = config.hidden_size // config.num_attention_heads
-    kv_heads = module.k_proj.out_features // head_dim
+    width = getattr(module.k_proj, "out_features", None)  # some quantised layers do not say
+    if width is None:
+        width = (config.num_key_value_heads or config.num_attention_heads) * head_dim
+    kv_heads = width // head_dim
     query_heads = kv_heads * (getattr(module, "num_key_value_groups", None) or 1)
     return int(head_dim), int(kv_heads), int(query_heads)
 

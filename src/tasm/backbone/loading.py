@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from tasm.backbone.checkpoint.identity import FolderSource, ObjectSource
 from tasm.backbone.checkpoint.processors import LOCAL, load_processor
 from tasm.backbone.checkpoint.quiet import quiet
 from tasm.backbone.checkpoint.random_models import RANDOM_MODELS, random_model
 from tasm.backbone.model import Backbone
+from tasm.backbone.running.guard import FolderSource, ObjectSource
+from tasm.backbone.wrappers import unwrap
 from tasm.errors import InputError, ModelError, did_you_mean
 
 REFERENCE = "reference"
@@ -26,12 +27,16 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
 def load_backbone(
-    name_or_path: str | Path, *, dtype: str = "auto", device: str = "auto"
+    name_or_path: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
 ) -> Backbone:
     """Open a model by folder, hub name, `"reference"` or `"random:NAME"`.
 
-    `dtype` is `"auto"`, `"float32"`, `"float16"` or `"bfloat16"`; `"auto"` is float32 on a CPU, and
-    elsewhere what the checkpoint was saved in. `device` is `"auto"` or a torch device.
+    `dtype` is `"auto"`, `"float32"`, `"float16"` or `"bfloat16"`, or torch's own of that name;
+    `"auto"` is float32 on a CPU, and elsewhere what the checkpoint was saved in. `device` is
+    `"auto"` or a torch device.
 
     ```python
     backbone = load_backbone("models/qwen2-vl-2b", device="cpu")
@@ -39,18 +44,27 @@ def load_backbone(
 
     Raises `ModelError` where the model, its processor or its chat template cannot be used.
     """
+    if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
+        raise InputError(
+            f"The model is {name_or_path!r:.80}; expected a folder, a hub name (owner/name), "
+            f"'{REFERENCE}' or 'random:NAME'. A model in memory is wrapped: "
+            "tasm.wrap(model, processor)."
+        )
     name = str(name_or_path)
-    place = _device(device)
+    place, kind = _device(device), _dtype(dtype)
     if name.startswith("random:"):
         with quiet():
             hf, processor = random_model(name.removeprefix("random:"))
-        hf = hf.to(place, torch.float32 if dtype == "auto" else _dtype(dtype))
-        return Backbone(hf, processor, name, ObjectSource())
+        return Backbone(
+            hf.to(place, kind or torch.float32),
+            processor,
+            name,
+            ObjectSource(),
+            opened_by_name=True,
+        )
     folder = reference_folder() if name == REFERENCE else _folder(name)
-    if dtype == "auto":
-        wanted: Any = torch.float32 if place.type == "cpu" else "auto"
-    else:
-        wanted = _dtype(dtype)
+    wanted: Any = kind or (torch.float32 if place.type == "cpu" else "auto")
+    source = FolderSource.of(folder)
     with quiet():
         config = _config(folder)
         has_images = _takes_images(config, folder)
@@ -58,7 +72,7 @@ def load_backbone(
         # The processor first: what it lacks is known long before large weights are read.
         processor = load_processor(folder, config.model_type, has_images=has_images)
         hf = _weights(folder, has_images, wanted).to(place)
-    return Backbone(hf, processor, name, FolderSource(folder))
+    return Backbone(hf, processor, name, source, opened_by_name=True)
 
 
 def wrap_backbone(hf: Any, processor: Any, *, name: str | None = None) -> Backbone:
@@ -67,8 +81,14 @@ def wrap_backbone(hf: Any, processor: Any, *, name: str | None = None) -> Backbo
     ```python
     backbone = wrap_backbone(AutoModelForImageTextToText.from_pretrained(folder), processor)
     ```
+
+    What wraps the model (PEFT, torch.compile, accelerate, a module of one's own) is looked through.
+    Raises `ModelError` for anything but a transformers model and its processor.
     """
-    known = name or getattr(hf.config, "_name_or_path", "") or type(hf).__name__
+    if isinstance(getattr(hf, "backbone", None), Backbone):
+        raise ModelError("The model is a tasm.Model already: use it as it is, or wrap its `hf`.")
+    core = unwrap(hf)
+    known = name or getattr(core.config, "_name_or_path", "") or type(core).__name__
     return Backbone(hf, processor, str(known), ObjectSource())
 
 
@@ -194,27 +214,33 @@ def _weights(folder: Path, has_images: bool, dtype: Any) -> Any:
     return hf
 
 
-def _device(name: str) -> torch.device:
+def _device(name: Any) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("tensors on it have no values, so nothing can be computed.")
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise InputError(
-            f"The device {name!r} cannot be used here: {_first_line(error)} "
+            f"The device {str(name)!r} cannot be used here: {_first_line(error)} "
             f"Expected 'auto', 'cpu' or a device that torch knows, such as 'cuda:0'."
         ) from error
     return device
 
 
-def _dtype(name: str) -> torch.dtype:
-    if name not in _DTYPES:
+def _dtype(name: Any) -> torch.dtype | None:
+    """The dtype of a name or torch's own; None for "auto"."""
+    if name == "auto":
+        return None
+    text = str(name).removeprefix("torch.")
+    if text not in _DTYPES:
         raise InputError(
-            f"Unknown dtype {name!r}. Expected auto, "
-            f"{', '.join(_DTYPES)}.{did_you_mean(name, _DTYPES)}"
+            f"Unknown dtype {text!r}. Expected auto, "
+            f"{', '.join(_DTYPES)}.{did_you_mean(text, _DTYPES)}"
         )
-    return _DTYPES[name]
+    return _DTYPES[text]
 
 
 def _first_line(error: BaseException) -> str:

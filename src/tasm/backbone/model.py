@@ -4,8 +4,8 @@
 nothing in the model but the attention it runs with.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,17 +15,26 @@ from torch import Tensor, nn
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.hooks import attach
 from tasm.backbone.attention.rotary import Rotary
-from tasm.backbone.checkpoint.environment import environment_of
 from tasm.backbone.checkpoint.families import Family, family_of
-from tasm.backbone.checkpoint.identity import Identity, IdentitySource
+from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.checkpoint.processors import tokenizer_of
 from tasm.backbone.decoder import find_decoder
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.chat import ChatTemplate
 from tasm.backbone.prompt.conversation import Conversations, Prompt
-from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout, model_arguments
+from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout
 from tasm.backbone.prompt.images import batched
 from tasm.backbone.prompt.transcript import Layout, Transcript
+from tasm.backbone.running.guard import RunningModel, Source, refuse_training
+from tasm.backbone.running.weights import dtype_of
+from tasm.backbone.wrappers import (
+    check_processor,
+    forward_arguments,
+    runner,
+    running_device,
+    show_arguments,
+    unwrap,
+)
 from tasm.demonstrations import Demonstration, Query, shared_system
 from tasm.errors import DemonstrationError, ModelError
 
@@ -33,9 +42,9 @@ from tasm.errors import DemonstrationError, ModelError
 class Backbone:
     """A loaded model; made by `load_backbone` and `wrap_backbone`.
 
-    Attributes: `hf` (the transformers model), `processor`, `name`, `family` (a row of `FAMILIES`,
-    or generic facts), `decoder`, `rotary`, `geometry`, `device`, `dtype`, `identity` (computed
-    when first asked for).
+    Attributes: `hf` (the transformers model, in what wraps it), `core` (the model itself),
+    `processor`, `name`, `family` (a row of `FAMILIES`, or generic facts), `decoder`, `rotary`,
+    `geometry`, `device`, `dtype`, `identity`.
 
     ```python
     backbone = load_backbone("models/qwen2-vl-2b")
@@ -46,36 +55,70 @@ class Backbone:
     ```
     """
 
-    def __init__(self, hf: nn.Module, processor: Any, name: str, source: IdentitySource) -> None:
-        self.hf: Any = hf.eval()
+    def __init__(
+        self,
+        hf: nn.Module,
+        processor: Any,
+        name: str,
+        source: Source,
+        *,
+        opened_by_name: bool = False,
+    ) -> None:
+        self.core: Any = unwrap(hf)
+        check_processor(processor)
+        self.hf: Any = runner(hf, self.core).eval()
         self.processor = processor
         self.name = name
-        self._source = source
-        config: Any = self.hf.config
+        self.opened_by_name = opened_by_name
+        config: Any = self.core.config
         takes_images = hasattr(processor, "image_processor")
         self.family: Family = family_of(config.model_type, has_images=takes_images)
-        self.decoder = find_decoder(hf)
-        self.geometry = Geometry.of(hf)
-        self.rotary = Rotary(hf)
-        self._arguments = model_arguments(hf)
+        self.decoder = find_decoder(self.core)
+        self.geometry = Geometry.of(self.core)
+        self.rotary = Rotary(self.core)
+        self._arguments = forward_arguments(self.core)
+        show_arguments(self.core)
         self._conversations = _conversations(processor, self.family, config, self._arguments)
-        attach(hf)
+        attach(self.core)
+        self._running = RunningModel(self.core, processor, source)
+        self.decoder.tasm_guard = self._running.guard
 
     @property
     def device(self) -> torch.device:
-        """Where the model's first weights are."""
-        return next(self.hf.parameters()).device
+        """Where the model takes its tokens."""
+        return running_device(self.core)
 
     @property
     def dtype(self) -> torch.dtype:
         """What the model computes in."""
-        return next(p.dtype for p in self.hf.parameters() if p.is_floating_point())
+        return dtype_of(self.core)
 
-    @cached_property
+    @property
     def identity(self) -> Identity:
-        """What the model, its processor and its chat template are, as hashes."""
-        found = self._source.identity(self.hf, self.processor)
-        return replace(found, environment=environment_of(self.hf, self.processor))
+        """What the model, its processor and its chat template are now, as hashes."""
+        return self._running.identity()
+
+    def __copy__(self) -> "Backbone":
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Backbone":
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
+    def __reduce__(self) -> Any:
+        """Pickle as the place to load from; raises `InputError` for a model without one."""
+        from tasm.backbone.pickling import reduced
+
+        return reduced(self)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether weights, configuration or processor were changed after loading."""
+        return self._running.is_changed
 
     @property
     def tokenizer(self) -> Any:
@@ -163,6 +206,7 @@ class Backbone:
 
     def _batch(self, prompts: Sequence[Prompt], layout: Layout) -> dict[str, Tensor]:
         """Left-pad prompts and join their image tensors."""
+        refuse_training(self.core)
         if not prompts:
             raise DemonstrationError("There are no queries; expected at least one.")
         length = max(len(prompt.input_ids) for prompt in prompts)

@@ -114,7 +114,7 @@ def run(
 
 def _units(plan: Plan, backbone: Any) -> list[Unit]:
     """One unit a seed and source; the key of a row holds everything that could change it."""
-    model = backbone.identity.to_json()
+    model = dict(backbone.identity.parts)
     units = []
     for source in plan.sources:
         for seed in plan.seeds:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from tasm.arguments import path as a_path
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.backbone.checkpoint.environment import environment_differences
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
-from tasm.errors import InputError, MismatchError
+from tasm.backbone.running.mismatch import refuse, remarks
+from tasm.errors import InputError
 from tasm.memory.contents import CoreContents, Counts, counts_of
 from tasm.memory.conversion import convert, convert_bank
 from tasm.memory.entry import DemonstrationEntry
@@ -98,7 +98,7 @@ class TaskMemory:
         self.logical_length = logical_length
         self.full_bytes = full_bytes
         self.geometry = geometry
-        self.identity = identity
+        self.identity = replace(identity, earlier=None)  # what leads to the model stays there
         self.layout = layout
         self.recipe = dict(recipe)
         self.model_name = model_name
@@ -221,7 +221,7 @@ class TaskMemory:
         _check_placement(device, dtype, live_tokens)
         settings = self._gate_settings(gate, epsilon)
         placed = self._placement.core(self.contents, device, dtype)
-        return MemoryCache.from_segments(
+        cache = MemoryCache.from_segments(
             self.geometry,
             [None if segment is None else [segment] for segment in placed.segments],
             next_position=self.next_position,
@@ -231,6 +231,8 @@ class TaskMemory:
             live_tokens=live_tokens,
             transcript=self.report.get("transcript"),
         )
+        cache.made_for = self.identity
+        return cache
 
     def _gate_settings(
         self, kind: GateKind | None, epsilon: float | Literal["calibrated"] | None
@@ -272,7 +274,7 @@ class TaskMemory:
 
     def check(self, identity: "Identity") -> None:
         """Refuse a model that this memory was not made for; warn where it runs with another
-        quantisation or another image processor than when the memory was built.
+        quantisation, dtype or image processor than when the memory was built.
 
         Raises:
             MismatchError: weights, processor, tokenizer or chat template differ; the message says
@@ -280,11 +282,8 @@ class TaskMemory:
         """
         differences = self.identity.differences(identity)
         if differences:
-            raise MismatchError(
-                f"This memory was made for another model: {'; '.join(differences)}. Give the model "
-                "it was made for, or build it anew for this one (`tasm rebuild`)."
-            )
-        for sentence in environment_differences(self.identity.environment, identity.environment):
+            refuse(self.identity, identity, differences)
+        for sentence in remarks(self.identity, identity):
             warnings.warn(sentence, stacklevel=1)  # from one place, so that it is said once
 
     def check_all(self) -> None:

@@ -12,7 +12,8 @@ from transformers import GPTQConfig
 
 from tasm.backbone import Identity, load_backbone, wrap_backbone
 from tasm.backbone.checkpoint.fingerprints import file_sha256
-from tasm.backbone.checkpoint.identity import PARTS, folder_identity, parameters_sha256
+from tasm.backbone.checkpoint.identity import PARTS, folder_identity
+from tasm.backbone.running.objects import parameters_sha256
 from tasm.errors import FormatError
 
 
@@ -128,11 +129,13 @@ def test_the_environment_is_recorded_beside_the_identity(
 ) -> None:
     loaded = load_backbone(folder)
     name = type(loaded.processor.image_processor).__name__
-    assert loaded.identity.environment == {"quantisation": None, "image_processor": name}
+    runs_in = {"dtype": "float32", "adapters": None}
+    first = {"quantisation": None, "image_processor": name, **runs_in}
+    assert loaded.identity.environment == first
     assert "environment" not in loaded.identity.to_json()
     text = load_backbone(folder_of("llama"))
     before = wrap_backbone(text.hf, text.processor).identity
-    assert before.environment == {"quantisation": None, "image_processor": None}
+    assert before.environment == {"quantisation": None, "image_processor": None, **runs_in}
     for settings in ({"quant_method": "gptq", "bits": 4}, GPTQConfig(bits=4)):
         monkeypatch.setattr(text.hf.config, "quantization_config", settings, raising=False)
         after = wrap_backbone(text.hf, text.processor).identity
@@ -140,7 +143,7 @@ def test_the_environment_is_recorded_beside_the_identity(
         assert after == before  # the same weights and settings: another environment only
 
 
-def test_a_hub_model_in_hand_is_known_by_name_and_commit(
+def test_name_and_commit_of_a_hub_model_do_not_stand_for_its_weights(
     folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_backbone(folder_of("llama"))
@@ -148,4 +151,7 @@ def test_a_hub_model_in_hand_is_known_by_name_and_commit(
     monkeypatch.setattr(loaded.hf.config, "_commit_hash", "c0ffee", raising=False)
     one = wrap_backbone(loaded.hf, loaded.processor).identity
     monkeypatch.setattr(loaded.hf.config, "_commit_hash", "decade", raising=False)
+    assert wrap_backbone(loaded.hf, loaded.processor).identity.differences(one) == []
+    with torch.no_grad():
+        next(iter(loaded.hf.parameters()))[0, 0] += 1
     assert wrap_backbone(loaded.hf, loaded.processor).identity.differences(one) == ["weights"]

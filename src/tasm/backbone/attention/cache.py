@@ -35,6 +35,9 @@ class MemoryCache(LiveCache):
     before it; `positions` (position_rows, tokens) of everything committed to this cache.
     """
 
+    made_for: Any = None
+    """The `Identity` of the model whose memory this is; None where nothing is to be checked."""
+
     def __init__(
         self,
         layers: list[Any],
@@ -163,6 +166,7 @@ class MemoryCache(LiveCache):
             transcript=self.transcript,
         )
         twin.positions = self.positions
+        twin.made_for = self.made_for
         return twin
 
     def live_mask(self, mask: Any, batch: int, tokens: int) -> Any:

@@ -21,6 +21,7 @@ from tasm.backbone.attention.generating import generate
 from tasm.backbone.attention.layers import unread_memory
 from tasm.backbone.attention.rotary import length_switch
 from tasm.backbone.decoder import find_decoder
+from tasm.backbone.running.guard import check_weights
 from tasm.errors import ModelError
 
 
@@ -143,6 +144,7 @@ def _before(
         return args, kwargs
     if decoder.config._attn_implementation != ATTENTION:
         raise unread_memory()
+    check_weights(decoder, cache)
     tokens = _tokens(args, kwargs)
     mask = cache.live_mask(kwargs.get("attention_mask"), *tokens.shape[:2])
     if mask is not None:

@@ -9,10 +9,12 @@ from typing import Any
 from tasm.errors import FormatError
 
 QUANTISATION, IMAGE_PROCESSOR = "quantisation", "image_processor"
+DTYPE, ADAPTERS = "dtype", "adapters"
 
 Environment = Mapping[str, str | None]
 """By name: the method that the weights are quantised with, or None; the class that makes images
-into tensors, or None where the model takes none. What is not known is missing."""
+into tensors, or None where the model takes none; the dtype that the weights are in; the adapters
+that are active, or None. What is not known is missing."""
 
 
 def environment_of(hf: Any, processor: Any) -> dict[str, str | None]:
@@ -69,4 +71,9 @@ def environment_differences(built: Environment, here: Environment) -> list[str]:
     return sentences
 
 
-_SAID = {QUANTISATION: "quantisation {}", IMAGE_PROCESSOR: "the image processor {}"}
+# Adapters are named where weights differ; the same weights with and without one answer alike.
+_SAID = {
+    QUANTISATION: "quantisation {}",
+    IMAGE_PROCESSOR: "the image processor {}",
+    DTYPE: "weights in {}",
+}

@@ -1,19 +1,26 @@
 """What a model is, as hashes: a memory never runs on another model in silence.
 
-A checkpoint is hashed as its files lie: weights, configuration, processor, tokenizer and chat
-template, each by itself, so that a difference can be named. Fields that only say which version of
-a library wrote a file do not count. Hashes of files are remembered by path, size and modification
-time.
+Two forms, each with the same parts (weights, configuration, processor, tokenizer, chat template, so
+that a difference can be named). A checkpoint is hashed as its files lie; fields that only say which
+version of a library wrote a file do not count. What runs is hashed as it is in memory
+(`running.py`), which is the same whether the model came from a folder, from the hub or was wrapped.
+A part is the same where either form says so; what was changed after loading is its files no longer.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from tasm.backbone.checkpoint.environment import Environment, environment_from_json
+from tasm.backbone.checkpoint.environment import (
+    ADAPTERS,
+    DTYPE,
+    QUANTISATION,
+    Environment,
+    environment_from_json,
+)
 from tasm.backbone.checkpoint.fingerprints import file_sha256
 from tasm.errors import FormatError, ModelError
 
@@ -32,12 +39,20 @@ _TOKENIZER_FILES = (
 )
 
 
+RUNNING = "running "
+"""Before the name of a part in JSON: as it runs, rather than as its files lie."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """The parts of a model, each with the SHA-256 of what it is (64 hex digits, or "" where it
     has none).
 
+    `parts` are the files' where the model runs as its files are, otherwise what runs. `running` is
+    what runs, by the same names, and weights rounded to each dtype beside it (`"weights float16"`);
+    empty for a folder that was not opened, and in memories written before it was recorded.
     `environment` is what the model runs with; it is recorded, and no part of what the model is.
+    `earlier` gives the parts as such older memories know a model that was wrapped.
 
     ```python
     memory_identity.differences(backbone.identity)      # [] or ['weights', 'chat template']
@@ -46,6 +61,8 @@ class Identity:
 
     parts: Mapping[str, str]
     environment: Environment = field(default_factory=dict, compare=False)
+    running: Mapping[str, str] = field(default_factory=dict)
+    earlier: Callable[[], Mapping[str, str]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def digest(self) -> str:
@@ -55,11 +72,33 @@ class Identity:
     def differences(self, other: "Identity") -> list[str]:
         """Return the names of the parts that differ, in the order of `PARTS`."""
         names = dict.fromkeys((*PARTS, *self.parts, *other.parts))
-        return [name for name in names if self.parts.get(name, "") != other.parts.get(name, "")]
+        differing = [name for name in names if not self._agrees(other, name)]
+        if differing and not self.running and other.earlier is not None:
+            known = other.earlier()
+            differing = [n for n in differing if self.parts.get(n, "") != known.get(n, "")]
+        return differing
+
+    def _agrees(self, other: "Identity", name: str) -> bool:
+        if self.parts.get(name, "") == other.parts.get(name, ""):
+            return True
+        forms = [name] if name != "weights" else self._forms_of_weights(other)
+        return any(
+            form in self.running and self.running[form] == other.running.get(form) for form in forms
+        )
+
+    def _forms_of_weights(self, other: "Identity") -> list[str]:
+        """Which digests tell whether weights are the same, as they run here and there."""
+        mine, yours = self.environment, other.environment
+        dtypes = [mine.get(DTYPE), yours.get(DTYPE)]
+        if mine.get(QUANTISATION) != yours.get(QUANTISATION):
+            # Quantised while loading, the linear layers cannot be compared: a warning says so.
+            same = mine.get(ADAPTERS) == yours.get(ADAPTERS)
+            return [f"weights {d} besides linear layers" for d in dtypes] if same else []
+        return ["weights"] if dtypes[0] == dtypes[1] else [f"weights {d}" for d in dtypes]
 
     def to_json(self) -> dict[str, str]:
-        """Return the parts as a dictionary of strings."""
-        return dict(self.parts)
+        """Return the parts, and those that run, as a dictionary of strings."""
+        return {**self.parts, **{RUNNING + name: value for name, value in self.running.items()}}
 
     @classmethod
     def from_json(cls, document: Any, environment: Any = None) -> "Identity":
@@ -72,56 +111,13 @@ class Identity:
                 f"The model identity is {type(document).__name__} {str(document)[:80]!r}; "
                 f"expected an object of strings with the parts {', '.join(PARTS)}."
             )
-        return cls(dict(document), environment_from_json(environment))
-
-
-class IdentitySource(Protocol):
-    """Where a loaded model came from."""
-
-    def identity(self, hf: Any, processor: Any) -> Identity:
-        """Return the identity of the model that came from here."""
-
-
-@dataclass(frozen=True)
-class FolderSource:
-    """A checkpoint folder: its files are the identity."""
-
-    folder: Path
-
-    def identity(self, hf: Any, processor: Any) -> Identity:
-        """Hash the folder's files; raises `ModelError` where they have gone."""
-        return folder_identity(self.folder)
-
-
-@dataclass(frozen=True)
-class ObjectSource:
-    """A model that was handed over in memory: name and commit if known, or else the parameters."""
-
-    def identity(self, hf: Any, processor: Any) -> Identity:
-        """Hash the objects; takes as long as reading all parameters once, without a commit."""
-        config = hf.config
-        # How the weights were quantised when they were loaded belongs to the environment.
-        settings = {k: v for k, v in config.to_dict().items() if k != "quantization_config"}
-        commit, name = getattr(config, "_commit_hash", None), getattr(config, "_name_or_path", "")
-        weights = _text(f"{name}@{commit}") if commit and name else parameters_sha256(hf)
-        tokenizer = getattr(processor, "tokenizer", processor)
-        template = getattr(processor, "chat_template", None) or getattr(
-            tokenizer, "chat_template", None
-        )
-        image_processor = getattr(processor, "image_processor", None)
-        images = [] if image_processor is None else [image_processor.to_dict()]
-        images.append({k: v for k, v in vars(processor).items() if isinstance(v, int | str)})
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        vocabulary = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab())
-        return Identity(
-            {
-                "weights": weights,
-                "config": _json_sha256(settings),
-                "processor": _json_sha256(images if image_processor is not None else []),
-                "tokenizer": _json_sha256(vocabulary),
-                "chat template": _json_sha256(template),
-            }
-        )
+        running = {
+            name.removeprefix(RUNNING): value
+            for name, value in document.items()
+            if name.startswith(RUNNING)
+        }
+        parts = {name: value for name, value in document.items() if not name.startswith(RUNNING)}
+        return cls(parts, environment_from_json(environment), running)
 
 
 def folder_identity(folder: Path) -> Identity:
@@ -146,22 +142,9 @@ def folder_identity(folder: Path) -> Identity:
             "config": _files_sha256([folder / "config.json"]),
             "processor": _files_sha256(folder / name for name in _PROCESSOR_FILES),
             "tokenizer": _files_sha256(folder / name for name in _TOKENIZER_FILES),
-            "chat template": _json_sha256(template) if template else "",
+            "chat template": json_sha256(template) if template else "",
         }
     )
-
-
-def parameters_sha256(model: Any) -> str:
-    """Return the SHA-256 over a model's parameters and buffers: names, types, shapes, bytes."""
-    import torch
-
-    digest = hashlib.sha256(b"tasm parameters\0")
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        if flat.numel():
-            digest.update(flat.view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _files_sha256(paths: Iterable[Path]) -> str:
@@ -173,7 +156,7 @@ def _files_sha256(paths: Iterable[Path]) -> str:
 def _file(path: Path) -> str:
     if path.suffix != ".json" or path.name in ("tokenizer.json", "vocab.json"):
         return file_sha256(path)
-    return _json_sha256(_read(path))
+    return json_sha256(_read(path))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -190,12 +173,9 @@ def _text_of(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _json_sha256(document: Any) -> str:
+def json_sha256(document: Any) -> str:
+    """Return the SHA-256 of JSON values, without what says which library wrote them."""
     return hashlib.sha256(_canonical(_without_versions(document))).hexdigest()
-
-
-def _text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _without_versions(document: Any) -> Any:

@@ -6,7 +6,6 @@ expanded.
 """
 
 import copy
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -168,6 +167,13 @@ class ImageLayout:
             for name, value in outputs.items()
             if name in self.arguments and name not in _FOR_TEXT and name != "batch_num_images"
         }
+        if not any(tensor.is_floating_point() for tensor in tensors.values()):
+            raise ModelError(
+                f"The model would get no pixels: {type(self.processor).__name__} makes "
+                f"{', '.join(sorted(set(outputs) - _FOR_TEXT)) or 'none'} of pictures, and "
+                f"{self.config.model_type!r} takes none of those. Give model and processor of one "
+                "checkpoint."
+            )
         counts = [expansion.count(self.image_token) for expansion in expansions]
         grids = tensors.get("image_grid_thw")
         packed = {name: self._pack(name, value, grids, counts) for name, value in tensors.items()}
@@ -224,11 +230,6 @@ class _Listener:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
-
-
-def model_arguments(model: Any) -> frozenset[str]:
-    """Return the names of the arguments of the model's forward pass."""
-    return frozenset(inspect.signature(model.forward).parameters)
 
 
 def _base(vision: Any) -> int:

@@ -41,8 +41,11 @@ def project(layer: Any, hidden: Tensor) -> Tensor:
             f"{type(layer).__name__} has no `self_attn` and `input_layernorm`, which a task vector "
             "from hidden states needs. Use the recipe 'tasm', whose task vector comes from keys."
         )
-    dtype = attention.k_proj.weight.dtype
-    keys = attention.k_proj(norm(hidden.to(dtype))).unflatten(-1, (-1, attention.head_dim))
+    # The norm's dtype: a quantised projection's own says nothing of what it takes. A row of one,
+    # because quantised projections take rows.
+    held = (*norm.parameters(), *attention.k_proj.parameters())
+    dtype = next((p.dtype for p in held if p.is_floating_point()), torch.float32)
+    keys = attention.k_proj(norm(hidden.to(dtype))[None])[0].unflatten(-1, (-1, attention.head_dim))
     key_norm = getattr(attention, "k_norm", None)
     return (keys if key_norm is None else key_norm(keys)).float()
 

@@ -1,0 +1,183 @@
+"""The model that runs: what it is at any time, and the check that a memory was made with it.
+
+Joins weights, configuration, processor and the files they came from. The text decoder carries its
+model's `Guard`, so that plain `generate(past_key_values=memory.cache())` is checked as well.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from tasm.backbone.checkpoint.environment import ADAPTERS, DTYPE, environment_of
+from tasm.backbone.checkpoint.identity import Identity, folder_identity
+from tasm.backbone.running.adapters import active_adapter_names
+from tasm.backbone.running.mismatch import refuse
+from tasm.backbone.running.objects import earlier_parts, earlier_weights, known_as, object_parts
+from tasm.backbone.running.weights import RunningWeights
+from tasm.errors import ModelError
+
+
+class Source(Protocol):
+    """Where a loaded model came from."""
+
+    def parts(self) -> Mapping[str, str]:
+        """Return the parts of the model's files; none where they are not known."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A checkpoint folder: its files are the identity while the model runs as it was loaded."""
+
+    folder: Path
+    state: tuple[tuple[str, int, int], ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> "FolderSource":
+        """Note the files' sizes and times before the model is loaded from them."""
+        return cls(folder, _state(folder))
+
+    def parts(self) -> Mapping[str, str]:
+        """Hash the folder's files; none where they are not those that were loaded any more."""
+        return folder_identity(self.folder).parts if _state(self.folder) == self.state else {}
+
+
+_READ = (".safetensors", ".json", ".jinja", ".model", ".txt")
+
+
+def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    files = sorted(path for path in folder.glob("*") if path.suffix in _READ and path.is_file())
+    return tuple((path.name, s.st_size, s.st_mtime_ns) for path in files for s in [path.stat()])
+
+
+@dataclass(frozen=True)
+class ObjectSource:
+    """A model that was handed over in memory: what runs is all that is known."""
+
+    def parts(self) -> Mapping[str, str]:
+        """Return nothing."""
+        return {}
+
+
+class Guard:
+    """The weights of one model, and whether they are those that a memory was made with.
+
+    ```python
+    Guard(model, ObjectSource()).check(memory.identity)
+    ```
+    """
+
+    def __init__(self, core: Any, source: Source) -> None:
+        self._core = core
+        self._source = source
+        self._files: Mapping[str, str] | None = None
+        self._earlier: tuple[str, str] = ("", "")
+        self._weights = RunningWeights(core)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The parts of the files that the model was loaded from, read once."""
+        if self._files is None:
+            self._files = self._source.parts()
+        return self._files
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the weights are others than at first."""
+        return self._weights.changed()
+
+    def identity(self) -> Identity:
+        """Return what the weights are now, and what they run with."""
+        now = self._weights.digests()
+        running = {"weights": now.exact}
+        running |= {f"weights {dtype}": value for dtype, value in now.sampled.items()}
+        files = self.files.get("weights", "")
+        weights = now.exact if not files or self._weights.changed(now) else files
+        environment = {DTYPE: now.dtype, ADAPTERS: active_adapter_names(self._core)}
+        return Identity(
+            {"weights": weights}, environment, running, lambda: self._known_earlier(now.exact)
+        )
+
+    def _known_earlier(self, exact: str) -> Mapping[str, str]:
+        """The weights as earlier memories know a wrapped model, read once for the same weights."""
+        key = f"{exact} {known_as(self._core)}"
+        if self._earlier[0] != key:
+            self._earlier = (key, earlier_weights(self._core))
+        return {"weights": self._earlier[1]}
+
+    def check(self, made_for: Identity) -> None:
+        """Refuse a memory that was made with other weights, and a model that is in training.
+
+        Raises:
+            MismatchError: the weights, active adapters included, are not those.
+            ModelError: dropout and the like are switched on.
+        """
+        refuse_training(self._core)
+        here = self.identity()
+        if "weights" in made_for.differences(here):
+            refuse(made_for, here, ["weights"])
+
+
+class RunningModel:
+    """What a model and its processor are at the time of each call.
+
+    ```python
+    RunningModel(core, processor, FolderSource(folder)).identity()
+    ```
+    """
+
+    def __init__(self, core: Any, processor: Any, source: Source) -> None:
+        self.guard = Guard(core, source)
+        self._core = core
+        self._processor = processor
+        self._first = object_parts(core, processor)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything but the dtype is other than it was at first."""
+        return self.guard.is_changed or object_parts(self._core, self._processor) != self._first
+
+    def identity(self) -> Identity:
+        """Return the identity as of now; what was changed after loading is no longer its files."""
+        core, processor = self._core, self._processor
+        weights = self.guard.identity()
+        now = object_parts(core, processor)
+        files = self.guard.files
+        parts = {
+            name: files[name] if name in files and now[name] == self._first[name] else now[name]
+            for name in now
+        }
+        return replace(
+            weights,
+            parts={**weights.parts, **parts},
+            running={**weights.running, **now},
+            environment={**environment_of(core, processor), **weights.environment},
+            earlier=lambda: {
+                **earlier_parts(core, processor),
+                **(weights.earlier() if weights.earlier else {}),
+            },
+        )
+
+
+def check_weights(decoder: Any, cache: Any) -> None:
+    """Check, in the first call with a memory's cache, that the model is the one it was made with.
+
+    Models that tasm did not open or wrap have no guard. Nothing is checked while torch.compile
+    traces a model: what is compiled is checked by `ask`.
+    """
+    if torch.compiler.is_compiling() or cache.made_for is None or cache.live_positions is not None:
+        return
+    guard = getattr(decoder, "tasm_guard", None)
+    if guard is not None:
+        guard.check(cache.made_for)
+
+
+def refuse_training(core: Any) -> None:
+    """Raise ModelError for a model in training mode."""
+    if core.training:
+        raise ModelError(
+            f"{type(core).__name__} is in training mode, where dropout changes answers. Call "
+            "model.hf.eval() first."
+        )
