@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from tasm.answer import full_context
-from tasm.answer.generation import end_tokens
+from tasm.answer.ends import answer_ends
 from tasm.backbone.attention.hooks import set_attention
 from tasm.backbone.prompt.transcript import Layout, Role
 from tasm.demonstrations import Demonstration, Query
@@ -110,7 +110,7 @@ def sample(
     transcript = backbone.transcript([demonstration])
     answer = transcript.input_ids[transcript.roles == int(Role.ANSWER)]
     vocabulary = backbone.hf.get_input_embeddings().num_embeddings
-    end = [token for token in end_tokens(backbone.hf) if token < vocabulary][:1]
+    end = [token for token in answer_ends(backbone) if token < vocabulary][:1]
     answer = torch.cat([answer, torch.tensor(end, dtype=torch.long)]).to(backbone.device)[None]
     asked = inputs["input_ids"]
     is_learned = torch.zeros_like(asked[0], dtype=torch.bool)

@@ -57,6 +57,6 @@ def test_a_prompt_alone_gives_the_same(backbone, files):
     memory = full_context(backbone, episode.demonstrations)
     query, answer = episode.queries[0], (7, 8)
     inputs = backbone.full_inputs(episode.demonstrations, query, layout=memory.layout)
-    alone = prompt_distributions(backbone.hf, inputs, answer)
+    alone = prompt_distributions(backbone, inputs, answer)
     (beside,) = answer_distributions(backbone, memory, [query], [answer])
     assert alone.shape == beside.shape and torch.allclose(alone, beside, atol=2e-5)

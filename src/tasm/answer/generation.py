@@ -1,11 +1,12 @@
 """Greedy generation through transformers' own `generate`, timed.
 
 It neither knows what a memory is nor what a query means: it gets the model's inputs and a cache.
+Settings go to `generate` as arguments; nothing on the model changes, so that many threads may
+answer from one model. Which tokens end an answer is said in `ends.py`.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,11 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
+
+from tasm.answer.ends import answer_ends, end_tokens
+from tasm.errors import WorkError
+
+__all__ = ["Generated", "decode", "end_tokens", "generate", "greedy_settings"]
 
 
 @dataclass(frozen=True)
@@ -44,19 +50,26 @@ def generate(
     generated = generate(backbone, inputs, memory.cache(), max_new_tokens=16)
     ```
     """
-    hf = backbone.hf
+    ends = answer_ends(backbone)
     clock = _FirstStep()
     streamer = None if on_text is None else _TextStream(backbone.tokenizer, on_text)
     cached = {} if cache is None else {"past_key_values": cache}
     started = time.perf_counter()
-    with torch.inference_mode(), greedily(hf, max_new_tokens):
-        output = hf.generate(
-            **inputs, **cached, logits_processor=LogitsProcessorList([clock]), streamer=streamer
+    with torch.inference_mode():
+        output = backbone.hf.generate(
+            **inputs,
+            **cached,
+            **greedy_settings(backbone, max_new_tokens),
+            logits_processor=LogitsProcessorList([clock]),
+            streamer=streamer,
         )
     ended = time.perf_counter()
-    assert clock.logits is not None  # generate asks for one token at least
+    if clock.logits is None:
+        raise WorkError(
+            f"{type(backbone.hf).__name__}.generate() chose no token: it does not call the logits "
+            f"processor it is given. Expected a model that generates as transformers does."
+        )
     prompt = inputs["input_ids"].shape[1]
-    ends = end_tokens(hf)
     return Generated(
         [_until_end(row, ends) for row in output[:, prompt:].tolist()],
         clock.logits,
@@ -65,39 +78,70 @@ def generate(
     )
 
 
-def end_tokens(hf: Any) -> tuple[int, ...]:
-    """Return the ids of the tokens that end an answer, as the model's own settings name them."""
-    for settings in (hf.generation_config, hf.config, hf.config.get_text_config()):
-        ends = getattr(settings, "eos_token_id", None)
-        if ends is not None:
-            return tuple(ends) if isinstance(ends, (list, tuple)) else (int(ends),)
-    return ()
+def greedy_settings(backbone: Any, max_new_tokens: int) -> dict[str, Any]:
+    """Return the arguments that make `generate` greedy, whatever the model's own settings say.
 
-
-@contextmanager
-def greedily(hf: Any, max_new_tokens: int) -> Iterator[None]:
-    """Lay the model's own generation settings aside: `generate` fills the gaps of ours from them.
+    `generate` fills every setting that it is not given from the model's own, so each one is given:
+    the library's neutral value, also where that is None.
 
     ```python
-    with greedily(hf, max_new_tokens=16):
-        output = hf.generate(**inputs, past_key_values=memory.cache())
+    settings = greedy_settings(backbone, max_new_tokens=16)
+    output = backbone.hf.generate(**inputs, **settings, past_key_values=memory.cache())
     ```
     """
-    theirs = hf.generation_config
-    ends = end_tokens(hf)
-    padding = theirs.pad_token_id
-    hf.generation_config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        eos_token_id=list(ends) or None,
-        pad_token_id=padding if padding is not None else (ends[0] if ends else 0),
-        bos_token_id=theirs.bos_token_id,
+    ends = answer_ends(backbone)
+    settings = _neutral_settings()
+    if any(getattr(backbone.hf.config, name, None) is not None for name in _misplaced()):
+        # transformers refuses a configuration that holds such settings, unless it is given others.
+        settings["generation_config"] = GenerationConfig()
+    settings |= {
+        "max_new_tokens": max_new_tokens,
+        "max_length": None,
+        "do_sample": False,
+        "num_beams": 1,
+        "use_cache": True,
+        "eos_token_id": list(ends) or None,
+        "pad_token_id": _padding(backbone, ends),
+        "bos_token_id": backbone.tokenizer.bos_token_id,
+    }
+    return settings
+
+
+def _neutral_settings() -> dict[str, Any]:
+    """Every setting that this version of transformers knows, at its neutral value."""
+    known = GenerationConfig().to_dict()
+    settings = {**known, **_defaults()}
+    return {
+        name: value
+        for name, value in settings.items()
+        if not name.startswith("_") and name != "transformers_version"
+    }
+
+
+def _defaults() -> dict[str, Any]:
+    """From transformers 5 on a new configuration holds None alone, and these are filled later."""
+    found: dict[str, Any] = getattr(GenerationConfig, "_get_default_generation_params", dict)()
+    return found
+
+
+def _misplaced() -> set[str]:
+    """Settings of generation that do not belong into a model's configuration."""
+    return set(_defaults()) - {"use_cache"}
+
+
+def _padding(backbone: Any, ends: tuple[int, ...]) -> int:
+    """What a row that has ended is filled with; it is read by the model, so it must exist."""
+    own = getattr(getattr(backbone.hf, "generation_config", None), "pad_token_id", None)
+    vocabulary = getattr(backbone.hf.config.get_text_config(), "vocab_size", None)
+    candidates = (own, backbone.tokenizer.pad_token_id, *ends)
+    return next(
+        (
+            token
+            for token in candidates
+            if isinstance(token, int) and token >= 0 and (vocabulary is None or token < vocabulary)
+        ),
+        0,
     )
-    try:
-        yield
-    finally:
-        hf.generation_config = theirs
 
 
 def decode(backbone: Any, token_ids: tuple[int, ...]) -> str:

@@ -125,6 +125,11 @@ class Backbone:
         """The processor's tokenizer."""
         return tokenizer_of(self.processor)
 
+    @property
+    def template_ends(self) -> tuple[int, ...]:
+        """The ids of the control tokens that the chat template writes after an answer, in order."""
+        return self._conversations.template_ends
+
     def transcript(
         self,
         demonstrations: Sequence[Demonstration],

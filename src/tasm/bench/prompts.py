@@ -44,7 +44,7 @@ class Prompt:
     def distributions(self, backbone: Any, layout: Layout, answer: Sequence[int]) -> Tensor:
         """Return log-probabilities along a given answer: (answer tokens + 1, vocabulary)."""
         inputs = backbone.full_inputs(self.demonstrations, self.query, layout=layout)
-        return prompt_distributions(backbone.hf, inputs, answer)
+        return prompt_distributions(backbone, inputs, answer)
 
 
 @dataclass(frozen=True)

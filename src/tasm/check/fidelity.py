@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from tasm.answer.generation import end_tokens, greedily
+from tasm.answer.ends import answer_ends
+from tasm.answer.generation import greedy_settings
 from tasm.demonstrations import Query
 from tasm.memory.retrieval.gate import js_divergence
 
@@ -68,25 +69,30 @@ def answer_distributions(
         rows = slice(start, start + batch_size)
         inputs = backbone.query_inputs(queries[rows], layout=memory.layout)
         cache = memory.cache(device=backbone.device, dtype=backbone.dtype)
-        found += _forced(backbone.hf, inputs, cache, answers[rows])
+        found += _forced(backbone, inputs, cache, answers[rows])
         if progress is not None:
             progress(len(found), len(queries))
     return found
 
 
-def prompt_distributions(hf: Any, inputs: dict[str, Tensor], answer: Sequence[int]) -> Tensor:
+def prompt_distributions(backbone: Any, inputs: dict[str, Tensor], answer: Sequence[int]) -> Tensor:
     """Return the same for one ordinary prompt without a memory: (answer tokens + 1, vocabulary)."""
-    return _forced(hf, inputs, None, [answer])[0]
+    return _forced(backbone, inputs, None, [answer])[0]
 
 
 def _forced(
-    hf: Any, inputs: dict[str, Tensor], cache: Any, answers: Sequence[Sequence[int]]
+    backbone: Any, inputs: dict[str, Tensor], cache: Any, answers: Sequence[Sequence[int]]
 ) -> list[Tensor]:
     steps = max(len(answer) for answer in answers) + 1
-    forcing = _Forcing(answers, end_tokens(hf))
-    with torch.inference_mode(), greedily(hf, steps):
-        cached = {} if cache is None else {"past_key_values": cache}
-        hf.generate(**inputs, **cached, logits_processor=LogitsProcessorList([forcing]))
+    forcing = _Forcing(answers, answer_ends(backbone))
+    cached = {} if cache is None else {"past_key_values": cache}
+    with torch.inference_mode():
+        backbone.hf.generate(
+            **inputs,
+            **cached,
+            **greedy_settings(backbone, steps),
+            logits_processor=LogitsProcessorList([forcing]),
+        )
     return [torch.stack(rows) for rows in forcing.rows]
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import (
-    IMAGE_MARK,
     Demonstration,
     Message,
     Picture,
     content_hash,
     read_demonstrations,
 )
+from tasm.demonstrations.mark_text import escape_marks, split_at_marks
 from tasm.errors import DemonstrationError, InputError
 
 if TYPE_CHECKING:
@@ -64,10 +64,13 @@ def read_given(memory: "TaskMemory", given: Any) -> list[Demonstration]:
 def common_question(memory: "TaskMemory") -> str | None:
     """Return the question that all demonstrations share: what `--question` was, if it was given."""
     texts = {entry.question for entry in memory.demonstrations}
+    if None in texts:
+        return None
     # Without marks in the middle: the question stood behind its pictures.
-    bare = {text.removeprefix(IMAGE_MARK * text.count(IMAGE_MARK)) for text in texts if text}
-    question = bare.pop() if len(bare) == 1 and None not in texts else None
-    return question if question and IMAGE_MARK not in question else None
+    pieces = [split_at_marks(text) for text in texts if text]
+    bare = {found[-1] for found in pieces if not any(found[:-1])}
+    question = bare.pop() if len(bare) == 1 and len(pieces) == len(texts) else None
+    return escape_marks(question) if question else None
 
 
 def given_demonstrations(
@@ -113,7 +116,7 @@ def _from_entry(memory: "TaskMemory", entry: "DemonstrationEntry") -> Demonstrat
 
 
 def _with_pictures(question: str, pictures: list[Picture]) -> Iterator[str | Picture]:
-    texts = question.split(IMAGE_MARK)
+    texts = split_at_marks(question)
     for number, text in enumerate(texts):
         if number > 0 and number <= len(pictures):
             yield pictures[number - 1]

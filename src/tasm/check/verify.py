@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasm.answer import Answer, full_context, zero_shot_answers
 from tasm.answer.ask import ask_batches, default_new_tokens, dtype_difference
+from tasm.answer.ends import end_disagreement
 from tasm.answer.given import as_memory, as_queries
 from tasm.answer.model import model_for
 from tasm.arguments import listener, share, whole_number
@@ -124,6 +125,8 @@ def verify(
         say(difference)
     if not found.holds:
         return found
+    if (disagreement := end_disagreement(backbone)) is not None:
+        say(disagreement)
     if asked is None and originals is not None:
         asked, found.queries_from = demonstrations_as_queries(originals), FROM_DEMONSTRATIONS
     elif asked is not None:

@@ -105,6 +105,7 @@ def _huggingface_cache() -> str:
 def _try(name: str) -> tuple[dict[str, Any], str | None]:
     """Load a model, read one token into a memory's cache; returns what was seen and a complaint."""
     from tasm.answer import load_model, zero_shot_answers
+    from tasm.answer.ends import end_disagreement
     from tasm.demonstrations import make_query
 
     try:
@@ -122,6 +123,7 @@ def _try(name: str) -> tuple[dict[str, Any], str | None]:
         "layers": backbone.geometry.layers,
         "kv_heads": backbone.geometry.kv_heads,
         "max_positions": backbone.geometry.max_positions,
+        "end_of_turn": end_disagreement(backbone),
     }, None
 
 
@@ -135,6 +137,9 @@ def _advice(document: dict[str, Any]) -> list[str]:
         advice.append("The bundled model is missing: `make reference` trains it.")
     if len(document["devices"]) == 1:
         advice.append("There is no accelerator: models run on the CPU, in float32.")
+    disagreement = (document["model"] or {}).get("end_of_turn")
+    if disagreement is not None:
+        advice.append(disagreement)
     return advice
 
 

@@ -5,7 +5,6 @@ Knows pictures and text; knows nothing of models, tokens or memories, and does n
 
 from tasm.demonstrations.accuracy import is_correct, normalise_answer
 from tasm.demonstrations.conversation import (
-    IMAGE_MARK,
     Conversation,
     Demonstration,
     Message,
@@ -13,6 +12,7 @@ from tasm.demonstrations.conversation import (
     content_hash,
     shared_system,
 )
+from tasm.demonstrations.mark_text import IMAGE_MARK
 from tasm.demonstrations.picture import Picture
 from tasm.demonstrations.reading import make_query, read_demonstrations, read_queries
 from tasm.demonstrations.unlike import warn_of_unlike_pictures

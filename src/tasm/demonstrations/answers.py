@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasm.demonstrations.conversation import IMAGE_MARK
+from tasm.demonstrations.mark_text import IMAGE_MARK, split_at_marks
 from tasm.demonstrations.problems import RowProblem, check_text, describe
 
 _LARGEST_WHOLE = 10**15
@@ -36,10 +36,12 @@ def _answer(value: Any) -> str:
         raise RowProblem("answer", describe(value), "a string")
     if not answer.strip():
         raise RowProblem("answer", "an empty string", "a string that is not empty")
-    if IMAGE_MARK in answer:
-        raise RowProblem("answer", f"the mark {IMAGE_MARK}", "text; answers hold no pictures")
-    check_text(answer, "answer")
-    return answer
+    text, *others = split_at_marks(answer)
+    if others:
+        expected = f"text; answers hold no pictures, and \\{IMAGE_MARK} is the word itself"
+        raise RowProblem("answer", f"the mark {IMAGE_MARK}", expected)
+    check_text(text, "answer")
+    return text
 
 
 def number_as_text(value: Any) -> str | None:

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tasm.demonstrations.mark_text import IMAGE_MARK, escape_marks
 from tasm.demonstrations.picture import Picture
 from tasm.errors import DemonstrationError
-
-IMAGE_MARK = "<image>"
-"""Stands in a question where a picture stands."""
 
 DEFAULT_ID_LENGTH = 16
 """Hex digits of the content hash that make an id."""
@@ -35,8 +33,14 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The message as text, `<image>` where a picture stands."""
-        return "".join(IMAGE_MARK if isinstance(part, Picture) else part for part in self.content)
+        r"""The message as text, `<image>` where a picture stands.
+
+        In a message of the user the word itself is written `\<image>`, as in a row's question.
+        """
+        write = escape_marks if self.role == "user" else str
+        return "".join(
+            IMAGE_MARK if isinstance(part, Picture) else write(part) for part in self.content
+        )
 
     @property
     def pictures(self) -> tuple[Picture, ...]:

@@ -1,6 +1,6 @@
 """Puts pictures where `<image>` stands in a text."""
 
-from tasm.demonstrations.conversation import IMAGE_MARK
+from tasm.demonstrations.mark_text import IMAGE_MARK, split_at_marks
 from tasm.demonstrations.picture import Picture
 from tasm.demonstrations.problems import RowProblem
 
@@ -37,7 +37,7 @@ class Marks:
 
     def place(self, text: str, field: str) -> tuple[str | Picture, ...]:
         """Return `text` split at its marks, with the next pictures between the pieces."""
-        first, *others = text.split(IMAGE_MARK)
+        first, *others = split_at_marks(text)
         if self._placed + len(others) > len(self._pictures):
             raise self._mismatch(field, self._placed + len(others))
         content: list[str | Picture] = [first]
@@ -56,5 +56,6 @@ class Marks:
         return RowProblem(
             field,
             f"{marks} × {IMAGE_MARK} and {pictures}",
-            f"one {IMAGE_MARK} for each picture; or none, and the pictures come first",
+            f"one {IMAGE_MARK} for each picture; or none, and the pictures come first. Where the "
+            f"text speaks of {IMAGE_MARK} itself, write \\{IMAGE_MARK}",
         )

@@ -12,8 +12,9 @@ import numpy as np
 
 from tasm.demonstrations.answers import answers_from
 from tasm.demonstrations.chat import messages_of_chat
-from tasm.demonstrations.conversation import IMAGE_MARK, Message
+from tasm.demonstrations.conversation import Message
 from tasm.demonstrations.given import picture_from
+from tasm.demonstrations.mark_text import IMAGE_MARK
 from tasm.demonstrations.marks import Marks
 from tasm.demonstrations.picture import Picture
 from tasm.demonstrations.problems import RowProblem, check_text, describe
@@ -62,7 +63,7 @@ def parse_row(row: Any, folder: Path, question: str | None) -> Row:
     if not text.replace(IMAGE_MARK, "").strip():  # said only where the marks are right
         raise RowProblem("question", f"nothing but {IMAGE_MARK}", "text as well")
     if not marks.any_found:
-        content = (*pictures, text)
+        content = (*pictures, *content)
     return Row((Message("user", content),), _answers(given), _id(given))
 
 

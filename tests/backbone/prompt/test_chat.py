@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasm.backbone.prompt.chat import ChatTemplate, Turn
 from tasm.backbone.prompt.roles import Role
-from tasm.errors import DemonstrationError, ModelError
+from tasm.errors import ModelError
 
 CHATML = (
     "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}{% else %}"
@@ -105,10 +105,3 @@ def test_a_template_that_rewrites_a_text_is_refused() -> None:
     turns = [Turn("user", ("Which?",)), Turn("assistant", ("<think>hm</think>wren",))]
     with pytest.raises(ModelError, match="rewrites the text '<think>hm"):
         template.render(turns, system=None, answer_next=False)
-
-
-def test_image_tokens_in_a_text_are_refused() -> None:
-    template = ChatTemplate(Tokenizer(), CHATML, ("[I]", "<soft>"))
-    for text in ("a [I] b", "a <soft> b"):
-        with pytest.raises(DemonstrationError, match="stands for an image"):
-            template.render([Turn("user", (text,))], system=None, answer_next=True)

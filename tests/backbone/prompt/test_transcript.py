@@ -149,9 +149,6 @@ def test_what_cannot_be_laid_out_is_refused(backbone_of: Any) -> None:
         text.transcript([])
     with pytest.raises(DemonstrationError, match="takes no images"):
         text.transcript(demonstrations_for("qwen2_vl"))
-    row = {"image": PICTURES[0], "question": "Is <|image_pad|> here?", "answer": "no"}
-    with pytest.raises(DemonstrationError, match=r"<\|image_pad\|>"):
-        image.transcript(read_demonstrations([row]))
     with pytest.raises(DemonstrationError, match="max_pixels"):
         image.transcript(demonstrations_for("qwen2_vl"), max_pixels=0)
     with pytest.raises(DemonstrationError, match="no queries"):

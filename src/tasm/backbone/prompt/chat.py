@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasm.backbone.prompt.roles import Role
-from tasm.errors import DemonstrationError, ModelError
+from tasm.errors import ModelError
 
 _MARK = re.compile(r"zqtasm(\d{7})qz")
 
@@ -22,10 +22,11 @@ Part = str | None
 
 @dataclass(frozen=True)
 class Turn:
-    """One message: its role and its parts in order."""
+    """One message: its role and its parts in order; `origin` is what messages call it."""
 
     role: str
     parts: tuple[Part, ...]
+    origin: str = "The conversation"
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ class ChatTemplate:
     rendering = template.render(turns, system=None, answer_next=True)
     ```
 
-    Raises `ModelError` where the template drops, repeats or rewrites what it is given, and
-    `DemonstrationError` where a text contains an image token.
+    Raises `ModelError` where the template drops, repeats or rewrites what it is given.
     """
 
     def __init__(
@@ -71,7 +71,6 @@ class ChatTemplate:
     ) -> None:
         self.tokenizer = tokenizer
         self.source = template["default"] if isinstance(template, dict) else template
-        self._image_tokens = tuple(candidates)
         self._flat = not candidates
         self.placeholder = self._settle(tuple(candidates))
         self._ends: dict[str | None, str] = {}
@@ -82,7 +81,6 @@ class ChatTemplate:
         for number, turn in enumerate(turns):
             role = Role.ANSWER if turn.role == "assistant" else Role.QUESTION
             texts += [(role, number, part) for part in turn.parts if part is not None]
-        self._refuse_image_tokens(texts)
         text = self._apply(_messages(turns, system, self._flat), answer_next)
         marked_turns, marked_system = _marked(turns, system)
         skeleton = self._apply(_messages(marked_turns, marked_system, self._flat), answer_next)
@@ -98,24 +96,51 @@ class ChatTemplate:
         ```
         """
         if system not in self._ends:
-            asked, answered = Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),))
-            last = self._apply(_messages([asked, answered], system, self._flat), False)
-            followed = [asked, answered, Turn("user", (_mark(2),))]
-            middle = self._apply(_messages(followed, system, self._flat), True)
-            tail = last.partition(_mark(1))[2]
-            after = middle.partition(_mark(1))[2].partition(_mark(2))[0]
+            # What the system prompt says changes nothing here, that there is one may.
+            after, tail = self.after_answer(None if system is None else "Hello.")
             common = 0
             while common < min(len(tail), len(after)) and tail[common] == after[common]:
                 common += 1
             self._ends[system] = after[:common]
         return self._ends[system]
 
+    def after_answer(self, system: str | None = None) -> tuple[str, str]:
+        """Return all that stands between an answer and the next question, and behind the last one.
+
+        ```python
+        template.after_answer()     # ('<|im_end|>\\n<|im_start|>user\\n', '<|im_end|>\\n')
+        ```
+        """
+        asked, answered = Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),))
+        last = self._apply(_messages([asked, answered], system, self._flat), False)
+        followed = [asked, answered, Turn("user", (_mark(2),))]
+        middle = self._apply(_messages(followed, system, self._flat), True)
+        between = middle.partition(_mark(1))[2].partition(_mark(2))[0]
+        return between, last.partition(_mark(1))[2]
+
+    def between_turns(self) -> list[str]:
+        """Return what the template writes before, between and behind texts of each role."""
+        turns = [
+            Turn("user", (_mark(1),)),
+            Turn("assistant", (_mark(2),)),
+            Turn("user", (_mark(3),)),
+        ]
+        literals: list[str] = []
+        for system in (None, _mark(0)):
+            try:
+                text = self._apply(_messages(turns, system, self._flat), True)
+            except ModelError:  # some templates know no system prompt
+                continue
+            literals += _MARK.split(text)[::2]
+        return list(dict.fromkeys(literals))
+
     def start_of_turn(self, first: Turn, system: str | None) -> str:
         """Return what the template writes before the first part of a later turn of the user."""
         asked, answered = Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),))
         parts = tuple(part if part is None else _mark(2 + i) for i, part in enumerate(first.parts))
         turns = [asked, answered, Turn(first.role, parts)]
-        text = self._apply(_messages(turns, system, self._flat), True).partition(_mark(1))[2]
+        system_prompt = None if system is None else "Hello."
+        text = self._apply(_messages(turns, system_prompt, self._flat), True).partition(_mark(1))[2]
         text = text[len(self.end_of_turn(system)) :]
         stop = _MARK.search(text)
         text = text[: stop.start()] if stop else text
@@ -224,15 +249,6 @@ class ChatTemplate:
             else place
             for place in places
         ]
-
-    def _refuse_image_tokens(self, texts: Sequence[tuple[Role, int, str | None]]) -> None:
-        for _, _, content in texts:
-            found = next((token for token in self._image_tokens if token in (content or "")), None)
-            if found is not None:
-                raise DemonstrationError(
-                    f"The text {_shown(content)} contains {found!r}, which stands for an image in "
-                    f"this model. Rephrase it, or write <image> where an image belongs."
-                )
 
 
 def _messages(turns: Sequence[Turn], system: str | None, flat: bool) -> list[dict[str, Any]]:

@@ -7,17 +7,25 @@ and an image layout; it runs no model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.chat import ChatTemplate, Rendering, Turn
-from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout, LaidOutImages
+from tasm.backbone.prompt.control import ControlTokens, PlainMarks
+from tasm.backbone.prompt.image_layout import (
+    KEPT_BYTES,
+    ImageLayout,
+    LaidOutImages,
+    UnusablePicture,
+)
 from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs
 from tasm.backbone.prompt.tokenised import TokenisedConversation, tokenise
 from tasm.backbone.prompt.transcript import Layout, Role, Transcript, empty_places, number_answers
-from tasm.demonstrations import Conversation, Demonstration, Picture, Query
+from tasm.demonstrations import Conversation, Demonstration, Query
+from tasm.demonstrations.problems import RowProblem, check_text
 from tasm.errors import DemonstrationError, ModelError
 
 # What a query follows where the demonstrations themselves are not at hand, and the query that
@@ -70,10 +78,7 @@ class Conversations:
         for demonstration in demonstrations:
             turns += _turns(demonstration)
             last_turns.append(len(turns) - 1)
-        pictures = [
-            picture for demonstration in demonstrations for picture in demonstration.pictures
-        ]
-        laid_out = self._lay_out(pictures, layout, kept_bytes)
+        laid_out = self._lay_out(demonstrations, layout, kept_bytes)
         rendering, tokens = self._tokens([*turns, *_STAND_IN_QUERY], layout, laid_out.expansions)
         ends = [self._end_of_turn(rendering, turn, layout) for turn in last_turns]
         edges = torch.tensor([self._end_of_head(rendering, turns[0], layout), *ends])
@@ -97,7 +102,7 @@ class Conversations:
     def query(self, query: Query, layout: Layout) -> Prompt:
         """Return a query's own tokens, as they stand after demonstrations of this layout."""
         _check_system(query, layout)
-        return self._following(_turns(query), query.pictures, layout)
+        return self._following(_turns(query), [query], layout)
 
     def whole(
         self, demonstrations: Sequence[Demonstration], query: Query, layout: Layout
@@ -106,15 +111,14 @@ class Conversations:
         _check_system(query, layout)
         conversations: list[Conversation] = [*demonstrations, query]
         turns = [turn for conversation in conversations for turn in _turns(conversation)]
-        pictures = [picture for conversation in conversations for picture in conversation.pictures]
-        laid_out = self._lay_out(pictures, layout)
+        laid_out = self._lay_out(conversations, layout)
         _, tokens = self._tokens(turns, layout, laid_out.expansions)
         return Prompt(tokens.input_ids, tokens.image >= 0, laid_out.inputs)
 
     def _following(
-        self, turns: Sequence[Turn], pictures: Sequence[Picture], layout: Layout
+        self, turns: Sequence[Turn], conversations: Sequence[Conversation], layout: Layout
     ) -> Prompt:
-        laid_out = self._lay_out(pictures, layout)
+        laid_out = self._lay_out(conversations, layout)
         whole = [*_STAND_IN_TURNS, *turns]
         rendering, tokens = self._tokens(whole, layout, laid_out.expansions)
         own = tokens.where >= self._end_of_turn(rendering, len(_STAND_IN_TURNS) - 1, layout)
@@ -131,8 +135,12 @@ class Conversations:
             )
 
     def _lay_out(
-        self, pictures: Sequence[Picture], layout: Layout, kept_bytes: int = KEPT_BYTES
+        self,
+        conversations: Sequence[Conversation],
+        layout: Layout,
+        kept_bytes: int = KEPT_BYTES,
     ) -> LaidOutImages:
+        pictures = [picture for conversation in conversations for picture in conversation.pictures]
         if not pictures:
             return LaidOutImages((), (), NO_IMAGES)
         if self.images is None:
@@ -140,16 +148,23 @@ class Conversations:
                 f"The model takes no images, and there are {len(pictures)} "
                 f"(the first is {pictures[0].name}). Use a vision-language model."
             )
-        return self.images(
-            pictures,
-            max_pixels=layout.max_pixels,
-            multi_image=layout.multi_image or len(pictures) > 1,
-            kept_bytes=kept_bytes,
-        )
+        try:
+            return self.images(
+                pictures,
+                max_pixels=layout.max_pixels,
+                multi_image=layout.multi_image or len(pictures) > 1,
+                kept_bytes=kept_bytes,
+            )
+        except UnusablePicture as error:
+            owner = next(
+                one for one in conversations if any(p is error.picture for p in one.pictures)
+            )
+            raise DemonstrationError(f"{_name(owner)}: {error}") from error
 
     def _tokens(
         self, turns: Sequence[Turn], layout: Layout, expansions: Sequence[str]
     ) -> tuple[Rendering, TokenisedConversation]:
+        self._refuse_marks(turns, layout.system)
         rendering = self.template.render(turns, system=layout.system, answer_next=True)
         bos = self.tokenizer.bos_token
         has_own = bos is not None and rendering.text.startswith(bos)
@@ -159,6 +174,7 @@ class Conversations:
             expansions,
             image_token_id=self.image_token_id,
             special_tokens=self.special_tokens and not has_own,
+            control=self._control,
         )
         expected = [expansion.count(self._image_token) for expansion in expansions]
         found = torch.bincount(tokens.image[tokens.image >= 0], minlength=len(expected))
@@ -168,6 +184,34 @@ class Conversations:
                 f"for the images, found {found.tolist()}."
             )
         return rendering, tokens
+
+    @cached_property
+    def template_ends(self) -> tuple[int, ...]:
+        """The ids of the control tokens that the template writes after an answer, in order."""
+        found = [t for text in self.template.after_answer() for t in self._control.found_in(text)]
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def _control(self) -> ControlTokens:
+        images = (self._image_token, self.template.placeholder or "")
+        return ControlTokens(self.tokenizer, [*self.template.between_turns(), *images])
+
+    @cached_property
+    def _plain_marks(self) -> PlainMarks:
+        return PlainMarks(self.template.between_turns(), tuple(self._control.names.values()))
+
+    def _refuse_marks(self, turns: Sequence[Turn], system: str | None) -> None:
+        """Refuse texts that spell what the template writes between turns in plain characters."""
+        if system is not None:
+            try:
+                check_text(system, "")
+            except RowProblem as problem:
+                raise DemonstrationError(f"The system prompt: {problem}.") from None
+            self._plain_marks.refuse(system, "The system prompt")
+        for turn in turns:
+            for part in turn.parts:
+                if part is not None:
+                    self._plain_marks.refuse(part, turn.origin)
 
     @property
     def _image_token(self) -> str:
@@ -196,12 +240,21 @@ class Conversations:
 
 
 def _turns(conversation: Conversation) -> list[Turn]:
+    origin = _name(conversation)
     return [
         Turn(
-            message.role, tuple(part if isinstance(part, str) else None for part in message.content)
+            message.role,
+            tuple(part if isinstance(part, str) else None for part in message.content),
+            origin,
         )
         for message in conversation.turns
     ]
+
+
+def _name(conversation: Conversation) -> str:
+    """What messages call a conversation: its file and line, or its id."""
+    kind = "Query" if isinstance(conversation, Query) else "Demonstration"
+    return getattr(conversation, "origin", "") or f"{kind} {conversation.id}"
 
 
 def _places(image: Tensor, laid_out: LaidOutImages) -> Tensor:

@@ -17,10 +17,18 @@ from torch import Tensor
 
 from tasm.backbone.checkpoint.families import Family
 from tasm.backbone.checkpoint.processors import tokenizer_of
+from tasm.backbone.prompt.image_shapes import (
+    for_square,
+    largest_ratio,
+    least_length,
+    size_is_an_area,
+    size_of,
+    usable,
+)
 from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate
 from tasm.backbone.prompt.places import places_of
 from tasm.demonstrations import Picture
-from tasm.errors import ModelError
+from tasm.errors import DemonstrationError, ModelError, TasmError
 
 PICTURES_AT_ONCE = 32
 """Pictures decoded at one time; more are processed group after group."""
@@ -39,6 +47,21 @@ class LaidOutImages:
     expansions: tuple[str, ...]
     places: tuple[Tensor, ...]
     inputs: ImageInputs
+
+
+class UnusablePicture(DemonstrationError):
+    """A picture that the image processor cannot take."""
+
+    def __init__(
+        self, picture: Picture, size: tuple[int, int], processor: Any, reason: Exception
+    ) -> None:
+        said = str(reason).strip().splitlines() or [type(reason).__name__]
+        super().__init__(
+            f"The picture {picture.name} ({size[0]} × {size[1]} pixels) cannot be used with this "
+            f"model: its {type(processor).__name__} says: {said[0]}. Give it in another size, or "
+            f"leave it out."
+        )
+        self.picture = picture
 
 
 class ImageLayout:
@@ -114,16 +137,43 @@ class ImageLayout:
     def _group(
         self, pictures: Sequence[Picture], max_pixels: int | None, multi_image: bool
     ) -> LaidOutImages:
+        ratio, length = largest_ratio(self.processor.image_processor), least_length(self.processor)
         images = [self._limited(picture.load(), max_pixels) for picture in pictures]
+        if multi_image and self.family.lone_image_differs:
+            images = [for_square(image) for image in images]
+        images = [usable(image, ratio, length) for image in images]
         count = len(images)
         if count == 1 and multi_image and self.family.lone_image_differs:
             images = images * 2
-        expansions, outputs = self._process(images, max_pixels)
+        try:
+            expansions, outputs = self._process(images, max_pixels)
+        except Exception as error:  # a processor raises what it likes, and names no picture
+            raise self._unusable(pictures, images, max_pixels, error) from error
         inputs = self._packed(outputs, expansions).slice(0, count)
         return LaidOutImages(
             tuple(expansions[:count]),
             tuple(self._places(expansions[i], inputs, i) for i in range(count)),
             inputs,
+        )
+
+    def _unusable(
+        self,
+        pictures: Sequence[Picture],
+        images: Sequence[Image.Image],
+        max_pixels: int | None,
+        error: Exception,
+    ) -> Exception:
+        """The error of a group, as one that names the picture it is about."""
+        if isinstance(error, TasmError):
+            return error
+        for picture, image in zip(pictures, images, strict=False):
+            try:
+                self._process([image], max_pixels)
+            except Exception as own:  # the same as above
+                return UnusablePicture(picture, image.size, self.processor, own)
+        return ModelError(
+            f"{type(self.processor).__name__} cannot lay {len(images)} pictures out together, "
+            f"though each alone: {error}"
         )
 
     def _process(
@@ -133,8 +183,8 @@ class ImageLayout:
         processor = copy.copy(self.processor)
         processor.tokenizer = listener
         settings: dict[str, Any] = {}
-        if max_pixels is not None and self._own_limit():
-            smallest = min(_size_of(self.processor.image_processor)["shortest_edge"], max_pixels)
+        if max_pixels is not None and size_is_an_area(self.processor.image_processor):
+            smallest = min(size_of(self.processor.image_processor)["shortest_edge"], max_pixels)
             size = {"shortest_edge": smallest, "longest_edge": max_pixels}
             settings["images_kwargs"] = {"size": size}
         text = _SEPARATOR.join([self.placeholder] * len(images))
@@ -147,14 +197,10 @@ class ImageLayout:
             )
         return expansions, outputs
 
-    def _own_limit(self) -> bool:
-        """Whether the image processor's size is an area in pixels, as Qwen's and GLM's is."""
-        image_processor = self.processor.image_processor
-        names = set(_size_of(image_processor))
-        return hasattr(image_processor, "merge_size") and names >= {"shortest_edge", "longest_edge"}
-
     def _limited(self, image: Image.Image, max_pixels: int | None) -> Image.Image:
-        if max_pixels is None or self._own_limit() or image.width * image.height <= max_pixels:
+        if max_pixels is None or image.width * image.height <= max_pixels:
+            return image
+        if size_is_an_area(self.processor.image_processor):
             return image
         scale = math.sqrt(max_pixels / (image.width * image.height))
         size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
@@ -236,11 +282,6 @@ def _base(vision: Any) -> int:
     """The side in tokens of one picture of the vision tower, where pictures are square."""
     image, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
     return image // patch if isinstance(image, int) and isinstance(patch, int) else 0
-
-
-def _size_of(image_processor: Any) -> dict[str, Any]:
-    size = getattr(image_processor, "size", None) or {}
-    return {name: value for name, value in dict(size).items() if value is not None}
 
 
 def _shares(name: str, total: int, counts: Sequence[int]) -> tuple[int, ...]:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.chat import Place, Rendering
+from tasm.backbone.prompt.control import ControlTokens
 from tasm.backbone.prompt.roles import Role
+from tasm.errors import DemonstrationError
 
 
 @dataclass(frozen=True)
@@ -37,30 +39,25 @@ def tokenise(
     *,
     image_token_id: int | None,
     special_tokens: bool,
+    control: ControlTokens,
 ) -> TokenisedConversation:
     """Tokenise a conversation whose images are replaced by `expansions`, in order.
 
     A token belongs where its last character stands; one that ends in the template but begins in a
-    text belongs to the text.
+    text belongs to the text. Control tokens that a text spells are encoded as characters.
     """
-    text, starts, kinds, origins = _expand(rendering, expansions)
-    encoded = tokenizer(
-        text,
-        add_special_tokens=special_tokens,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        verbose=False,  # whether it is too long is told by positions, not by the tokenizer
-    )
-    ids = torch.tensor(encoded["input_ids"], dtype=torch.long)
-    offsets = torch.tensor(encoded["offset_mapping"], dtype=torch.long).reshape(-1, 2)
+    stretches = _expand(rendering, expansions)
+    starts, kinds, origins = stretches.starts, stretches.kinds, stretches.origins
+    ids, offsets = _encode(tokenizer, stretches, special_tokens, control)
     first, last = offsets[:, 0].contiguous(), torch.maximum(offsets[:, 0], offsets[:, 1] - 1)
     # Some tokenizers give a piece of white space an offset before its neighbour's: keep the order.
     last = torch.cummax(last, 0).values if last.numel() else last
     owner = (torch.searchsorted(starts, last, right=True) - 1).clamp_min(0)
     begins_in = (torch.searchsorted(starts, first, right=True) - 1).clamp_min(0)
     roles = kinds[owner]
-    is_text = (kinds == Role.QUESTION) | (kinds == Role.ANSWER) | (kinds == Role.SYSTEM)
-    begins_in_text = (roles == Role.TEMPLATE) & is_text[begins_in] & (offsets[:, 1] > first)
+    begins_in_text = (
+        (roles == Role.TEMPLATE) & stretches.is_text[begins_in] & (offsets[:, 1] > first)
+    )
     roles = torch.where(begins_in_text, kinds[begins_in], roles)
     number = origins[owner, 1]
     if image_token_id is not None:
@@ -76,8 +73,97 @@ def tokenise(
     return TokenisedConversation(ids, roles.to(torch.uint8), number.to(torch.int32), where)
 
 
-def _expand(rendering: Rendering, expansions: Sequence[str]) -> tuple[str, Tensor, Tensor, Tensor]:
-    """The expanded text, and every stretch's start, role, origin and image number."""
+def _encode(
+    tokenizer: Any, stretches: "_Stretches", special_tokens: bool, control: ControlTokens
+) -> tuple[Tensor, Tensor]:
+    """Ids (tokens,) and offsets (tokens, 2), texts without control tokens."""
+    encoded = tokenizer(
+        stretches.text,
+        add_special_tokens=special_tokens,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        verbose=False,  # whether it is too long is told by positions, not by the tokenizer
+    )
+    ids = torch.tensor(encoded["input_ids"], dtype=torch.long)
+    offsets = torch.tensor(encoded["offset_mapping"], dtype=torch.long).reshape(-1, 2)
+    in_texts = stretches.control_in_texts(ids, offsets, control)
+    if not in_texts:
+        return ids, offsets
+    again = control.encode(stretches.disguised(control), special_tokens)
+    safe_ids = torch.tensor(again[0], dtype=torch.long)
+    safe_offsets = torch.tensor(again[1], dtype=torch.long).reshape(-1, 2)
+    numbers = torch.tensor(list(control.names))
+    kept = torch.ones_like(ids, dtype=torch.bool)
+    kept[list(in_texts)] = False
+    before = ids[kept & torch.isin(ids, numbers)]
+    after = safe_ids[torch.isin(safe_ids, numbers)]
+    remaining = stretches.control_in_texts(safe_ids, safe_offsets, control)
+    if remaining or not torch.equal(before, after):
+        name = next(iter((remaining or in_texts).values()))
+        raise DemonstrationError(
+            f"Found {name!r} in a text; expected a text without it: it is a control token of this "
+            f"model, and its tokenizer cannot be made to read it as characters. Rephrase the text."
+        )
+    return safe_ids, safe_offsets
+
+
+@dataclass(frozen=True)
+class _Stretches:
+    """The expanded text, and every stretch's start, role, and (origin, image number)."""
+
+    text: str
+    starts: Tensor
+    kinds: Tensor
+    origins: Tensor
+
+    @property
+    def is_text(self) -> Tensor:
+        """Which stretches are a user's own text."""
+        kinds = self.kinds
+        return (kinds == Role.QUESTION) | (kinds == Role.ANSWER) | (kinds == Role.SYSTEM)
+
+    def control_in_texts(
+        self, ids: Tensor, offsets: Tensor, control: ControlTokens
+    ) -> dict[int, str]:
+        """Which tokens are control tokens spelt, in part at least, by a text; with their names."""
+        if not control.names or not ids.numel():
+            return {}
+        is_control = torch.isin(ids, torch.tensor(list(control.names)))
+        places = (is_control & (offsets[:, 1] > offsets[:, 0])).nonzero()[:, 0]
+        if not places.numel():
+            return {}
+        begin, end = offsets[places, 0].contiguous(), offsets[places, 1] - 1
+        begins_in = (torch.searchsorted(self.starts, begin, right=True) - 1).clamp_min(0)
+        ends_in = (torch.searchsorted(self.starts, end.contiguous(), right=True) - 1).clamp_min(0)
+        is_text = self.is_text
+        touches = is_text[begins_in] | is_text[ends_in] | (begins_in != ends_in)
+        found = {}
+        for place in places[touches].tolist():
+            name = control.names[int(ids[place])]
+            start, stop = offsets[place].tolist()
+            # A token may take white space beside it along, and "unknown" stands for anything.
+            at = self.text.find(name, start, stop)
+            if at < 0:
+                continue
+            own = torch.arange(at, at + len(name))
+            owners = torch.searchsorted(self.starts, own, right=True) - 1
+            if bool(is_text[owners].any()):
+                found[place] = name
+        return found
+
+    def disguised(self, control: ControlTokens) -> str:
+        """The text, with the control tokens outside the user's own texts spelt privately."""
+        ends = [*self.starts[1:].tolist(), len(self.text)]
+        pieces = []
+        is_text = self.is_text.tolist()
+        for start, end, own in zip(self.starts.tolist(), ends, is_text, strict=True):
+            piece = self.text[start:end]
+            pieces.append(piece if own else control.disguise(piece))
+        return "".join(pieces)
+
+
+def _expand(rendering: Rendering, expansions: Sequence[str]) -> _Stretches:
+    """Put the images' own text in place of what the template wrote for them."""
     pieces: list[str] = []
     rows: list[tuple[int, int, int, int]] = []
     length = position = image = 0
@@ -101,4 +187,4 @@ def _expand(rendering: Rendering, expansions: Sequence[str]) -> tuple[str, Tenso
             add(rendering.text[place.start : place.end], place.role, place.start, -1)
         position = place.end
     table = torch.tensor(rows, dtype=torch.long).reshape(-1, 4)
-    return "".join(pieces), table[:, 0].contiguous(), table[:, 1], table[:, 2:]
+    return _Stretches("".join(pieces), table[:, 0].contiguous(), table[:, 1], table[:, 2:])
