@@ -114,4 +114,11 @@ def path(value: Any, name: str, what: str) -> Path:
     written = os.fspath(value)
     if isinstance(written, bytes) or not written.strip() or "\0" in written:
         raise InputError(f"{name} is {written!r}; expected the path of {what}.")
+    try:
+        os.fsencode(written)
+    except UnicodeError:
+        raise InputError(
+            f"{name} is {written!a:.80}, which has characters that no file name can have; expected "
+            f"the path of {what}."
+        ) from None
     return Path(written).expanduser()

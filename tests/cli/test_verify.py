@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -97,16 +98,10 @@ def test_a_truncated_file_is_found_at_once(file: str, run: Run, fresh: Path) -> 
 
 
 def test_a_newer_format_is_bad_input(run: Run, fresh: Path) -> None:
-    from tasm.memory.disk import manifest as module
-
     path = fresh / "memory.tasm" / "memory.json"
-    read = module.Manifest.from_bytes(path.read_bytes(), "memory.json")
-    version = module.FORMAT_VERSION
-    try:
-        module.FORMAT_VERSION = version + 1
-        path.write_bytes(read.to_bytes())
-    finally:
-        module.FORMAT_VERSION = version
+    newer = path.read_bytes().replace(b'"format_version": 1,', b'"format_version": 2,')
+    blank = newer.replace(newer[14:78], b"0" * 64, 1)  # the digest counts itself as zeros
+    path.write_bytes(newer.replace(newer[14:78], sha256(blank).hexdigest().encode(), 1))
     for command in (("ask", "--question", "What colour?"), ("verify",)):
         ran = run(command[0], fresh / "memory.tasm", *command[1:])
         assert ran.code == 2

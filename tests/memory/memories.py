@@ -1,6 +1,7 @@
 """Small memories made of random tensors, for the tests of the memory room."""
 
 import torch
+from torch.utils.data import Dataset
 
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
@@ -101,7 +102,7 @@ def task_memory(
     return TaskMemory(
         core=kept,
         tokens=token_table(total),
-        next_position=total - 3,
+        next_position=total,
         logical_length=total,
         full_bytes=LAYERS * KV_HEADS * total * HEAD_DIM * 2 * dtype.itemsize,
         geometry=geometry(),
@@ -114,14 +115,34 @@ def task_memory(
         reference=reference,
         demonstrations=[
             DemonstrationEntry(
-                id="0123456789abcdef",
-                spans=((8, 16),),
+                id=f"{number:x}123456789abcdef",
+                spans=((8 + 8 * number, min(16 + 8 * number, total)),),
                 content_hash="d" * 64,
                 pictures=(PictureEntry("e" * 64, "/data/pictures/ä.png"),),
                 origin="/data/birds.jsonl",
                 question="<image> Which bird is this?",
                 answer="wren",
             )
+            for number in range(-(-(total - 8) // 8))
         ],
-        report={"tokens": total, "seconds": {"encode": 0.5}},
+        report={"tokens": total, "core_tokens": 12.5},
     )
+
+
+def brought(memory: TaskMemory) -> torch.Tensor:
+    """What a fixed query retrieves: values (batch, kv_heads, k, head_dim)."""
+    query = torch.randn(1, 2, 2, 8, generator=torch.Generator().manual_seed(9))
+    return memory.cache(gate="always").extra(0, query, 0.4).values
+
+
+class Searches(Dataset):
+    """What a loader's worker does with a memory that it carries; here, so that it is found."""
+
+    def __init__(self, memory: TaskMemory) -> None:
+        self.memory = memory
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        return brought(self.memory)[0, number]

@@ -54,9 +54,8 @@ def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
     demonstrations = read_demonstrations(task / "demonstrations.jsonl")
     queries = read_queries(task / "queries.jsonl")
     model = load_model("reference")
-    tasm.build(model, demonstrations, progress=progress).save(
-        folder / f"{SUITE}.tasm", pictures=thumbnails(demonstrations)
-    )
+    built = tasm.build(model, demonstrations, progress=progress)
+    built.save(folder / f"{SUITE}.tasm", pictures=thumbnails(demonstrations))
     memory = TaskMemory.load(folder / f"{SUITE}.tasm")
     memory.check_all()
 
@@ -94,7 +93,7 @@ def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
         "core_bytes": memory.core_bytes,
         "bank_bytes": memory.bank_bytes,
         "full_bytes": memory.full_bytes,
-        "build_seconds": memory.report["seconds"]["total"],
+        "build_seconds": built.report["seconds"]["total"],
     }
     (folder / "report.html").write_text(report_page(document, memory, queries), encoding="utf-8")
     return document

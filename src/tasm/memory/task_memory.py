@@ -21,6 +21,7 @@ from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
 from tasm.backbone.running.mismatch import refuse, remarks
 from tasm.errors import InputError
+from tasm.files import output_path
 from tasm.memory.contents import CoreContents, Counts, counts_of
 from tasm.memory.conversion import convert, convert_bank
 from tasm.memory.entry import DemonstrationEntry
@@ -60,7 +61,8 @@ class TaskMemory:
         reference: what the gate learned while building, or None.
         states: whole states of linear-attention layers, `MemoryCache.states`, or None.
         demonstrations: one entry each.
-        report: JSON-able figures of the build (tokens, seconds, peak bytes …).
+        report: JSON-able figures of the build (tokens, seconds, peak bytes …); a file leaves out
+            those that differ from run to run.
     """
 
     def __init__(
@@ -123,6 +125,16 @@ class TaskMemory:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TaskMemory":
         return self  # never written, so it may be shared
+
+    def __copy__(self) -> "TaskMemory":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InputError(
+            "This task memory is held in memory only, so it cannot be pickled for another process. "
+            "Save it and send what lies on disk: memory.save('birds.tasm'), then "
+            "tasm.load('birds.tasm'), which travels as its path."
+        )
 
     # ------------------------------------------------------------------ what it holds
 
@@ -339,21 +351,22 @@ class TaskMemory:
             pictures: thumbnails (JPEG or PNG) by the SHA-256 of their pictures.
 
         Raises:
-            InputError: the path exists and is not to be overwritten, or is no memory.
+            InputError: the path exists and is not to be overwritten, is no memory, or cannot be
+                written to.
             WorkError: the disk is full, or another process is writing; nothing half-written stays.
         """
         from tasm.memory.disk.writing import save
 
         return save(
             self,
-            a_path(path, "path", "the folder to write"),
+            output_path(path, "path"),
             overwrite=overwrite,
             pictures=pictures,
         )
 
     @classmethod
     def load(cls, path: str | Path) -> "TaskMemory":
-        """Open a memory: its manifest is checked, its files are mapped, nothing else is read.
+        """Open a memory: its manifest and its files' headers are checked, nothing else is read.
 
         Blocks are checked before they are used: the core's before the first answer, the bank's when
         a search touches them, everything by `check_all`.

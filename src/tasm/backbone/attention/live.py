@@ -3,6 +3,7 @@
 Knows live tokens and who else keeps something a row; nothing of where a memory comes from.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,18 @@ class LiveCache(Cache):
     def __init__(self, layers: list[Any], rows: LiveRows) -> None:
         super().__init__(layers=layers)
         self._rows = rows
+
+    def __reduce__(self) -> Any:
+        raise InputError(
+            "A cache belongs to its process and cannot be pickled. Pass the memory on instead, "
+            "saved and opened from disk (it travels as its path), and call memory.cache() there."
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "LiveCache":
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return twin
 
     @property
     def extra(self) -> Extra | None:

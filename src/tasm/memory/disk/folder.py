@@ -2,50 +2,64 @@
 
 `memory.json` is the only name that ever changes. New files are written and synced beside the old
 ones, then `memory.json` is replaced, then what it no longer names is deleted; a first build happens
-in a hidden sibling that is renamed. Knows files and manifests; nothing of memories.
+in a hidden sibling that is renamed. How one file is written safely is `tasm.files`' business. Knows
+files and manifests; nothing of memories.
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from tasm.errors import DamageError, InputError, WorkError
+from tasm.errors import DamageError, InputError
+from tasm.files import (
+    PARTIAL,
+    check_writable,
+    naming_work,
+    new_folder,
+    read_regular,
+    remove_leftovers,
+    sync_folder,
+    write_bytes,
+    writer_lock,
+)
 from tasm.memory.disk.blocks import FileRecord, write_tensors
 from tasm.memory.disk.manifest import Manifest, PictureRecord
 
 MANIFEST = "memory.json"
 PICTURES = "pictures"
-_PARTIAL = ".partial"
+LARGEST_MANIFEST = 1 << 26
 
 Fill = Callable[[Path], Manifest]
 """Writes a memory's files into a folder and returns the manifest that names them."""
 
 
-def write_folder(folder: Path, fill: Fill, *, overwrite: bool) -> int:
-    """Write a memory to `folder`, all of it or nothing; returns the folder's bytes.
+def write_folder(folder: Path, fill: Fill, *, overwrite: bool, needed: int = 0) -> int:
+    """Write a memory of about `needed` bytes to `folder`, all of it or nothing; returns the
+    folder's bytes.
 
     Raises:
-        InputError: the folder exists and is not to be overwritten, or holds something else.
-        WorkError: the disk is full or refuses, or another process is writing there.
+        InputError: the folder exists and is not to be overwritten, holds something else, or cannot
+            be written to.
+        WorkError: the disk is full or fails, or another process is writing there.
     """
-    try:
-        if folder.is_dir() and any(folder.iterdir()):
-            _may_overwrite(folder, overwrite)
-            with writer_lock(folder):
-                return _change(folder, fill)
-        if os.path.lexists(folder):
-            _may_overwrite(folder, overwrite)
-        return _create(folder, fill)
-    except OSError as error:
-        raise _work_error(folder, error) from error
+    with naming_work(folder):
+        exists = os.path.lexists(folder)
+        is_change = folder.is_dir() and any(folder.iterdir())
+    if is_change or (exists and not folder.is_dir()):
+        _may_overwrite(folder, overwrite)
+    check_writable(folder, needed)
+    with naming_work(folder):
+        if not is_change:
+            return _create(folder, fill)
+        with writer_lock(folder):
+            remove_leftovers(folder)
+            return _change(folder, fill)
 
 
 def _may_overwrite(folder: Path, overwrite: bool) -> None:
@@ -71,17 +85,8 @@ def check_replaceable(folder: Path, instead: str) -> None:
 
 
 def _create(folder: Path, fill: Fill) -> int:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sibling = folder.parent / f".{folder.name}.{secrets.token_hex(4)}{_PARTIAL}"
-    sibling.mkdir()
-    try:
+    with new_folder(folder) as sibling:
         _commit(sibling, fill(sibling))
-        _sync(sibling)
-        os.rename(sibling, folder)
-    except BaseException:
-        shutil.rmtree(sibling, ignore_errors=True)
-        raise
-    _sync(folder.parent)
     return folder_bytes(folder)
 
 
@@ -94,7 +99,7 @@ def _change(folder: Path, fill: Fill) -> int:
         for name in _names(folder) - before:
             (folder / name).unlink(missing_ok=True)
         raise
-    _sync(folder)  # outside: once the manifest is replaced, the new files are the memory
+    sync_folder(folder)  # outside: once the manifest is replaced, the new files are the memory
     for name in _names(folder) - _named(manifest):
         with contextlib.suppress(OSError):  # a reader on Windows; the next writer deletes it
             (folder / name).unlink()
@@ -103,17 +108,16 @@ def _change(folder: Path, fill: Fill) -> int:
 
 def _commit(folder: Path, manifest: Manifest) -> None:
     """Put the manifest in place; from here on the new files are the memory."""
-    partial = folder / (MANIFEST + _PARTIAL)
-    write_bytes(partial, manifest.to_bytes())
+    data = manifest.to_bytes()
     if (folder / PICTURES).is_dir():
-        _sync(folder / PICTURES)
-    _sync(folder)
-    os.replace(partial, folder / MANIFEST)
+        sync_folder(folder / PICTURES)
+    sync_folder(folder)
+    write_bytes(folder / MANIFEST, data)
 
 
 def _names(folder: Path) -> set[str]:
     """Files that a memory's folder holds of ours, the manifest aside."""
-    patterns = ("core-*.safetensors", "bank-*.safetensors", f"*{_PARTIAL}", f"{PICTURES}/*")
+    patterns = ("core-*.safetensors", "bank-*.safetensors", f"*{PARTIAL}", f"{PICTURES}/*")
     found = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
     return {path.relative_to(folder).as_posix() for path in found}
 
@@ -125,7 +129,7 @@ def _named(manifest: Manifest) -> set[str]:
 
 def write_tensor_file(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> FileRecord:
     """Write `KIND-HASH.safetensors`, HASH being the first 16 digits of its SHA-256."""
-    partial = folder / f"{kind}-{secrets.token_hex(4)}{_PARTIAL}"
+    partial = folder / f"{kind}-{secrets.token_hex(4)}{PARTIAL}"
     record = write_tensors(partial, tensors)
     named = replace(record, name=f"{kind}-{record.sha256[:16]}.safetensors")
     os.replace(partial, folder / named.name)
@@ -147,19 +151,9 @@ def write_pictures(folder: Path, pictures: Mapping[str, bytes]) -> list[PictureR
             f"{sha256}.{kinds[data[:3]]}", len(data), hashlib.sha256(data).hexdigest()
         )
         (folder / PICTURES).mkdir(exist_ok=True)
-        partial = folder / PICTURES / f"{record.name}{_PARTIAL}"
-        write_bytes(partial, data)
-        os.replace(partial, folder / PICTURES / record.name)
+        write_bytes(folder / PICTURES / record.name, data)
         records.append(record)
     return records
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file and sync it."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -175,7 +169,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder} {what}; expected the folder of a task memory.")
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_regular(path, LARGEST_MANIFEST)
     except FileNotFoundError:
         if any(folder.glob("core-*.safetensors")):
             raise DamageError(f"{path} is missing: the memory is damaged. Copy it again.") from None
@@ -193,7 +187,7 @@ def read_picture(folder: Path, record: PictureRecord) -> bytes:
     """
     path = folder / PICTURES / record.name
     try:
-        data = path.read_bytes()
+        data = read_regular(path, record.size)
     except OSError as error:
         raise DamageError(f"{path} cannot be read: {error.strerror or error}.") from error
     if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
@@ -204,49 +198,3 @@ def read_picture(folder: Path, record: PictureRecord) -> bytes:
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-@contextlib.contextmanager
-def writer_lock(folder: Path) -> Iterator[None]:
-    """Hold the right to change a memory's folder; readers need none.
-
-    Raises:
-        WorkError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: folders cannot be locked, and files in use cannot be replaced
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkError(
-                f"Another process is writing to {folder}. Wait until it is done and try again."
-            ) from None
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _work_error(folder: Path, error: OSError) -> WorkError:
-    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    if error.errno in full:
-        return WorkError(
-            f"{folder} could not be written: {error.strerror}. Free some space and try again; "
-            "nothing half-written was left."
-        )
-    return WorkError(f"{folder} could not be written: {error.strerror or error}.")

@@ -4,12 +4,15 @@ Equal numbers of tokens over the heads lie as (kv_heads, tokens, …); different
 after head, with offsets. Knows nothing of manifests or folders.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tasm.memory.disk.mapped_file import MappedFile, MappedTensor
+from tasm.memory.disk.soundness import check_index, check_layer, check_tokens
 from tasm.memory.layer import LayerTokens
 
 
@@ -40,6 +43,7 @@ class MappedLayer:
         index: (all heads' tokens,).
         bias: (all heads' tokens,) or None.
         counts: tokens of each KV head.
+        tokens: of the transcript's table, which index points into.
     """
 
     keys: MappedTensor
@@ -47,9 +51,10 @@ class MappedLayer:
     index: MappedTensor
     bias: MappedTensor | None
     counts: tuple[int, ...]
+    tokens: int
 
     @classmethod
-    def open(cls, file: MappedFile, layer: int) -> "MappedLayer":
+    def open(cls, file: MappedFile, layer: int, tokens: int) -> "MappedLayer":
         """Find a layer in a file; only the file's header and its offsets are read."""
         names = set(file.names)
 
@@ -75,7 +80,8 @@ class MappedLayer:
         dimensions = [part.unchecked.ndim for part in (parts["keys"], parts["values"])]
         if not sound or dimensions != [2, 2] or any(n != (sum(counts),) for n in rows.values()):
             raise file.damage(f"the tensors of layer {layer} do not fit one another")
-        return cls(parts["keys"], parts["values"], parts["index"], parts.get("bias"), counts)
+        keys, values, index = (parts[part] for part in ("keys", "values", "index"))
+        return cls(keys, values, index, parts.get("bias"), counts, tokens)
 
     @property
     def device(self) -> torch.device:
@@ -87,6 +93,14 @@ class MappedLayer:
         """Bytes in the file."""
         parts = (self.keys, self.values, self.index, self.bias)
         return sum(part.unchecked.nbytes for part in parts if part is not None)
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Let what a check of the tensors says be the file's damage."""
+        try:
+            yield
+        except ValueError as error:
+            raise self.keys.file.damage(str(error)) from error
 
     @property
     def _offsets(self) -> list[int]:
@@ -109,15 +123,28 @@ class MappedLayer:
         # A head without tokens is asked for its row 0, which another head may own; the search
         # marks it as missing, so only the bound matters.
         packed = packed.clamp(max=max(sum(self.counts) - 1, 0))
-        return self.keys.rows(packed), self.values.rows(packed), self.index.rows(packed)
+        keys, values, index = (part.rows(packed) for part in (self.keys, self.values, self.index))
+        with self._naming():
+            check_tokens(keys, values, index, self.tokens, "what a search brought")
+        return keys, values, index
 
     def indices(self) -> Tensor:
         """(kv_heads, tokens) places in the transcript, checked; zeros past a head's count."""
-        heads = list(torch.split(self.index.whole(), list(self.counts)))
+        index = self.index.whole()
+        with self._naming():
+            check_index(index, self.tokens, "a layer of the bank")
+        heads = list(torch.split(index, list(self.counts)))
         return torch.nn.utils.rnn.pad_sequence(heads, batch_first=True)
 
     def held(self) -> LayerTokens:
-        """The whole layer, checked."""
+        """The whole layer, checked and judged."""
+        layer = self.whole()
+        with self._naming():
+            check_layer(layer, self.tokens, "a layer")
+        return layer
+
+    def whole(self) -> LayerTokens:
+        """The whole layer, checked against its hashes only."""
         keys, values, index = self.keys.whole(), self.values.whole(), self.index.whole()
         bias = None if self.bias is None else self.bias.whole()
         counts = list(self.counts)

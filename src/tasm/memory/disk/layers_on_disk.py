@@ -3,20 +3,19 @@
 Knows manifests and mapped files; nothing of caches or gates.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
 
 from tasm.backbone.geometry import Geometry
-from tasm.errors import FormatError
 from tasm.memory.contents import Counts
+from tasm.memory.disk.headers import TensorEntry
 from tasm.memory.disk.layers_mapped import MappedLayer
 from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile
+from tasm.memory.disk.rules import shown
 from tasm.memory.layer import LayerTokens
-
-DTYPES = ("float32", "float16", "bfloat16")
-"""What keys and values may be stored as."""
 
 
 def core_layers(
@@ -24,7 +23,7 @@ def core_layers(
 ) -> tuple[LayerTokens | None, ...]:
     """The core's layers, all of them checked; raises DamageError."""
     opened = _open_layers(file, manifest, manifest.core_tokens, geometry)
-    return tuple(None if layer is None else layer.held() for layer in opened)
+    return tuple(None if layer is None else layer.whole() for layer in opened)
 
 
 def bank_layers(
@@ -51,45 +50,31 @@ def _open_layers(
 ) -> list[MappedLayer | None]:
     layers: list[MappedLayer | None] = []
     for number, heads in enumerate(per_head(entries, geometry)):
-        layer = None if heads is None else MappedLayer.open(file, number)
-        if layer is not None:
-            _check_layer(file, number, layer, (heads, geometry.head_dim, manifest.dtype))
+        layer = None
+        if heads is not None:
+            layer = MappedLayer.open(file, number, manifest.logical_length)
+            if layer.counts != heads:
+                raise file.damage(
+                    f"layer {number} holds {shown(list(layer.counts))} tokens of each head, the "
+                    f"manifest says {shown(list(heads))}"
+                )
         layers.append(layer)
     return layers
 
 
-def _check_layer(file: MappedFile, number: int, layer: MappedLayer, expected: object) -> None:
-    def dtype(tensor: Tensor) -> str:
-        return str(tensor.dtype).removeprefix("torch.")
+def held_bytes(
+    header: Mapping[str, TensorEntry], counts: Counts, geometry: Geometry, dtype: str
+) -> int:
+    """Bytes that a file's tensors take once held: heads of different lengths are padded, and a bias
+    hides the padding."""
+    total = sum(e.stop - e.start for name, e in header.items() if not name.startswith("layers."))
+    pair = 2 * geometry.head_dim * getattr(torch, dtype).itemsize
+    for layer, heads in enumerate(counts):
+        if heads is None:
+            continue
+        has_bias = f"layers.{layer}.bias" in header or len(set(heads)) > 1
+        total += len(heads) * max(heads) * (pair + _INDEX + (_BIAS if has_bias else 0))
+    return total
 
-    for part in (layer.keys.unchecked, layer.values.unchecked):
-        seen = (layer.counts, part.shape[-1], dtype(part))
-        if seen != expected:
-            raise file.damage(
-                f"layer {number} holds {seen}, the manifest says {expected}: tokens of each head, "
-                "their size, their dtype"
-            )
 
-
-def check_layers(where: str, manifest: Manifest, geometry: Geometry) -> None:
-    """Whether lists with an entry a layer, or a head, have as many as the geometry says."""
-    lists = {
-        "core_tokens": manifest.core_tokens,
-        "bank_tokens": manifest.bank_tokens,
-        "thresholds": manifest.gate.get("thresholds"),
-        "step_thresholds": manifest.gate.get("step_thresholds"),
-    }
-    for name, entries in lists.items():
-        if entries is not None and len(entries) != geometry.layers:
-            raise FormatError(
-                f"{where}: {name!r} has {len(entries)} entries; expected one for each of the "
-                f"{geometry.layers} layers."
-            )
-        heads = {len(entry) for entry in entries or [] if isinstance(entry, list)}
-        if heads - {geometry.kv_heads}:
-            raise FormatError(
-                f"{where}: {name!r} has an entry of {max(heads)} numbers; expected one for each of "
-                f"the {geometry.kv_heads} KV heads."
-            )
-    if manifest.dtype not in DTYPES:
-        raise FormatError(f"{where}: 'dtype' is {manifest.dtype!r}; expected {', '.join(DTYPES)}.")
+_INDEX, _BIAS = 4, 4  # bytes of int32 and float32

@@ -4,7 +4,6 @@ Knows bytes, names, shapes and dtypes; nothing of memories.
 """
 
 import hashlib
-import json
 import mmap
 import os
 import threading
@@ -12,16 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasm.errors import DamageError
+from tasm.files import regular_size
 from tasm.memory.disk import blocks
 from tasm.memory.disk.blocks import DIGEST, DTYPES, FileRecord
-
-_LARGEST_HEADER = 100_000_000  # the safetensors format's own limit
+from tasm.memory.disk.headers import LARGEST_HEADER, TensorEntry, parse_header
 
 
 class MappedFile:
@@ -44,6 +42,7 @@ class MappedFile:
         self._checked = bytearray(len(record.blocks) // DIGEST)
         self._lock = threading.Lock()
         try:
+            regular_size(path)
             with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size == record.size and size > 0:
@@ -113,27 +112,23 @@ class MappedFile:
         )
 
     @cached_property
-    def _header(self) -> tuple[int, dict[str, dict[str, Any]]]:
+    def _header(self) -> tuple[int, dict[str, TensorEntry]]:
         """Where the data begins, and the tensors' entries; the blocks that say so are checked."""
         self.check(0, min(8, self.record.size))
         length = int.from_bytes(self._map[:8], "little")
-        if not 0 < length <= min(_LARGEST_HEADER, self.record.size - 8):
+        if not 0 < length <= min(LARGEST_HEADER, self.record.size - 8):
             raise self.damage(f"a header of {length} bytes cannot be")
         self.check(0, 8 + length)
         try:
-            header = json.loads(self._map[8 : 8 + length])
-            header.pop("__metadata__", None)
-            for entry in header.values():
-                start, stop = entry["data_offsets"]
-                elements = 1
-                for extent in entry["shape"]:
-                    elements *= extent
-                wanted = elements * DTYPES[entry["dtype"]].itemsize
-                if stop - start != wanted or start < 0 or 8 + length + stop > self.record.size:
-                    raise ValueError(f"offsets {start} to {stop} for {wanted} bytes")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            header = parse_header(self._map[8 : 8 + length], self.record.size - 8 - length)
+        except ValueError as error:
             raise self.damage(f"its header is not a safetensors header ({error})") from error
         return 8 + length, header
+
+    @property
+    def header(self) -> dict[str, TensorEntry]:
+        """The tensors' entries."""
+        return self._header[1]
 
     @property
     def names(self) -> list[str]:
@@ -150,14 +145,12 @@ class MappedFile:
         if name not in header:
             raise self.damage(f"it holds no tensor {name!r}")
         entry = header[name]
-        start = base + entry["data_offsets"][0]
-        shape = tuple(entry["shape"])
-        dtype = DTYPES[entry["dtype"]]
-        if 0 in shape:
-            return MappedTensor(self, start, torch.empty(shape, dtype=dtype))
-        count = (entry["data_offsets"][1] - entry["data_offsets"][0]) // dtype.itemsize
+        start, dtype = base + entry.start, DTYPES[entry.dtype]
+        if 0 in entry.shape:
+            return MappedTensor(self, start, torch.empty(entry.shape, dtype=dtype))
+        count = (entry.stop - entry.start) // dtype.itemsize
         flat = torch.frombuffer(self._map, dtype=dtype, count=count, offset=start)
-        return MappedTensor(self, start, flat.view(shape))
+        return MappedTensor(self, start, flat.view(entry.shape))
 
     def read(self, name: str) -> Tensor:
         """A tensor of the file, all of it checked; it lies in the mapping, so nothing is copied."""

@@ -6,26 +6,28 @@ Knows manifests and mapped files; how a memory is answered from is `task_memory.
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
-from tasm.errors import DamageError, FormatError
+from tasm.errors import DamageError, InputError
 from tasm.memory.contents import CoreContents, Counts
 from tasm.memory.disk import folder as store
-from tasm.memory.disk.layers_on_disk import bank_layers, check_layers, core_layers, per_head
-from tasm.memory.disk.manifest import FORMAT_VERSION, Manifest
+from tasm.memory.disk.blocks import FileRecord
+from tasm.memory.disk.headers import TensorEntry, check_bank_header, check_core_header
+from tasm.memory.disk.layers_on_disk import bank_layers, core_layers, held_bytes, per_head
+from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile
+from tasm.memory.disk.schema import FORMAT_VERSION
+from tasm.memory.disk.soundness import check_contents
 from tasm.memory.entry import DemonstrationEntry, absolute_hint
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.task_memory import TaskMemory
 from tasm.memory.tokens import TABLE, TokenTable
-
-Value = TypeVar("Value")
 
 
 def load(folder: Path) -> TaskMemory:
@@ -45,45 +47,34 @@ class StoredMemory(TaskMemory):
     """A memory on disk: mapped when opened, checked when read."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        where = str(folder / store.MANIFEST)
         settings = dict(manifest.gate)
         self._thresholds = settings.pop("thresholds", None)
         self._step_thresholds = settings.pop("step_thresholds", None)
         self._manifest = manifest
-        geometry = _parse(where, "geometry", lambda: _geometry(manifest.geometry))
-        check_layers(where, manifest, geometry)
+        self._core_file = _open(folder, manifest.core, manifest, check_core_header)
+        self._bank_file = None
+        geometry = _geometry(manifest.geometry)
         model = manifest.model
-        name = absolute_hint(model.get("path"), folder) or model.get("name") or ""
         super().__init__(
             core=(),
             tokens=TokenTable.empty(),
             next_position=manifest.next_position,
             logical_length=manifest.logical_length,
-            full_bytes=_parse(where, "sizes", lambda: int(manifest.sizes["full"])),
+            full_bytes=manifest.sizes["full"],
             geometry=geometry,
-            identity=_parse(
-                where,
-                "model",
-                lambda: Identity.from_json(model["identity"], model.get("environment")),
-            ),
+            identity=Identity.from_json(model["identity"], model.get("environment")),
             layout=Layout.from_json(manifest.layout),
             recipe=manifest.recipe,
-            model_name=name,
-            gate=_parse(where, "gate", lambda: _gate(settings)),
-            demonstrations=_parse(
-                where,
-                "demonstrations",
-                lambda: [
-                    DemonstrationEntry.from_json(entry, folder) for entry in manifest.demonstrations
-                ],
-            ),
+            model_name=absolute_hint(model.get("path"), folder) or model.get("name") or "",
+            gate=_gate(settings),
+            demonstrations=[
+                DemonstrationEntry.from_json(entry, folder) for entry in manifest.demonstrations
+            ],
             report=manifest.report,
         )
-        self.place = folder
-        self._core_file = MappedFile(folder / manifest.core.name, manifest.core)
-        self._bank_file = None
+        self.place = self._folder = folder
         if manifest.bank is not None:
-            file = MappedFile(folder / manifest.bank.name, manifest.bank)
+            file = _open(folder, manifest.bank, manifest, check_bank_header)
             self._bank = Bank(lambda: bank_layers(file, manifest, geometry))
             self._bank_file = file
 
@@ -102,10 +93,7 @@ class StoredMemory(TaskMemory):
         except ValueError as error:
             raise file.damage(str(error)) from error
         layers = core_layers(file, self._manifest, self.geometry)
-        for layer in layers:
-            if layer is not None and layer.index.numel() and int(layer.index.max()) >= len(tokens):
-                raise file.damage(f"it names a token past the {len(tokens)} of the table")
-        return CoreContents(
+        contents = CoreContents(
             layers=layers,
             tokens=tokens,
             distributions=tuple(
@@ -114,6 +102,22 @@ class StoredMemory(TaskMemory):
             ),
             states=tuple(_read_state(file, layer) for layer in range(len(layers))),
         )
+        try:
+            check_contents(
+                contents, self.next_position, [entry.spans for entry in self.demonstrations]
+            )
+        except ValueError as error:
+            raise file.damage(str(error)) from error
+        return contents
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A memory on disk travels to other processes as its path and its digest."""
+        return _reopen, (str(self._folder.absolute()), self.digest)
+
+    @property
+    def digest(self) -> str:
+        """The digest that the manifest gives of itself: equal digests, equal memories."""
+        return self._manifest.digest
 
     @property
     def reference(self) -> GateReference | None:
@@ -145,35 +149,38 @@ class StoredMemory(TaskMemory):
 
     @property
     def core_bytes(self) -> int:
-        """Bytes held for the core, as the manifest says."""
-        return int(self._manifest.sizes.get("core", 0))
+        """Bytes held for the core, as the file's header says."""
+        return held_bytes(self._core_file.header, self.core_counts, self.geometry, self.dtype)
 
     @property
     def bank_bytes(self) -> int:
-        """Bytes of the bank, as the manifest says."""
-        return int(self._manifest.sizes.get("bank", 0))
+        """Bytes of the bank once it is in memory, as the file's header says."""
+        if self._bank_file is None or self.bank_counts is None:
+            return 0
+        return held_bytes(self._bank_file.header, self.bank_counts, self.geometry, self.dtype)
 
     def check_all(self) -> None:
-        """Check every block of every file; see `TaskMemory.check_all`."""
+        """Check every block of every file, and every value; see `TaskMemory.check_all`."""
         self._core_file.check_all()
+        _ = self.contents
         if self._bank_file is not None:
             self._bank_file.check_all()
+        for layer in () if self.bank is None else self.bank.layers:
+            if layer is not None:
+                layer.held()
         self.thumbnails()
 
     def thumbnails(self) -> dict[str, bytes]:
         """The thumbnails by the SHA-256 of their pictures, checked."""
-        folder = self.place
-        if folder is None:
-            return {}
         return {
-            Path(record.name).stem: store.read_picture(folder, record)
+            Path(record.name).stem: store.read_picture(self._folder, record)
             for record in self._manifest.pictures
         }
 
     def public(self) -> dict[str, Any]:
         """See `TaskMemory.public`."""
         document = super().public()
-        files = store.folder_bytes(self.place) if self.place is not None else 0
+        files = store.folder_bytes(self._folder)
         versions = self._manifest.versions
         return (
             {"format_version": FORMAT_VERSION, "versions": versions}
@@ -197,11 +204,39 @@ def _gate(document: Mapping[str, Any]) -> GateSettings:
     return GateSettings(**{**document, "layers": None if layers is None else tuple(layers)})
 
 
-def _parse(where: str, field: str, read: Callable[[], Value]) -> Value:
+def _open(
+    folder: Path,
+    record: FileRecord,
+    manifest: Manifest,
+    check: Callable[[Mapping[str, TensorEntry], Manifest], None],
+) -> MappedFile:
+    """Map a file and hold its header against the manifest, before anything else is done with it."""
+    file = MappedFile(folder / record.name, record)
     try:
-        return read()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(
-            f"{where}: {field!r} is not what this tasm writes ({error}). Was it written by a newer "
-            "one?"
+        check(file.header, manifest)
+    except ValueError as error:
+        raise file.damage(str(error)) from error
+    return file
+
+
+def _reopen(place: str, digest: str) -> TaskMemory:
+    """What unpickling a memory on disk does.
+
+    Raises:
+        InputError: the memory is not there any more, or is another one.
+    """
+    try:
+        memory = load(Path(place))
+    except InputError as error:
+        raise InputError(
+            f"A task memory came from another process as its path, and cannot be opened: {error} "
+            "Let this process see the same folder, or open the memory by its path here: "
+            "tasm.load(…)."
         ) from error
+    if getattr(memory, "digest", None) != digest:
+        raise InputError(
+            f"A task memory came from another process as its path, {place}, and another memory "
+            "lies there now: its digest differs. Send the path anew, or keep a memory's folder "
+            "as it is while other processes use it."
+        )
+    return memory

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from tasm.errors import InputError
 from tasm.memory.contents import CoreContents, Counts
 from tasm.memory.disk import folder as store
 from tasm.memory.disk.layers_mapped import layer_tensors
 from tasm.memory.disk.manifest import Manifest, PictureRecord
+from tasm.memory.disk.soundness import check_contents, check_layer
 from tasm.memory.entry import DemonstrationEntry, relative_hint
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.tokens import TABLE
@@ -28,6 +30,7 @@ def save(
     memory: "TaskMemory", folder: Path, *, overwrite: bool, pictures: Mapping[str, bytes] | None
 ) -> int:
     """Write a memory to a folder; see `TaskMemory.save`."""
+    _judge(memory)
     thumbnails = dict(memory.thumbnails() if pictures is None else pictures)
 
     def fill(here: Path) -> Manifest:
@@ -38,7 +41,23 @@ def save(
             bank = store.write_tensor_file(here, "bank", bank_tensors(memory.bank))
         return replace(_describe(memory, folder, records), core=core, bank=bank, pictures=records)
 
-    return store.write_folder(folder, fill, overwrite=overwrite)
+    needed = memory.core_bytes + memory.bank_bytes + sum(map(len, thumbnails.values()))
+    return store.write_folder(folder, fill, overwrite=overwrite, needed=needed)
+
+
+def _judge(memory: "TaskMemory") -> None:
+    """Raise `InputError` for tensors that no reader would take."""
+    spans = [entry.spans for entry in memory.demonstrations]
+    try:
+        check_contents(memory.contents, memory.next_position, spans)
+        for number, layer in enumerate(() if memory.bank is None else memory.bank.layers):
+            if layer is not None:
+                check_layer(layer.held(), len(memory.tokens), f"layer {number} of the bank")
+    except ValueError as error:
+        raise InputError(
+            f"The memory cannot be written: {error}. Such a memory would not answer well; build it "
+            "anew, in float32 or bfloat16 where a number was too large."
+        ) from error
 
 
 def core_tensors(contents: CoreContents) -> dict[str, Tensor]:
@@ -98,10 +117,14 @@ def _describe(memory: "TaskMemory", folder: Path, pictures: list[PictureRecord])
             _with_thumbnails(entry, names).to_json(folder) for entry in memory.demonstrations
         ],
         sizes={"full": memory.full_bytes, "core": memory.core_bytes, "bank": memory.bank_bytes},
-        report=memory.report,
+        report={name: one for name, one in memory.report.items() if name not in OF_THE_RUN},
         core=_NO_FILE,
     )
 
+
+OF_THE_RUN = ("seconds", "peak_memory_bytes")
+"""Figures of a report that differ from run to run; a file leaves them out, so that equal builds
+give equal bytes."""
 
 _NO_FILE: Any = None  # filled in once the file is written
 

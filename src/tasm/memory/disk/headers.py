@@ -1,0 +1,181 @@
+"""The header of a tensor file: read strictly, and held against the memory's manifest.
+
+A safetensors file says of each tensor its type, its shape and where it lies. Here that must be
+exactly what the manifest's geometry and counts ask for, without overlaps, holes or anything else.
+Knows headers and manifests; reads no tensor.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasm.memory.disk.blocks import DTYPES
+from tasm.memory.disk.json_strict import read_json
+from tasm.memory.disk.manifest import Manifest
+
+LARGEST_HEADER = 1 << 22
+_STATE = re.compile(r"states\.(\d{1,5})\.(conv|recurrent)\.\d{1,3}")
+_STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_FLOATS = tuple(_STORED.values())
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of a file: its type, its shape, its first byte and the one after its last, counted
+    from where the data begin."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
+
+def parse_header(data: bytes, data_bytes: int) -> dict[str, TensorEntry]:
+    """The tensors of a file from its header; `data_bytes` are what follows it.
+
+    Raises:
+        ValueError: a sentence about what cannot be.
+    """
+    document = read_json(data)
+    if not isinstance(document, dict):
+        raise ValueError("it is no object")
+    document.pop("__metadata__", None)
+    entries = {name: _entry(name, entry) for name, entry in document.items()}
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start != end:
+            what = "overlaps another tensor" if entry.start < end else "comes after a hole"
+            raise ValueError(f"{name[:60]!a} {what}")
+        end = entry.stop
+    if end != data_bytes:
+        raise ValueError(f"its tensors end at byte {end}, the file at {data_bytes}")
+    return entries
+
+
+def _entry(name: str, entry: Any) -> TensorEntry:
+    shown = f"{name[:60]!a}"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{shown} must have dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"{shown} is of an unknown type")
+    if not _are_counts(shape) or len(shape) > 8 or not _are_counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"{shown} has an impossible shape or place")
+    start, stop = offsets
+    size = DTYPES[dtype].itemsize
+    if stop - start != math.prod(shape) * size or start % size:
+        raise ValueError(f"{shown}: offsets {start} to {stop} do not fit its shape")
+    return TensorEntry(dtype, tuple(shape), start, stop)
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        type(entry) is int and 0 <= entry < 2**60 for entry in value
+    )
+
+
+# ---------------------------------------------------------------------- against the manifest
+
+
+def check_core_header(header: Mapping[str, TensorEntry], manifest: Manifest) -> None:
+    """Whether the core file holds what the manifest says, and nothing else.
+
+    Raises:
+        ValueError: names the tensor, and the manifest's fields that it does not fit.
+    """
+    geometry, tokens = manifest.geometry, manifest.logical_length
+    rows = geometry["position_rows"]
+    left = dict(header)
+    of_tokens = "logical_length and geometry.position_rows"
+    _take(left, "tokens.positions", ("I32",), (rows, tokens), of_tokens)
+    _take(left, "tokens.roles", ("U8",), (tokens,), "logical_length")
+    _take(left, "tokens.demonstration", ("I32",), (tokens,), "logical_length")
+    _take(left, "tokens.place", ("I16",), (tokens, 4), "logical_length")
+    _take_layers(left, manifest, "core_tokens", with_bias=True)
+    has_reference = manifest.gate.get("thresholds") is not None
+    for layer, kind in enumerate(geometry["layer_kinds"]):
+        count = manifest.core_tokens[layer]
+        if f"gate.{layer}" in left and has_reference and count is not None:
+            longest = max(count) if isinstance(count, list) else count
+            shape = (geometry["kv_heads"], longest)
+            fields = f"core_tokens[{layer}] and geometry.kv_heads"
+            _take(left, f"gate.{layer}", ("F32",), shape, fields)
+        if kind == "linear" and not _take_states(left, layer):
+            raise ValueError(
+                f"it holds no state of layer {layer}; geometry.layer_kinds says 'linear'"
+            )
+    _nothing(left)
+
+
+def check_bank_header(header: Mapping[str, TensorEntry], manifest: Manifest) -> None:
+    """Whether the bank file holds what the manifest says, and nothing else; raises ValueError."""
+    left = dict(header)
+    _take_layers(left, manifest, "bank_tokens", with_bias=False)
+    _nothing(left)
+
+
+def _take_layers(
+    left: dict[str, TensorEntry], manifest: Manifest, field: str, *, with_bias: bool
+) -> None:
+    heads, size = manifest.geometry["kv_heads"], manifest.geometry["head_dim"]
+    stored = (_STORED[manifest.dtype],)
+    for layer, count in enumerate(getattr(manifest, field)):
+        if count is None:
+            continue
+        name, fields = f"layers.{layer}", f"{field}[{layer}] and geometry.kv_heads"
+        shape: tuple[int, ...]
+        if f"{name}.offsets" in left:
+            _take(left, f"{name}.offsets", ("I64",), (heads + 1,), "geometry.kv_heads")
+            shape = (sum(count) if isinstance(count, list) else heads * count,)
+        elif isinstance(count, list) and len(set(count)) != 1:
+            raise ValueError(f"it holds no '{name}.offsets'; {field}[{layer}] says so")
+        else:
+            shape = (heads, count[0] if isinstance(count, list) else count)
+        for part in ("keys", "values"):
+            every = f"{fields}, geometry.head_dim and dtype"
+            _take(left, f"{name}.{part}", stored, (*shape, size), every)
+        _take(left, f"{name}.index", ("I32",), shape, fields)
+        if with_bias and f"{name}.bias" in left:
+            _take(left, f"{name}.bias", ("F32",), shape, fields)
+
+
+def _take_states(left: dict[str, TensorEntry], layer: int) -> int:
+    found = [
+        name
+        for name in left
+        if (match := _STATE.fullmatch(name)) is not None and match[1] == str(layer)
+    ]
+    for name in found:
+        entry = left.pop(name)
+        if entry.dtype not in _FLOATS or not entry.shape or entry.shape[0] != 1:
+            raise ValueError(f"{name!r} is {entry}; expected the state of one row")
+    return len(found)
+
+
+def _take(
+    left: dict[str, TensorEntry],
+    name: str,
+    dtypes: tuple[str, ...],
+    shape: tuple[int, ...],
+    fields: str,
+) -> None:
+    entry = left.pop(name, None)
+    if entry is None:
+        raise ValueError(f"it holds no tensor {name!r}; {fields} of the manifest ask for it")
+    if entry.dtype not in dtypes or entry.shape != shape:
+        raise ValueError(
+            f"{name!r} is {entry}; {fields} of the manifest say {dtypes[0]} {list(shape)}"
+        )
+
+
+def _nothing(left: Mapping[str, TensorEntry]) -> None:
+    for name in left:
+        raise ValueError(
+            f"it holds a tensor {name[:60]!a} of which the manifest does not know "
+            "(geometry.layer_kinds, core_tokens, bank_tokens, gate.thresholds)"
+        )
