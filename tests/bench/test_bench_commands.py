@@ -113,6 +113,10 @@ def test_speed_prints_machine_and_rows(run, model_folder, monkeypatch, tmp_path)
     ]
     assert {"device", "dtype", "torch", "transformers", "threads"} <= set(document["machine"])
     assert "0.500 MISSED" in (tmp_path / "speed" / "speed.md").read_text()
+    code, out, _ = run("bench", "speed", "--quick", "--rows", "decode_growth", "--json")
+    document = json.loads(out)
+    assert code == 0 and document["machine"]["model"] == "random:qwen2_vl-tiny"
+    assert document["rows"][0]["against"].startswith("reported: decode step")
     code, _, err = run(*arguments[:-1], "decode_grwth")
     assert code == 2 and "Did you mean 'decode_growth'" in err
 

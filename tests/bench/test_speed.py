@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from tasm.bench.speed import bench as speed_bench
-from tasm.bench.speed import building, decoding, loading
-from tasm.bench.speed.bench import Bench
+from tasm.bench.speed.bench import FULL, QUICK, Bench
 from tasm.bench.speed.clock import alternate
 from tasm.bench.speed.figures import SPEED_ROWS, Measured, SpeedRow
 from tasm.bench.speed.peak import peak_above
@@ -17,29 +15,31 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def bench(model_folder, monkeypatch):
-    monkeypatch.setattr(speed_bench, "DEMONSTRATIONS", 3)
-    monkeypatch.setattr(speed_bench, "FEW", 2)
-    monkeypatch.setattr(speed_bench, "GROWTH", 2)
-    monkeypatch.setattr(speed_bench, "CORE", "40")
-    monkeypatch.setattr(speed_bench, "BANK", "20")
-    for module in (building, decoding, loading):
-        monkeypatch.setattr(module, "ROUNDS", 1)
-    monkeypatch.setattr(decoding, "TOKENS", 64)
-    return Bench(str(model_folder))
+def bench(model_folder):
+    return Bench(str(model_folder), scale=QUICK)
 
 
-IN_THIS_PROCESS = [
-    name
-    for name in MEASURES
-    if "peak" not in name and name != "ask_start_over_import" and not name.endswith("16k")
-]
+@pytest.mark.slow
+def test_the_quick_setting_measures_every_row(monkeypatch):
+    """The whole table in one go, as `tasm bench speed --quick` measures it."""
+    # What the peaks' own processes have built and saved is not built again.
+    monkeypatch.setattr(Bench, "build_streaming", None)
+    steps = []
+    found = measure_speed(
+        "random:qwen2_vl-tiny", scale=QUICK, progress=lambda *step: steps.append(step)
+    )
+    rows = {row.name: row.value for row in found.rows}
+    assert list(rows) == list(MEASURES)
+    assert all(value > (-1 if name == "gate_over_decode" else 0) for name, value in rows.items())
+    assert all(row.against.startswith("reported: ") for row in found.rows)
+    assert steps == [(name, done, 1) for name in MEASURES for done in (0, 1)]
 
 
-@pytest.mark.parametrize("name", IN_THIS_PROCESS)
-def test_a_row_is_measured(bench, name):
-    value = MEASURES[name](bench)
-    assert value > (-1 if name == "gate_over_decode" else 0)
+def test_limits_are_for_the_full_setting(bench, monkeypatch, model_folder):
+    monkeypatch.setitem(MEASURES, "gate_over_decode", lambda bench: 0.5)
+    for scale, text in ((FULL, "0.500 MISSED"), (QUICK, "0.500")):
+        found = measure_speed(str(model_folder), rows=["gate_over_decode"], scale=scale)
+        assert found.rows[0].value_text == text
 
 
 def test_every_row_has_its_measure_and_its_limit_in_words():
@@ -86,6 +86,15 @@ def test_turns_are_taken():
     )
     assert "".join(calls) == "abababab"
     assert timing.first > 0 and timing.ratio == timing.first / timing.second
+
+
+def test_no_round_begins_when_the_time_is_spent():
+    calls = []
+    alternate(
+        lambda: calls.append("a"), lambda: calls.append("b"),
+        device=CPU, rounds=9, seconds=0.0, warm_up=0,
+    )  # fmt: skip
+    assert "".join(calls) == "ab"
 
 
 def test_peaks_see_what_was_held_and_freed():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import tasm
+from tasm.backbone.checkpoint.random_models import RANDOM_MODELS
 from tests.cli.conftest import Run
 
 COMMANDS = (
@@ -58,7 +59,8 @@ def test_recipes(run: Run) -> None:
 
 def test_models(run: Run) -> None:
     document = run("models", "--json").json
-    assert {row["name"] for row in document["bundled"]} == {"reference", "random:qwen2_vl-0.15b"}
+    random = {f"random:{name}" for name in RANDOM_MODELS}
+    assert {row["name"] for row in document["bundled"]} == {"reference", *random}
     assert {"qwen2_vl", "llava", "gemma3", "llama"} <= {row["name"] for row in document["families"]}
     assert "Qwen2.5-VL" in run("models").out
 

@@ -13,6 +13,12 @@ BUNDLED = (
         "name": "random:qwen2_vl-0.15b",
         "title": "Random weights of 150 million parameters, made in memory, for measuring speed",
     },
+    {"name": "random:qwen2_vl-0.5b", "title": "The same of 500 million parameters"},
+    {"name": "random:qwen2_vl-7b", "title": "The same of 7 billion, for a GPU"},
+    {
+        "name": "random:qwen2_vl-tiny",
+        "title": "The same of under a million, for trying what runs",
+    },
 )
 
 

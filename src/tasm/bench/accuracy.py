@@ -125,6 +125,7 @@ def _units(plan: Plan, backbone: Any) -> list[Unit]:
                         "model": model,
                         "dtype": str(backbone.dtype),
                         "episode": episode,
+                        "seed": seed,
                         "cell": cell.settings,
                         "version": tasm.__version__,
                     }
@@ -159,7 +160,7 @@ def measure_unit(backbone: Any, unit: Unit) -> Iterator[Row | Refusal]:
     from tasm.bench.measure import Examination
 
     with unit.source.open(unit.seed) as episode:
-        examination = Examination(backbone, episode, batch_size=unit.batch_size)
+        examination = Examination(backbone, episode, seed=unit.seed, batch_size=unit.batch_size)
         for key, cell in unit.cells.items():
             try:
                 found = examination.measure(cell)

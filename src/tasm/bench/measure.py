@@ -66,14 +66,17 @@ class Examination:
     """One episode before one model.
 
     ```python
-    examination = Examination(backbone, episode)
+    examination = Examination(backbone, episode, seed=3)    # the seed that drew the episode
     examination.measure(Cell("tasm", "20%", "40%")).agrees
     ```
     """
 
-    def __init__(self, backbone: Any, episode: Episode, *, batch_size: int = BATCH_SIZE) -> None:
+    def __init__(
+        self, backbone: Any, episode: Episode, *, seed: int = 0, batch_size: int = BATCH_SIZE
+    ) -> None:
         self.backbone = backbone
         self.episode = episode
+        self.seed = seed
         self.batch_size = batch_size
 
     @cached_property
@@ -116,7 +119,12 @@ class Examination:
             core, bank = str(role_tokens(recipe, self.full.memory.tokens)), "0"
         started = time.perf_counter()
         memory = build(
-            self.backbone, self.episode.demonstrations, recipe=recipe, core=core, bank=bank
+            self.backbone,
+            self.episode.demonstrations,
+            recipe=recipe,
+            core=core,
+            bank=bank,
+            seed=self.seed,
         )
         built = time.perf_counter()
         answers = ask_all(self.backbone, memory, self.episode.queries, batch_size=self.batch_size)

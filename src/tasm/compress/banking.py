@@ -37,6 +37,7 @@ class Banked:
 
     def joined(self, later: "Banked", tokens: Tensor) -> "Banked":
         """Return the best `tokens` (kv_heads,) of both, in the order of the transcript."""
+        tokens = tokens.to(self.scores.device)
         both = Banked(
             torch.cat([self.keys, later.keys], 1),
             torch.cat([self.values, later.values], 1),

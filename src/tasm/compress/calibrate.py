@@ -6,7 +6,7 @@ threshold. Which quantile is measured too: as many of these queries find too lit
 that many lie above it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -65,12 +65,13 @@ def calibrate(
         entries = core[layer]
         if entries is None:
             continue
-        asked = _Asked.of(layer, queries, tokens, spans, rotary, next_position)
+        here = tokens.to(entries.keys.device)
+        asked = _Asked.of(layer, queries, here, spans, rotary, next_position)
         looks = asked.looks(entries, scalings[layer])
-        own = asked.own(entries, tokens)
+        own = asked.own(entries, here)
         at: float
         if isinstance(quantile, str):
-            missed = _missed(asked, entries, bank[layer], tokens, scalings[layer])
+            missed = _missed(asked, entries, bank[layer], here, scalings[layer])
             at = min(0.9, float((missed <= MISSED).float().mean()))
         else:
             at = quantile
@@ -112,17 +113,33 @@ class _Asked:
 
     def weight_of(self, entries: LayerTokens, tokens: TokenTable, scaling: float) -> Tensor:
         """(rows, kv_heads, group) log-sum-exp over the entries of other demonstrations."""
-        heads = entries.kv_heads
-        queries = self.queries.view(len(self.starts), heads, -1, entries.keys.shape[-1])
-        logits = torch.einsum("rhgd,hed->rhge", queries.float(), entries.keys.float()) * scaling
-        if entries.logit_bias is not None:
-            logits = logits + entries.logit_bias.float()[:, None]
-        return logits.masked_fill(self.own(entries, tokens)[:, :, None], -torch.inf).logsumexp(-1)
+        own, keys, weights = self.own(entries, tokens), entries.keys.float(), []
+        for rows, queries in self._blocks(entries):
+            logits = torch.einsum("rhgd,hed->rhge", queries.float(), keys) * scaling
+            if entries.logit_bias is not None:
+                logits = logits + entries.logit_bias.float()[:, None]
+            weights.append(logits.masked_fill(own[rows, :, None], -torch.inf).logsumexp(-1))
+        return torch.cat(weights)
 
     def looks(self, entries: LayerTokens, scaling: float) -> Tensor:
         """(rows, kv_heads, entries) distributions over the core."""
-        queries = self.queries.view(len(self.starts), entries.kv_heads, -1, entries.keys.shape[-1])
-        return core_distribution(queries, entries.keys.float(), scaling, entries.logit_bias)
+        keys = entries.keys.float()
+        return torch.cat(
+            [
+                core_distribution(queries, keys, scaling, entries.logit_bias)
+                for _, queries in self._blocks(entries)
+            ]
+        )
+
+    def _blocks(self, entries: LayerTokens) -> Iterator[tuple[slice, Tensor]]:
+        """Queries (rows, kv_heads, group, head_dim) of a few rows at a time, whose logits take no
+        more room than the layer's keys."""
+        size = entries.keys.shape[-1]
+        queries = self.queries.view(len(self.starts), entries.kv_heads, -1, size)
+        step = max(1, size // queries.shape[2])
+        for first in range(0, len(self.starts), step):
+            rows = slice(first, first + step)
+            yield rows, queries[rows]
 
 
 def _first_steps(

@@ -4,6 +4,7 @@ builds.
 Knows parts and working layers; not how demonstrations are read.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from torch import Tensor
 from tasm.backbone.attention.segment import Segment
 from tasm.backbone.model import Backbone
 from tasm.compress.banking import Banked
-from tasm.compress.evidence import Evidence, Stage
+from tasm.compress.evidence import Evidence, Selection, Stage
 from tasm.compress.parts.protocols import Budget, Reducer, Scorer
+from tasm.compress.parts.reducers.drop import Drop
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.records.received import Record
 from tasm.compress.records.recorder import Recorder
@@ -47,8 +49,9 @@ class Parts:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """What the scorer and the budget want gathered."""
-        return (*self.scorer.records, *getattr(self.budget, "records", ()))
+        """What the parts want gathered."""
+        others = (getattr(part, "records", ()) for part in (self.budget, self.reducer))
+        return (*self.scorer.records, *(record for records in others for record in records))
 
 
 @dataclass(frozen=True)
@@ -116,19 +119,22 @@ class Compressor:
         scores: list[Tensor | None] = [
             None if one is None else self.parts.scorer.score(one).float() for one in evidence
         ]
-        scores = shared_scores(self.parts.scorer, evidence, scores)
+        scores = shared_scores(self.parts.scorer, evidence, scores, self.notes)
         stage = Stage(
             evidence=tuple(evidence),
             scores=tuple(scores),
             tokens=core,
-            reduce=lambda layer, counts: self._candidate(evidence, scores, layer, counts),
+            reduce=lambda layer, counts: self._candidate(
+                evidence, scores, layer, counts, whole[layer]
+            ),
             replay=replay,
             read=reading,
             notes=self.notes,
         )
-        counts = self.parts.budget.allocate(stage)
+        counts = self._checked(evidence, self.parts.budget.allocate(stage))
         banked = self._bank_counts(stage, counts)
-        del stage
+        # Nothing may hold a layer back that is about to be reduced and freed.
+        del stage, reading
         scored = time.perf_counter()
         for layer in self.layers:
             one, score, count = evidence[layer], scores[layer], counts[layer]
@@ -142,13 +148,31 @@ class Compressor:
         self.seconds["score"] += scored - started
         self.seconds["reduce"] += time.perf_counter() - scored
 
+    def _checked(
+        self, evidence: list[Evidence | None], counts: list[Tensor | None]
+    ) -> list[Tensor | None]:
+        """(kv_heads,) counts where each layer's keys are; a layer that holds nothing yet keeps one
+        token, because attention over none is undefined."""
+        result: list[Tensor | None] = []
+        for one, count in zip(evidence, counts, strict=True):
+            if one is None or count is None:
+                result.append(None)
+                continue
+            appends = self.recipe.streaming == "append" and one.layer in self.working
+            result.append(count.to(one.keys.device).clamp(min=0 if appends else 1))
+        return result
+
     def _bank_counts(self, stage: Stage, counts: list[Tensor | None]) -> list[Tensor | None]:
         """(kv_heads,) originals each layer banks: the same everywhere unless the budget says."""
         if self.bank == 0:
             return [None if count is None else torch.zeros_like(count) for count in counts]
         divides = getattr(self.parts.budget, "allocate_bank", None)
         if divides is not None:
-            return list(divides(stage, counts, self.bank))
+            divided = divides(stage, counts, self.bank)
+            return [
+                one if one is None or kept is None else one.to(kept.device)
+                for one, kept in zip(divided, counts, strict=True)
+            ]
         return [None if c is None else torch.full_like(c, self.bank) for c in counts]
 
     def _read_again(self, whole: Mapping[int, WorkingLayer], replay: Replay) -> ReadAgain | None:
@@ -163,8 +187,12 @@ class Compressor:
     def _core_for(self, newest: Newest) -> int:
         if self.recipe.streaming != "append" or newest.stop - newest.first == self.total:
             return self.core
-        # Shares are cut from one running total, so that they add up to the whole core.
-        return self.core * newest.stop // self.total - self.core * newest.first // self.total
+        # Shares are cut from one running total, so that they add up to the whole core. A chunk that
+        # had to keep more than its share (the system prompt) leaves less for the next.
+        counts = [float(held.valid.sum(1).float().mean()) for held in self.working.values()]
+        held = math.ceil(sum(counts) / len(counts)) if counts else 0
+        spent = max(held, self.core * newest.first // self.total)
+        return max(0, self.core * newest.stop // self.total - spent)
 
     def _evidence(
         self,
@@ -193,7 +221,9 @@ class Compressor:
             index=held.index,
             counts=held.counts,
             valid=held.valid,
-            tokens=tokens,
+            tokens=tokens
+            if tokens.roles.device == held.keys.device
+            else tokens.to(held.keys.device),
             records=records,
             replayed=replayed,
             rotary=self.backbone.rotary.for_length(newest.stop),
@@ -211,13 +241,16 @@ class Compressor:
         scores: list[Tensor | None],
         layer: int,
         counts: Tensor,
+        whole: WorkingLayer,
     ) -> LayerTokens:
         """What a layer would keep with these counts; for budgets that try."""
         one, score = evidence[layer], scores[layer]
         assert one is not None and score is not None
+        if _keeps_all(one, counts):
+            return whole.layer_tokens()
         none = torch.zeros_like(counts)
         selection = select(one, score, counts, none, self.recipe.bank_choice)
-        reduced = self.parts.reducer.reduce(one, selection, score)
+        reduced = self._reducer(selection).reduce(one, selection, score)
         kept = WorkingLayer.of_reduced(reduced, selection, one.index, one.keys.dtype)
         before = self.working.get(layer)
         if before is not None and self.recipe.streaming == "append":
@@ -235,12 +268,12 @@ class Compressor:
     ) -> Tensor | None:
         """Reduce one layer; returns the entries of the evidence that stay, None where all do."""
         layer = evidence.layer
-        if bool((counts.to(evidence.valid.device) >= evidence.valid.sum(1)).all()):
+        if _keeps_all(evidence, counts):
             self.working[layer] = whole
             return None
         assert bank is not None
         selection = select(evidence, scores, counts, bank, self.recipe.bank_choice)
-        reduced = self.parts.reducer.reduce(evidence, selection, scores)
+        reduced = self._reducer(selection).reduce(evidence, selection, scores)
         kept = WorkingLayer.of_reduced(reduced, selection, evidence.index, evidence.keys.dtype)
         if selection.wish is not None:
             seen = whole if before is None else whole.tail(evidence.entries)
@@ -249,3 +282,11 @@ class Compressor:
             self.banked[layer] = found if earlier is None else earlier.joined(found, bank)
         self.working[layer] = kept if before is None else joined(before, kept)
         return selection.order
+
+    def _reducer(self, selection: Selection) -> Reducer:
+        """The recipe's, or where nothing is kept the only thing that can be done."""
+        return self.parts.reducer if selection.order.shape[1] else Drop()
+
+
+def _keeps_all(evidence: Evidence, counts: Tensor) -> bool:
+    return bool((counts.to(evidence.valid.device) >= evidence.valid.sum(1)).all())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Role
+from tasm.compress.draws import uniform
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
 
@@ -45,6 +46,7 @@ class Evidence:
     | `first_new` | | first transcript token of the newest chunk (0 in joint mode) |
     | `total` | | tokens of the whole transcript, also those not read yet |
     | `budget` | | entries a layer and head may keep, in the mean |
+    | `seed` | | the build's, which `draws` depend on |
 
     `roles`, `demonstration`, `place`, `positions`, `always` give the table's columns per entry.
     """
@@ -132,9 +134,14 @@ class Evidence:
         """(kv_heads, entries) bool: image tokens."""
         return self.roles == int(Role.IMAGE)
 
-    def generator(self) -> torch.Generator:
-        """Return a generator on the CPU, seeded by the build's seed and the layer."""
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.layer)
+    def draws(self, purpose: str) -> Tensor:
+        """Return (kv_heads, entries) uniform in [0, 1): each token's own number, the same in every
+        chunk, other numbers for another seed or `purpose`."""
+        return uniform(self.seed, purpose, self.layer, self.index)
+
+    def each_head(self, count: int) -> Tensor:
+        """Return (kv_heads,) int64 the same count for every head, where the keys are."""
+        return torch.full((self.kv_heads,), count, dtype=torch.long, device=self.keys.device)
 
 
 @dataclass(frozen=True, eq=False)

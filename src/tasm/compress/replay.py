@@ -5,6 +5,7 @@ gives the model's states where answers are said, attention records over the memo
 can be resumed at a deeper layer with other entries there, without running the layers below again.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,16 +27,19 @@ from tasm.memory.retrieval.gate import js_divergence
 _ROWS_AT_ONCE = 64
 
 
-@dataclass(frozen=True, eq=False)
-class LayerInput:
-    """What a decoder layer was called with: hidden states (1, n, hidden_size) and the other
-    arguments."""
+@dataclass(eq=False)
+class LayerInputs:
+    """What one demonstration's layers were called with.
 
-    hidden: Tensor
-    arguments: Mapping[str, Any]
-    added: Tensor | None
-    """What the decoder added to the output of the layer before (deep visual features), if
-    anything."""
+    `hidden` (1, n, hidden_size) of every `stride`-th layer only: from there the layers between are
+    run again. `arguments` are each layer's others; `added` what the decoder added to the output of
+    the layer before (deep visual features), by layer, where that was anything.
+    """
+
+    stride: int
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    arguments: list[Mapping[str, Any]] = field(default_factory=list)
+    added: dict[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +48,13 @@ class ReadAgain:
 
     `said` holds, by demonstration, the final states (rows, hidden_size) of the rows that say its
     answer; `held` the records by layer, columns for the memory's entries only; `inputs` each
-    layer's call by demonstration, where it was asked for.
+    demonstration's calls, where they were asked for, and `layers` what it was read over.
     """
 
     said: tuple[Tensor, ...]
     held: Mapping[int, Mapping[Record, Any]] = field(default_factory=dict)
-    inputs: tuple[tuple[LayerInput, ...], ...] = ()
+    inputs: tuple[LayerInputs, ...] = ()
+    layers: Mapping[int, LayerTokens] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +99,10 @@ class Replay:
                 recorder.stop()
                 _drop_live_columns(recorder, layers)
                 said.append(heard.final[0, rows.select("predictions")])
-                inputs.append(tuple(heard.inputs))
-        return ReadAgain(tuple(said), recorder.held, tuple(inputs) if keep_inputs else ())
+                inputs.append(heard.inputs)
+        if not keep_inputs:
+            return ReadAgain(tuple(said), recorder.held)
+        return ReadAgain(tuple(said), recorder.held, tuple(inputs), layers)
 
     def resume(
         self, earlier: ReadAgain, first: int, layers: Mapping[int, LayerTokens]
@@ -105,17 +112,19 @@ class Replay:
         `earlier` must have been made with `keep_inputs`. Layers of `layers` below `first` do not
         matter.
         """
-        segments = self._segments(layers)
+        below = {number: kept for number, kept in earlier.layers.items() if number < first}
+        segments = self._segments({**layers, **below})
         said = []
         with torch.inference_mode():
             for chunk, calls in zip(self.demonstrations, earlier.inputs, strict=True):
                 cache = self._cache(segments)
-                hidden = calls[first].hidden
+                start = first - first % calls.stride
+                hidden = calls.hidden[start]
                 cache.begin_call(hidden, None, None)
-                for number in range(first, len(calls)):
-                    if number > first and (added := calls[number].added) is not None:
-                        hidden = hidden + added
-                    given = calls[number].arguments
+                for number in range(start, len(calls.arguments)):
+                    if number > start and number in calls.added:
+                        hidden = hidden + calls.added[number]
+                    given = calls.arguments[number]
                     arguments = {
                         name: cache if isinstance(value, MemoryCache) else value
                         for name, value in given.items()
@@ -125,7 +134,7 @@ class Replay:
                 cache.end_call()
                 final = self.backbone.decoder.norm(hidden)
                 said.append(final[0, self._rows(chunk).select("predictions")])
-        return ReadAgain(tuple(said), inputs=earlier.inputs)
+        return ReadAgain(tuple(said), inputs=earlier.inputs, layers={**layers, **below})
 
     @torch.inference_mode()
     def log_probabilities(self, states: Tensor) -> Tensor:
@@ -178,11 +187,12 @@ class Replay:
 
 
 class _Listening:
-    """Hooks that keep the decoder's final states and, if wanted, every layer's call."""
+    """Hooks that keep the decoder's final states and, if wanted, the layers' calls."""
 
     def __init__(self, decoder: Any, keep_inputs: bool) -> None:
         self._decoder, self._keep = decoder, keep_inputs
-        self.inputs: list[LayerInput] = []
+        # About as many layers keep their input as have to be run again from one that does.
+        self.inputs = LayerInputs(math.isqrt(len(decoder.layers) - 1) + 1)
         self.final = torch.empty(0)
         self._last_output: Tensor | None = None
 
@@ -201,11 +211,14 @@ class _Listening:
     def _before(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = dict(kwargs)
         hidden = args[0] if args else given.pop("hidden_states")
-        before, added = self._last_output, None
-        if before is not None and before is not hidden:
-            difference = hidden - before
-            added = difference if bool(difference.any()) else None
-        self.inputs.append(LayerInput(hidden, given, added))
+        before, number = self._last_output, len(self.inputs.arguments)
+        if before is not None:
+            difference = hidden - before.to(hidden.device)
+            if bool(difference.any()):
+                self.inputs.added[number] = difference
+        if number % self.inputs.stride == 0:
+            self.inputs.hidden[number] = hidden
+        self.inputs.arguments.append(given)
 
     def _after(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output

@@ -53,5 +53,5 @@ def bank_scores(evidence: Evidence, scores: Tensor, bank_choice: str) -> Tensor:
     if bank_choice == "images":
         return scores + evidence.is_image * (scores.max() - scores.min() + 1)
     if bank_choice == "random":
-        return torch.rand(scores.shape, generator=evidence.generator()).to(scores.device)
+        return evidence.draws("bank").to(scores.device)
     raise TasmError(f"A bank is chosen by 'score', 'images' or 'random', not by {bank_choice!r}.")

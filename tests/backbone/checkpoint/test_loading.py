@@ -41,7 +41,7 @@ def test_names_that_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be fetched"):
         load_backbone("owner/some-model-that-is-nowhere")
     with pytest.raises(ModelError, match=r"Did you mean 'qwen2_vl-0.15b'"):
-        load_backbone("random:qwen2_vl-0.2b")
+        load_backbone("random:qwen2_vl-0.16b")
 
 
 def test_settings_that_are_none(folder_of: Callable[[str], Path]) -> None:

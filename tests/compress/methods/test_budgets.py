@@ -128,7 +128,7 @@ def test_d2o_keeps_the_ends_dense() -> None:
 
 
 def test_layers_that_do_not_compete() -> None:
-    one = stage([None, layer(4, 1)], [None, torch.zeros(2, 4)], 2)
+    one = stage([None, layer(4, 1, [[1.0] * 4] * 2)], [None, torch.zeros(2, 4)], 2)
     for budget in (Pyramid(), DenseFirst(1), ImportanceMass(), InverseVariance(0, 0)):
         assert counts(budget.allocate(one)) == [None, [2, 2]]
 

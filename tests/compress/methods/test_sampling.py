@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tasm.compress.parts.budgets.neyman import Neyman
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.records.sampling import SamplingSpread, Spread
+from tasm.errors import ModelError
 from tests.compress.examples import evidence, table
 from tests.compress.methods.capture import stock_attention, stock_model
 from tests.compress.methods.examples import stage
@@ -101,9 +102,59 @@ def test_nothing_measured_is_divided_evenly() -> None:
     assert counts(Neyman().allocate(one)) == [10, 10]
 
 
-def test_values_count_where_a_projection_is_missing() -> None:
+class Packed(nn.Module):
+    """Holds a matrix as a quantised layer does: its own layout, and only calls tell what it is."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(matrix.flatten().half(), requires_grad=False)
+        self.bias = nn.Parameter(torch.arange(4.0))
+
+    def forward(self, given: Tensor) -> Tensor:
+        return given @ self.weight.float().view(4, 4).T + self.bias
+
+
+class Adapted(nn.Linear):
+    """A matrix of which half lies in an adapter, as a named LoRA's does."""
+
+    def forward(self, given: Tensor) -> Tensor:
+        return super().forward(given) + given @ self.weight.T
+
+
+@pytest.mark.parametrize("kind", ["packed", "adapted"])
+def test_any_projection_is_judged_by_what_it_does(kind: str) -> None:
+    matrix = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
+    layers, changed = variances(), variances()
+    layers[1].module.self_attn.o_proj.weight.data = matrix
+    if kind == "packed":
+        changed[1].module.self_attn.o_proj = Packed(matrix)
+    else:
+        changed[1].module.self_attn.o_proj = Adapted(4, 4, bias=False)
+        changed[1].module.self_attn.o_proj.weight.data = matrix / 2
+    shares = [
+        Neyman().wishes(stage(some, [torch.zeros(1, 40)] * 3, 10)) for some in (layers, changed)
+    ]
+    assert shares[0] == pytest.approx(shares[1], rel=1e-2)
+    assert shares[0][0] == pytest.approx(shares[1][0], rel=1e-2) and shares[0][0] > 0.02
+
+
+def test_a_layer_without_a_projection_is_named() -> None:
     layers = variances()
-    layers[1] = replace(layers[1], module=None)
+    layers[1] = replace(layers[1], module=nn.Identity())
     one = stage(list(layers), [torch.zeros(1, 40)] * 3, 10)
-    # Without projections both are worth (3 + 1) / 2: 27 as 1 : 1 : 0.
-    assert counts(Neyman(floor=0.1).allocate(one)) == [15, 14, 1]
+    with pytest.raises(ModelError, match="Layer 1, a Identity, has no output projection"):
+        Neyman().allocate(one)
+
+
+def test_chunks_without_a_row_add_nothing() -> None:
+    backbone = tiny_backbone()
+    transcript = backbone.transcript([1, 2])
+    wanted = SamplingSpread("spread:1")  # the last row alone, so the first chunk has none
+    recorder = record(backbone, transcript, (wanted,), 1)
+    alone = SamplingSpread("last:1")
+    other = record(backbone, transcript, (alone,), 1)
+    for number in range(3):
+        assert recorder.layer(number)[wanted].rows == 1
+        torch.testing.assert_close(
+            recorder.layer(number)[wanted].products, other.layer(number)[alone].products
+        )

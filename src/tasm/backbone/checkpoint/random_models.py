@@ -88,6 +88,20 @@ RANDOM_MODELS: dict[str, RandomModel] = {
         vision_heads=16,
         image_side=224,
     ),
+    # Under a million parameters, 4 tokens for a square image: everything runs in seconds.
+    "qwen2_vl-tiny": RandomModel(
+        hidden_size=128,
+        intermediate_size=256,
+        layers=4,
+        query_heads=4,
+        kv_heads=2,
+        vocabulary=512,
+        vision_size=64,
+        vision_layers=1,
+        vision_heads=2,
+        image_side=56,
+        max_positions=1 << 20,
+    ),
 }
 
 

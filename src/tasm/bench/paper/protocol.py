@@ -149,8 +149,10 @@ def measure(
     """
     judge = METRICS[data.benchmark.metric]
     groups: list[list[float]] = []
-    for episode in data.episodes(line.demonstrations):
-        answers = list(_answers(backbone, data.benchmark, episode, line, batch_size, progress))
+    for seed, episode in enumerate(data.episodes(line.demonstrations)):
+        answers = list(
+            _answers(backbone, data.benchmark, episode, line, seed, batch_size, progress)
+        )
         groups.append(
             [judge(said, one.accepted) for said, one in zip(answers, episode.items, strict=True)]
         )
@@ -162,6 +164,7 @@ def _answers(
     benchmark: Benchmark,
     episode: Episode,
     line: Line,
+    seed: int,
     batch_size: int,
     progress: Callable[[str, int, int], None] | None,
 ) -> Iterator[str]:
@@ -173,6 +176,7 @@ def _answers(
             episode.demonstrations,
             recipe=line.recipe,
             core=None if line.recipe == "full" else line.core_of(benchmark.name),
+            seed=seed,
         )
     for start in range(0, len(episode.items), batch_size):
         queries = [_query(one) for one in episode.items[start : start + batch_size]]

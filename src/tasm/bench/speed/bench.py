@@ -1,6 +1,9 @@
 """What the speed rows share: one model, its stock twin, demonstrations and memories made once."""
 
+import tempfile
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,15 +13,43 @@ from tasm.backbone.prompt.transcript import Transcript
 from tasm.bench.speed.subjects import noise_demonstrations, stock_twin
 from tasm.compress.api import build
 from tasm.demonstrations import Demonstration
+from tasm.memory import TaskMemory
 
-DEMONSTRATIONS = 24
-"""About three thousand tokens with 64 a picture."""
 
-FEW = 24
-"""About three thousand tokens: more than core, bank and a chunk of a growth row hold."""
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured.
 
-GROWTH = 10
-CORE, BANK = "512", "1024"
+    | field | |
+    |---|---|
+    | `demonstrations` | of the rows that do not grow them |
+    | `few`, `growth` | of the growth rows: more than core, bank and a chunk hold, and times what |
+    | `core`, `bank`, `chunk_tokens` | of the growth rows' streaming builds |
+    | `tokens` | of the decoding rows that do not name a number |
+    | `rounds` | that both sides of a ratio take in turn, at most |
+    | `starts` | rounds of whole processes |
+    | `seconds` | after which a row begins no further round |
+    """
+
+    demonstrations: int = 12
+    few: int = 16
+    growth: int = 10
+    core: str = "512"
+    bank: str = "1024"
+    chunk_tokens: int = 512
+    tokens: int = 4096
+    rounds: int = 15
+    starts: int = 3
+    seconds: float = 15.0
+
+
+FULL = Scale()
+"""A few minutes on two cores with a model of 150 million parameters."""
+
+QUICK = Scale(
+    demonstrations=3, few=4, core="64", bank="128", tokens=256, rounds=1, starts=1, seconds=0.0
+)
+"""Every row once: whether it runs, not what it costs."""
 
 
 class Bench:
@@ -30,9 +61,12 @@ class Bench:
     ```
     """
 
-    def __init__(self, model: str, *, dtype: str = "auto", device: str = "auto") -> None:
+    def __init__(
+        self, model: str, *, dtype: str = "auto", device: str = "auto", scale: Scale = FULL
+    ) -> None:
         self.model = model
         self.dtype = dtype
+        self.scale = scale
         self.backbone: Any = load_backbone(model, dtype=dtype, device=device)
 
     @property
@@ -48,7 +82,7 @@ class Bench:
     @cached_property
     def demonstrations(self) -> list[Demonstration]:
         """The demonstrations of every row that does not grow them."""
-        return noise_demonstrations(DEMONSTRATIONS)
+        return noise_demonstrations(self.scale.demonstrations)
 
     @cached_property
     def transcript(self) -> Transcript:
@@ -61,19 +95,43 @@ class Bench:
         return self.build()
 
     @cached_property
-    def small(self) -> Any:
-        """A streaming memory of fixed size."""
-        return self.build_streaming(noise_demonstrations(FEW))
+    def saved(self) -> Path:
+        """The folder of a memory that holds every token, core 60 % and bank 40 %."""
+        folder = self.folder / "saved.tasm"
+        build(self.backbone, self.demonstrations, core="60%", bank="40%").save(folder)
+        return folder
+
+    def streamed(self, name: str) -> Any:
+        """Return a streaming memory of fixed size, "small" or "grown": of more demonstrations.
+
+        Measuring its peak has built and saved it already, if that row came first.
+        """
+        folder = self.folder / f"{name}.tasm"
+        if not folder.exists():
+            self.build_streaming(noise_demonstrations(self.count(name))).save(folder)
+        return TaskMemory.load(folder)
+
+    def count(self, name: str) -> int:
+        """Return how many demonstrations "small" or "grown" has."""
+        return self.scale.few * (self.scale.growth if name == "grown" else 1)
 
     @cached_property
-    def grown(self) -> Any:
-        """A streaming memory of the same size from ten times the demonstrations."""
-        return self.build_streaming(noise_demonstrations(GROWTH * FEW))
+    def folder(self) -> Path:
+        """A folder that lives as long as the bench."""
+        self._parent = tempfile.TemporaryDirectory(prefix="tasm-speed-")
+        return Path(self._parent.name)
 
-    def build(self) -> Any:
-        """Build the default memory anew."""
-        return build(self.backbone, self.demonstrations)
+    def build(self, recipe: str = "tasm", demonstrations: int | None = None) -> Any:
+        """Build a memory of the first `demonstrations` anew, by default the default one of all."""
+        return build(self.backbone, self.demonstrations[:demonstrations], recipe=recipe)
 
     def build_streaming(self, demonstrations: list[Demonstration]) -> Any:
         """Build a memory of fixed core and bank, chunk after chunk."""
-        return build(self.backbone, demonstrations, core=CORE, bank=BANK, mode="streaming")
+        return build(
+            self.backbone,
+            demonstrations,
+            core=self.scale.core,
+            bank=self.scale.bank,
+            mode="streaming",
+            chunk_tokens=self.scale.chunk_tokens,
+        )

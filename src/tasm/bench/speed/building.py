@@ -4,35 +4,53 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from tasm.bench.speed.bench import FEW, GROWTH, Bench
+from tasm.bench.speed.bench import Bench, Scale
 from tasm.bench.speed.clock import alternate
 from tasm.bench.speed.peak import peak_above
 from tasm.bench.speed.subjects import noise_demonstrations, stock_prefill
-from tasm.compress.api import build
 from tasm.errors import WorkError
-
-ROUNDS = 5
 
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 """Makes glibc give back what is freed, so that a resident set is what the work holds."""
 
+EMLOC_SHARE = 4
+"""EMLoC's algorithm asks the demonstrations once for every layer and ratio: it gets a quarter."""
+
+LEAST_ROUNDS = 3
+"""Of the row that has a limit: a median of fewer is no median."""
+
 
 def build_over_prefill(bench: Bench) -> float:
-    """Return the time of a whole build over prefill's, pictures processed on both sides."""
-    return alternate(bench.build, lambda: _prefill(bench), device=bench.device, rounds=ROUNDS).ratio
+    """Return the time of a whole build by the default recipe over prefill's."""
+    return _over_prefill(bench, "tasm", least=min(LEAST_ROUNDS, bench.scale.rounds))
 
 
-def emloc_build_over_prefill(bench: Bench) -> float:
-    """Return the time of a build by EMLoC over prefill's; one round each, it takes long."""
+def other_build_over_prefill(bench: Bench, recipe: str, share: int = 1) -> float:
+    """Return the same for another recipe, on one `share`-th of the demonstrations."""
+    return _over_prefill(bench, recipe, share)
 
-    def emloc() -> None:
-        build(bench.backbone, bench.demonstrations, recipe="emloc")
 
-    timing = alternate(emloc, lambda: _prefill(bench), device=bench.device, rounds=1, warm_up=0)
-    return timing.ratio
+def _over_prefill(bench: Bench, recipe: str, share: int = 1, least: int = 1) -> float:
+    """A whole build's time over prefill's, pictures processed on both sides; both have done their
+    work once on a single demonstration."""
+    count = max(1, len(bench.demonstrations) // share)
+    bench.build(recipe, 1)
+    _prefill(bench, 1)
+    return alternate(
+        lambda: bench.build(recipe, count),
+        lambda: _prefill(bench, count),
+        device=bench.device,
+        rounds=bench.scale.rounds,
+        seconds=bench.scale.seconds,
+        least=least,
+        warm_up=0,
+    ).ratio
 
 
 def build_peak_over_prefill(bench: Bench) -> float:
@@ -50,31 +68,41 @@ def core_bytes_over_full(bench: Bench) -> float:
     return bench.memory.core_bytes / bench.memory.full_bytes
 
 
-def peak_of(name: str, bench: Bench) -> int:
-    """Return the peak bytes of one piece of work above what is held before it."""
+def peak_of(name: str, bench: Bench, folder: Path) -> int:
+    """Return the peak bytes of one piece of work above what is held before it.
+
+    Leaves the memories "small" and "grown" in `folder`, for other rows.
+    """
     if name == "prefill":
-        transcript = bench.backbone.transcript(bench.demonstrations)
-        stock_prefill(bench.stock, transcript.chunk(0, 1))
-        del transcript
+        _prefill(bench, 1)
         return peak_above(lambda: _prefill(bench), bench.device)
     bench.build_streaming(bench.demonstrations[:1])
     if name == "build":
         return peak_above(bench.build, bench.device)
     # The pictures are the user's, held before the build begins.
-    count = {"small": FEW, "grown": GROWTH * FEW}[name]
-    demonstrations = noise_demonstrations(count)
-    return peak_above(lambda: bench.build_streaming(demonstrations), bench.device)
+    demonstrations = noise_demonstrations(bench.count(name))
+    built: list[Any] = []
+    peak = peak_above(lambda: built.append(bench.build_streaming(demonstrations)), bench.device)
+    built[0].save(folder / f"{name}.tasm")
+    return peak
 
 
-def _prefill(bench: Bench) -> object:
-    return stock_prefill(bench.stock, bench.backbone.transcript(bench.demonstrations))
+def _prefill(bench: Bench, demonstrations: int | None = None) -> object:
+    rows = bench.demonstrations[:demonstrations]
+    return stock_prefill(bench.stock, bench.backbone.transcript(rows))
 
 
 def _peak(bench: Bench, name: str) -> int:
     """Measure in a process of its own: what one build leaves in an allocator hides the next."""
-    settings = {"model": bench.model, "dtype": bench.dtype, "device": str(bench.device)}
+    settings = {
+        "model": bench.model,
+        "dtype": bench.dtype,
+        "device": str(bench.device),
+        "scale": asdict(bench.scale),
+        "folder": str(bench.folder),
+    }
     finished = subprocess.run(
-        [sys.executable, "-m", "tasm.bench.speed.building", name, json.dumps(settings)],
+        [sys.executable, "-m", __name__, name, json.dumps(settings)],
         capture_output=True,
         text=True,
         env={**os.environ, **RETURN_FREED_MEMORY},
@@ -87,9 +115,14 @@ def _peak(bench: Bench, name: str) -> int:
 def main() -> None:
     """Measure one peak; `python -m tasm.bench.speed.building NAME SETTINGS` prints its bytes."""
     name, settings = sys.argv[1], json.loads(sys.argv[2])
-    bench = Bench(settings["model"], dtype=settings["dtype"], device=settings["device"])
+    bench = Bench(
+        settings["model"],
+        dtype=settings["dtype"],
+        device=settings["device"],
+        scale=Scale(**settings["scale"]),
+    )
     with torch.inference_mode():
-        print(peak_of(name, bench))
+        print(peak_of(name, bench, Path(settings["folder"])))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Knows nothing of models; a device is waited for before a clock is read.
 """
 
 import gc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,10 +49,13 @@ def alternate(
     *,
     device: torch.device,
     rounds: int,
+    seconds: float = math.inf,
+    least: int = 1,
     warm_up: int = 1,
 ) -> Timing:
     """Time two things in turn, `rounds` times each, after `warm_up` untimed rounds.
 
+    No round begins once `seconds` are spent, but for the `least` number of them.
     Taking turns spreads a machine's drift over both; the median leaves interruptions out. The
     garbage collector runs before each round and never inside a timed call.
 
@@ -66,7 +70,10 @@ def alternate(
     times: tuple[list[float], list[float]] = ([], [])
     was_enabled = gc.isenabled()
     try:
-        for _ in range(rounds):
+        began = time.perf_counter()
+        for number in range(rounds):
+            if number >= least and time.perf_counter() - began > seconds:
+                break
             gc.collect()
             gc.disable()
             times[0].append(seconds_of(first, device))

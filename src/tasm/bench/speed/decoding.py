@@ -9,22 +9,20 @@ from tasm.bench.speed.bench import Bench
 from tasm.bench.speed.clock import Timing, alternate
 from tasm.bench.speed.subjects import decode_steps, memory_cache, noise_query, stock_cache
 
-ROUNDS = 15
 STEPS = 4
 MEMORY_SHARE = 0.2
 SHUT = 1e9
 """A threshold in nats that no divergence reaches."""
 
 BATCH = 8
-TOKENS = 4096
 
 
 def decode_over_stock(bench: Bench) -> float:
     """Return a decode step beside a memory of 4k tokens over one on a stock cache of 4k tokens."""
     return _against(
         bench,
-        _stepper(bench.backbone.hf, memory_cache(bench.backbone, TOKENS)),
-        _stepper(bench.stock.hf, stock_cache(bench.backbone, TOKENS)),
+        _stepper(bench.backbone.hf, memory_cache(bench.backbone, bench.scale.tokens)),
+        _stepper(bench.stock.hf, stock_cache(bench.backbone, bench.scale.tokens)),
     ).ratio
 
 
@@ -42,14 +40,16 @@ def batch8_expanded_over_shared(bench: Bench) -> float:
     """Return a step of 8 rows on an expanded stock cache over one beside a shared memory."""
     return _against(
         bench,
-        _stepper(bench.stock.hf, stock_cache(bench.backbone, TOKENS, BATCH), BATCH),
-        _stepper(bench.backbone.hf, memory_cache(bench.backbone, TOKENS), BATCH),
+        _stepper(bench.stock.hf, stock_cache(bench.backbone, bench.scale.tokens, BATCH), BATCH),
+        _stepper(bench.backbone.hf, memory_cache(bench.backbone, bench.scale.tokens), BATCH),
     ).ratio
 
 
 def decode_growth(bench: Bench) -> float:
     """Return a decode step beside a memory of ten times the demonstrations over one time's."""
-    return _against(bench, _asked(bench, bench.grown), _asked(bench, bench.small)).ratio
+    return _against(
+        bench, _asked(bench, bench.streamed("grown")), _asked(bench, bench.streamed("small"))
+    ).ratio
 
 
 def gate_over_decode(bench: Bench) -> float:
@@ -64,7 +64,14 @@ def gate_over_decode(bench: Bench) -> float:
 
 def _against(bench: Bench, first: Callable[[], Any], second: Callable[[], Any]) -> Timing:
     with torch.inference_mode():
-        return alternate(first, second, device=bench.device, rounds=ROUNDS, warm_up=2)
+        return alternate(
+            first,
+            second,
+            device=bench.device,
+            rounds=bench.scale.rounds,
+            seconds=bench.scale.seconds,
+            warm_up=min(2, bench.scale.rounds),
+        )
 
 
 def _stepper(hf: Any, cache: Any, batch: int = 1) -> Callable[[], None]:

@@ -13,13 +13,10 @@ import torch
 from tasm.bench.speed.bench import Bench
 from tasm.bench.speed.clock import seconds_of
 from tasm.bench.speed.subjects import noise_image
-from tasm.compress.api import build
 from tasm.errors import WorkError
 from tasm.memory import TaskMemory
 from tasm.suites.suites import write_suite
 
-ROUNDS = 7
-START_ROUNDS = 5
 BYTES = 100_000_000
 
 _IMPORTS = (
@@ -43,20 +40,17 @@ def checked_load_seconds_per_100mb(bench: Bench) -> float:
 
 
 def _load_seconds(bench: Bench, load: Callable[[Path], object]) -> float:
-    with tempfile.TemporaryDirectory(prefix="tasm-speed-") as parent:
-        folder = Path(parent) / "speed.tasm"
-        build(bench.backbone, bench.demonstrations, core="60%", bank="40%").save(folder)
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        cpu = torch.device("cpu")
-        load(folder)
-        times = [seconds_of(lambda: load(folder), cpu) for _ in range(ROUNDS)]
-        return median(times) * BYTES / size
+    folder, cpu = bench.saved, torch.device("cpu")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    load(folder)
+    times = [seconds_of(lambda: load(folder), cpu) for _ in range(bench.scale.rounds)]
+    return median(times) * BYTES / size
 
 
 def ask_start_over_import(bench: Bench) -> float:
     """Return the time of `tasm ask` with the reference model over that of importing what it needs.
 
-    Both are whole processes, taken in turn. `bench` is not used: the model is the bundled one.
+    Both are whole processes, taken in turn. The model is the bundled one, whatever the bench's.
     """
     with tempfile.TemporaryDirectory(prefix="tasm-start-") as parent:
         suite, memory, image = (Path(parent) / name for name in ("suite", "m.tasm", "q.png"))
@@ -66,7 +60,7 @@ def ask_start_over_import(bench: Bench) -> float:
         _run("-m", "tasm", "build", demonstrations, "--model", "reference", "--out", memory)
         ask = ("-m", "tasm", "ask", memory, "--image", image, "--question", "What is it?")
         asked, imported = [], []
-        for _ in range(START_ROUNDS):
+        for _ in range(bench.scale.starts):
             asked.append(_run(*ask, "--max-new-tokens", "1", "--json"))
             imported.append(_run("-c", _IMPORTS))
         return median(asked) / median(imported)

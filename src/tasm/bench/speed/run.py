@@ -3,8 +3,9 @@
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import transformers
 
 import tasm
 from tasm.bench.speed import building, decoding, loading
-from tasm.bench.speed.bench import Bench
+from tasm.bench.speed.bench import FULL, Bench, Scale
 from tasm.bench.speed.figures import SPEED_ROWS, Measured
 from tasm.errors import InputError, did_you_mean
 
 MEASURES: dict[str, Callable[[Bench], float]] = {
     "build_over_prefill": building.build_over_prefill,
-    "emloc_build_over_prefill": building.emloc_build_over_prefill,
+    "compact_build_over_prefill": partial(building.other_build_over_prefill, recipe="tasm-compact"),
+    "emloc_build_over_prefill": partial(
+        building.other_build_over_prefill, recipe="emloc-paper", share=building.EMLOC_SHARE
+    ),
     "build_peak_over_prefill": building.build_peak_over_prefill,
     "streaming_peak_growth": building.streaming_peak_growth,
     "decode_over_stock": decoding.decode_over_stock,
@@ -75,9 +79,12 @@ def measure_speed(
     rows: Sequence[str] | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    scale: Scale = FULL,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> SpeedReport:
     """Measure rows of the speed table, all of them by default.
+
+    At any other `scale` than `FULL` no value is held against its limit.
 
     ```python
     measure_speed("random:qwen2_vl-0.15b", rows=["decode_over_stock"]).rows[0].value
@@ -95,13 +102,17 @@ def measure_speed(
                 + did_you_mean(name, names)
             )
     wanted = [row for row in SPEED_ROWS if rows is None or row.name in rows]
-    bench = Bench(model, dtype=dtype, device=device)
+    began = time.perf_counter()
+    bench = Bench(model, dtype=dtype, device=device, scale=scale)
     measured = []
-    for number, row in enumerate(wanted):
+    for row in wanted:
         if progress is not None:
-            progress(row.name, number, len(wanted))
-        measured.append(Measured(row, MEASURES[row.name](bench)))
-    return SpeedReport(model, _machine(bench), measured)
+            progress(row.name, 0, 1)
+        value = MEASURES[row.name](bench)
+        measured.append(Measured(row if scale == FULL else row.without_limits(), value))
+        if progress is not None:
+            progress(row.name, 1, 1)
+    return SpeedReport(model, _machine(bench, time.perf_counter() - began), measured)
 
 
 def write_speed(report: SpeedReport, out: Path) -> list[Path]:
@@ -113,7 +124,7 @@ def write_speed(report: SpeedReport, out: Path) -> list[Path]:
     return [out / "speed.json", out / "speed.md"]
 
 
-def _machine(bench: Bench) -> dict[str, Any]:
+def _machine(bench: Bench, seconds: float) -> dict[str, Any]:
     cuda = bench.device.type == "cuda"
     return {
         "platform": platform.platform(),
@@ -127,6 +138,8 @@ def _machine(bench: Bench) -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "tasm": tasm.__version__,
+        "scale": asdict(bench.scale),
+        "seconds": round(seconds, 1),
     }
 
 

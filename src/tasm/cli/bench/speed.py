@@ -11,18 +11,20 @@ from tasm.cli.frame import Result, command
 from tasm.cli.options import Device, Dtype, Json
 from tasm.cli.progress import Progress
 
+MODEL, QUICK_MODEL = "random:qwen2_vl-0.15b", "random:qwen2_vl-tiny"
+
 
 @command
 def speed(
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Also a named geometry, made here.",
+            help=f"Also a geometry made here. Default: {MODEL}, with --quick {QUICK_MODEL}.",
             autocompletion=completion.models,
         ),
-    ] = "random:qwen2_vl-0.15b",
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where speed.json and speed.md go.")
     ] = None,
@@ -34,6 +36,9 @@ def speed(
             autocompletion=completion.speed_rows,
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Every row once, small: whether it runs, no limits.")
+    ] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
     json: Json = False,
@@ -44,13 +49,21 @@ def speed(
     Example:
       tasm bench speed --model random:qwen2_vl-0.15b --out out/speed
     """
+    from tasm.bench.speed.bench import FULL, QUICK
     from tasm.bench.speed.run import measure_speed, write_speed
 
     if out is not None:
         check_out_folder(out, ("speed.json", "speed.md"))
     wanted = None if rows is None else [name.strip() for name in rows.split(",")]
     with Progress() as progress:
-        found = measure_speed(model, rows=wanted, dtype=dtype, device=device, progress=progress)
+        found = measure_speed(
+            model or (QUICK_MODEL if quick else MODEL),
+            rows=wanted,
+            dtype=dtype,
+            device=device,
+            scale=QUICK if quick else FULL,
+            progress=progress,
+        )
     if out is not None:
         write_speed(found, out)
     return Result(found.to_json(), lambda: _table(found))

@@ -156,7 +156,7 @@ def match_text(evidence: Evidence, keys: Tensor, sinks: Tensor, scope: TextScope
         _anywhere(is_text, sinks) if scope == "anywhere" else _by_demonstration(evidence, is_text)
     )
     for sources, targets in blocks:
-        matches = _match_block(matches, unit, sources, targets, sinks)
+        _match_block(matches, unit, sources, targets, sinks)
     return matches
 
 
@@ -208,7 +208,8 @@ def _listed(mask: Tensor) -> Tensor:
 
 def _match_block(
     matches: Matches, unit: Tensor, sources: Tensor, targets: Tensor, sinks: Tensor
-) -> Matches:
+) -> None:
+    """Write the best of `targets` for each of `sources` into `matches`."""
     heads = torch.arange(unit.shape[0], device=unit.device)[:, None, None]
     from_, to = sources.clamp(min=0), targets.clamp(min=0)
     cosine = unit[heads, from_] @ unit[heads, to].transpose(
@@ -220,7 +221,5 @@ def _match_block(
     best, which = cosine.max(-1)
     sink = to.gather(2, which) if to.shape[1] == which.shape[1] else to[heads, 0, which]
     real = (sources >= 0) & (best > -torch.inf)
-    sink_table, similarity = matches.sink.clone(), matches.similarity.clone()
     where = heads.expand_as(sources)[real], sources[real]
-    sink_table[where], similarity[where] = sink[real], best[real]
-    return Matches(sink_table, similarity)
+    matches.sink[where], matches.similarity[where] = sink[real], best[real]

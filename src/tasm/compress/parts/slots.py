@@ -27,10 +27,10 @@ def write_slots(
     age = torch.arange(slots, 0, -1, device=keys.device).expand(heads, -1) + float(entries)
     founder = torch.full((heads, slots), -1, device=keys.device)
     joined = torch.full((heads, entries), -1, device=keys.device)
-    units = normalize(keys, dim=-1)
-    for entry in range(entries):
+    units, unit = normalize(keys, dim=-1), torch.zeros_like(key)
+    for entry in range(entries):  # each token meets the slots that those before it have left
         active = writes[:, entry]
-        cosine = (normalize(key, dim=-1) @ units[:, entry, :, None])[..., 0]
+        cosine = (unit @ units[:, entry, :, None])[..., 0]
         best = cosine.masked_fill(count == 0, -torch.inf).max(-1)
         joins = best.values > threshold
         target = torch.where(joins, best.indices, age.argmax(-1))
@@ -39,11 +39,14 @@ def write_slots(
         merged = held[:, None] * key[each, target] + weight[:, None] * keys[:, entry]
         merged = merged / (held + weight)[:, None]
         first = torch.where(joins, founder[each, target], entry)
-        key[each, target] = torch.where(active[:, None], merged, key[each, target])
+        merged = torch.where(active[:, None], merged, key[each, target])
+        key[each, target], unit[each, target] = merged, normalize(merged, dim=-1)
         count[each, target] = torch.where(active, held + weight, count[each, target])
         founder[each, target] = torch.where(active, first, founder[each, target])
         age = age + active[:, None]
         age[each, target] = torch.where(active, 0.0, age[each, target])
         joined[:, entry] = torch.where(active, first, -1)
-    alive = (joined[:, :, None] == founder[:, None, :]).any(-1)
-    return torch.where(alive, joined, -1)
+    alive = torch.zeros(heads, entries + 1, dtype=torch.bool, device=keys.device)
+    alive.scatter_(1, founder + 1, True)
+    alive[:, 0] = False  # an empty slot has no founder
+    return torch.where(alive.gather(1, joined + 1), joined, -1)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tasm.compress.draws import normal
 from tasm.compress.evidence import Evidence
 from tasm.compress.records.centroids import Centroids
 from tasm.errors import ModelError
@@ -23,7 +24,8 @@ def task_vector(evidence: Evidence, centroids: Centroids, direction: Direction) 
     """
     if direction == "random":
         shape = (evidence.kv_heads, evidence.keys.shape[-1])
-        difference = torch.randn(shape, generator=evidence.generator()).to(evidence.keys.device)
+        drawn = normal(evidence.seed, "direction", evidence.layer, *shape)
+        difference = drawn.to(evidence.keys.device)
     else:
         question, answer = centroids.means
         if direction == "hidden":
@@ -36,16 +38,18 @@ def project(layer: Any, hidden: Tensor) -> Tensor:
     """Return the plain keys (kv_heads, head_dim) that a decoder layer makes of a hidden state
     (hidden_size,)."""
     attention, norm = getattr(layer, "self_attn", None), getattr(layer, "input_layernorm", None)
-    if attention is None or norm is None:
+    projection = getattr(attention, "k_proj", None)
+    if projection is None or norm is None:
         raise ModelError(
-            f"{type(layer).__name__} has no `self_attn` and `input_layernorm`, which a task vector "
-            "from hidden states needs. Use the recipe 'tasm', whose task vector comes from keys."
+            f"{type(layer).__name__} has no `self_attn.k_proj` and `input_layernorm`, which a task "
+            "vector from hidden states needs. Use the recipe 'tasm', whose task vector comes from "
+            "keys."
         )
     # The norm's dtype: a quantised projection's own says nothing of what it takes. A row of one,
     # because quantised projections take rows.
-    held = (*norm.parameters(), *attention.k_proj.parameters())
+    held = (*norm.parameters(), *projection.parameters())
     dtype = next((p.dtype for p in held if p.is_floating_point()), torch.float32)
-    keys = attention.k_proj(norm(hidden.to(dtype))[None])[0].unflatten(-1, (-1, attention.head_dim))
+    keys = projection(norm(hidden.to(dtype))[None])[0].unflatten(-1, (-1, attention.head_dim))
     key_norm = getattr(attention, "k_norm", None)
     return (keys if key_norm is None else key_norm(keys)).float()
 

@@ -193,15 +193,26 @@ class AttentionFromRaters(Record):
         call, text = reading.call, reading.rows.select("text")
         images = reading.rows.select("images")
         if len(text) and len(images):
-            weights = torch.cat([part[0] for part in call.weights(text)], -1)
-            new = weights[..., -reading.new :]
-            looks = new[..., images].sum(-1).mean((0, 1))  # (text rows,)
+            looks = _mass_on(call, text, images, reading.new)
             text = text[looks >= looks.mean()]
         return AttentionReceived().add(held, reading, text)
 
     def keep(self, held: Received, order: Tensor) -> Received:
         """Columns follow their entries."""
         return AttentionReceived().keep(held, order)
+
+
+def _mass_on(call: "AttentionCall", rows: Tensor, columns: Tensor, new: int) -> Tensor:
+    """(rows,) the attention that `rows` pay to `columns` of the `new` tokens, a mean over heads."""
+    before = sum(segment.tokens for segment in call.segments) + call.key.shape[2] - new
+    looks = torch.zeros(len(rows), device=rows.device)
+    first = 0
+    for weights in call.weights(rows):
+        there = columns + before - first
+        inside = there[(there >= 0) & (there < weights.shape[-1])]
+        looks += weights[0][..., inside].sum(-1).mean((0, 1))
+        first += weights.shape[-1]
+    return looks
 
 
 @dataclass(frozen=True)

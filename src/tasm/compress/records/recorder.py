@@ -64,11 +64,11 @@ class Recorder(AbstractContextManager["Recorder"]):
         if call.layer not in self._layers or self._rows is None:
             return
         self.scalings[call.layer] = call.scaling
-        positions = self._cache.live_positions[:, 0]
+        device = call.key.device  # a layer's own, where a model is spread over several
         reading = Reading(
             call,
-            self._rows,
-            positions,
+            self._rows.to(device),
+            self._cache.live_positions[:, 0].to(device),
             self._backbone.rotary.for_length(self._rows.stage_end),
             self._hidden.pop(call.layer, None),
             is_last=call.layer == self._backbone.geometry.layers - 1,

@@ -16,7 +16,7 @@ In a joint build `spread` means all demonstrations; of a stream's later chunks i
 tokens, because those of earlier chunks count.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,17 @@ class Rows:
     first: int
     stage_end: int
     chunk: int = 0
+
+    def to(self, device: torch.device) -> "Rows":
+        """Return the same rows with their tensors on `device`."""
+        if self.roles.device == device:
+            return self
+        return replace(
+            self,
+            roles=self.roles.to(device),
+            demonstration=self.demonstration.to(device),
+            answer_numbers=self.answer_numbers.to(device),
+        )
 
     def __len__(self) -> int:
         return int(self.roles.shape[0])

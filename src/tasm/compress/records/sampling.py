@@ -43,6 +43,9 @@ class SamplingSpread(Record):
         rule = self.last_rows if reading.is_last and self.last_rows else self.rows
         call, rows = reading.call, reading.rows.select(rule)
         query_heads, head_dim = call.query.shape[1], call.query.shape[3]
+        if len(rows) == 0:  # a small chunk may hold none of the rows wanted
+            none = torch.zeros(query_heads, head_dim, head_dim, device=call.query.device)
+            return Spread(none, 0) if held is None else held
         values = torch.cat([*(s.values[0] for s in call.segments), call.value[0]], 1).float()
         kv_heads, tokens = values.shape[:2]
         group = query_heads // kv_heads
@@ -56,7 +59,9 @@ class SamplingSpread(Record):
             squares = weights.pow(2).masked_fill_(own, 0)
             columns = squares.sum(2)  # (kv_heads, group, tokens)
             cross = (squares @ values[:, None]).transpose(2, 3) @ output
-            products += torch.einsum("hgt,htd,hte->hgde", columns, values, values)
+            for member in range(group):  # never more than one layer's values at once
+                weighted = (values * columns[:, member, :, None]).transpose(1, 2)
+                products[:, member] += weighted @ values
             products += (output * squares.sum(-1, keepdim=True)).transpose(2, 3) @ output
             products -= cross + cross.transpose(2, 3)
         found = Spread(products.flatten(0, 1), len(rows))

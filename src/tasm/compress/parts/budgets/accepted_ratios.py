@@ -57,7 +57,9 @@ class AcceptedRatios:
         for number in range(self.tries):
             middle = high if number == 0 else (low + high) / 2
             taken = self._accepted(stage, ratios, 10.0**middle, known)
-            fits = sum(taken.values()) / len(taken) <= share
+            counts = [self._count(stage, layer, ratio) for layer, ratio in taken.items()]
+            mean = sum(float(one.float().mean()) for one in counts) / len(counts)
+            fits = sum(taken.values()) / len(taken) <= share and mean <= stage.tokens
             if fits:
                 best, best_delta, high = taken, 10.0**middle, middle
             else:
@@ -115,8 +117,9 @@ class AcceptedRatios:
         ]
 
     def _count(self, stage: Stage, layer: int, ratio: float) -> Tensor:
-        """(kv_heads,) int(ratio·entries), the always kept ones at least."""
+        """(kv_heads,) int(ratio·entries), the always kept ones at least, and one where the memory
+        holds nothing else."""
         one = stage.evidence[layer]
         assert one is not None
         counts = (one.valid.sum(1) * ratio).long()
-        return torch.maximum(counts, one.always.sum(1))
+        return torch.maximum(counts, one.always.sum(1)).clamp(min=0 if one.first_new else 1)

@@ -5,7 +5,6 @@ He et al., "ZipVL", arXiv 2410.08584, equation (6).
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
@@ -43,7 +42,7 @@ class ImportanceMass:
             one = stage.evidence[layer]
             assert one is not None
             least = int(one.always.sum(1).max())
-            counts[layer] = torch.full((one.kv_heads,), max(least, _needed(shares, self.threshold)))
+            counts[layer] = one.each_head(max(least, _needed(shares, self.threshold)))
         return counts
 
 

@@ -6,11 +6,15 @@ Knows what the sampling record found in every layer; not which tokens are kept.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasm.compress.evidence import Evidence, Stage
 from tasm.compress.parts.budgets.shares import counts_by_layer
 from tasm.compress.records.sampling import SamplingSpread
+from tasm.errors import ModelError
+
+_ATTENTIONS = ("self_attn", "attention", "attn", "self_attention")
+_PROJECTIONS = ("o_proj", "out_proj", "dense", "c_proj", "wo")
 
 
 @dataclass(frozen=True)
@@ -68,36 +72,55 @@ class Neyman:
     def wishes(self, stage: Stage) -> dict[int, float]:
         """Shares by layer, which add up to 1."""
         record = self.records[0]
-        competing = {layer: stage.evidence[layer] for layer in stage.competing}
-        spreads = {n: one.records[record].mean for n, one in competing.items() if one is not None}
-        weights = {n: output_weight(one) for n, one in competing.items() if one is not None}
-        comparable = all(_fits(weights[layer], spreads[layer]) for layer in spreads)
-        found = {
-            layer: _variance(spread, weights[layer] if comparable else None) ** self.power
-            for layer, spread in spreads.items()
-        }
+        found: dict[int, float] = {}
+        for layer in stage.competing:
+            one = stage.evidence[layer]
+            assert one is not None
+            spread = one.records[record].mean
+            found[layer] = _variance(spread, output_projection(one), one.keys) ** self.power
         total = sum(found.values()) or 1.0
         floor = self.floor / len(found)
         return {layer: floor + (1 - self.floor) * v / total for layer, v in found.items()}
 
 
-def output_weight(evidence: Evidence) -> Tensor | None:
-    """The attention's output projection (hidden_size, query_heads·head_dim); None if not found."""
-    attention = getattr(evidence.module, "self_attn", None)
-    weight = getattr(getattr(attention, "o_proj", None), "weight", None)
-    if not isinstance(weight, Tensor) or weight.device.type == "meta":
-        return None
-    return weight.detach()
+def output_projection(evidence: Evidence) -> nn.Module:
+    """Return the module that maps the heads' outputs to the residual stream, W_O.
+
+    Raises ModelError where the decoder layer has none that is known.
+    """
+    for attention in _ATTENTIONS:
+        for projection in _PROJECTIONS:
+            found = getattr(getattr(evidence.module, attention, None), projection, None)
+            if isinstance(found, nn.Module):
+                return found
+    raise ModelError(
+        f"Layer {evidence.layer}, a {type(evidence.module).__name__}, has no output projection "
+        f"of attention that is known (such as `{_ATTENTIONS[0]}.{_PROJECTIONS[0]}`), by which "
+        "this recipe divides tokens among layers. Use 'tasm-even-layers', which divides evenly."
+    )
 
 
-def _fits(weight: Tensor | None, spread: Tensor) -> bool:
-    """Whether it is a plain matrix over the heads (a quantised one is packed)."""
-    return weight is not None and weight.shape[-1] == spread.shape[0] * spread.shape[1]
+def _variance(spread: Tensor, projection: nn.Module, like: Tensor) -> float:
+    """V of one layer: Σ_h trace(W_h·S_h·W_hᵀ), `spread` S (query_heads, head_dim, head_dim)."""
+    total = 0.0
+    for head, products in enumerate(spread):
+        columns = _columns(projection, head, spread.shape[0], spread.shape[1], like)
+        total += float(((products @ columns.to(products)) * columns.to(products)).sum())
+    return max(0.0, total)
 
 
-def _variance(spread: Tensor, weight: Tensor | None) -> float:
-    """V of one layer; in the space of values where there is no projection."""
-    if weight is None:
-        return float(torch.einsum("hdd->", spread))
-    split = weight.to(spread.device, spread.dtype).view(-1, *spread.shape[:2])
-    return float(torch.einsum("ohd,hde,ohe->", split, spread, split).clamp(min=0))
+def _columns(projection: nn.Module, head: int, heads: int, head_dim: int, like: Tensor) -> Tensor:
+    """(head_dim, hidden_size): what the projection makes of one head's dimensions.
+
+    A plain matrix is read. Any other (quantised, offloaded, with an adapter) is asked for the
+    outputs of unit vectors, typed and placed as `like`, so that the criterion is the same whatever
+    holds the weights.
+    """
+    first = head * head_dim
+    if type(projection) is nn.Linear and projection.weight.device.type != "meta":
+        return projection.weight.detach()[:, first : first + head_dim].T
+    asked = like.new_zeros(1, head_dim + 1, heads * head_dim)
+    asked[0, :head_dim, first : first + head_dim].fill_diagonal_(1)
+    with torch.no_grad():
+        said = projection(asked)[0].float()
+    return said[:head_dim] - said[head_dim]

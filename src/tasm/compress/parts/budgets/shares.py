@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
@@ -33,7 +32,7 @@ def counts_by_layer(
     for layer, count in counts.items():
         one = stage.evidence[layer]
         assert one is not None
-        result[layer] = torch.full((one.kv_heads,), count)
+        result[layer] = one.each_head(count)
     return result
 
 

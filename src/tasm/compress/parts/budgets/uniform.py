@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
@@ -19,7 +18,4 @@ class Uniform:
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
-        return [
-            None if one is None else torch.full((one.kv_heads,), stage.tokens)
-            for one in stage.evidence
-        ]
+        return [None if one is None else one.each_head(stage.tokens) for one in stage.evidence]

@@ -4,6 +4,7 @@ Wan et al., "D2O: Dynamic Discriminative Operations", arXiv 2406.13035, section 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from tasm.compress.evidence import Stage
 from tasm.compress.parts.budgets.dense_first import DenseFirst
 from tasm.compress.parts.budgets.shares import counts_by_layer
-from tasm.compress.records.attended import attention_sums
+from tasm.compress.records.attended import EVERYONE, attention_sums
+from tasm.compress.records.received import Record
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class InverseVariance:
 
     dense: int = 2
     last: int = 1
+    records: ClassVar[tuple[Record, ...]] = (EVERYONE,)
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
@@ -50,7 +53,7 @@ class InverseVariance:
 
 def _variance(stage: Stage, layer: int) -> Tensor:
     """Variance over a layer's entries of the share of attention that each received."""
-    one, scores = stage.evidence[layer], stage.scores[layer]
-    assert one is not None and scores is not None
-    received = attention_sums(one, scores.clamp(min=0))[one.valid]
-    return (received / received.sum().clamp(min=1e-20)).var(correction=0)
+    one = stage.evidence[layer]
+    assert one is not None
+    received = attention_sums(one)[one.valid]
+    return (received / received.sum().clamp(min=1e-20)).var(correction=0).cpu()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tasm.compress.evidence import Evidence, Reduced, Selection, take
+from tasm.compress.evidence import Evidence, Reduced, Selection, packed, take
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
 
 _BLOCK = 1 << 22
@@ -128,22 +128,34 @@ def _mean(selection: Selection) -> float:
 def _nearest(
     evidence: Evidence, selection: Selection, keys: Tensor, values: Tensor, similarity: str
 ) -> tuple[Tensor, Tensor]:
-    """For every entry the slot of the most similar kept entry of a demonstration, and that cosine;
-    -inf where there is none. Sources are taken in blocks: no similarity of all with all is held."""
-    order = selection.order
-    receives = take(selection.kept & evidence.competing, order)
+    """For every entry that leaves the slot of the most similar kept entry of a demonstration, and
+    that cosine."""
+    receives = take(selection.kept & evidence.competing, selection.order)
     vectors = [keys] if similarity == "keys" else [keys, values]
-    units = [normalize(vector, dim=-1) for vector in vectors]
-    sinks = [take(unit, order).transpose(1, 2) for unit in units]
-    step = max(1, _BLOCK // max(1, order.numel()))
-    slots, cosines = [], []
-    for first in range(0, evidence.entries, step):
-        product = torch.ones((), device=keys.device)
-        for unit, sink in zip(units, sinks, strict=True):
-            cosine = unit[:, first : first + step] @ sink
-            product = product * (cosine if similarity == "keys" else cosine.clamp(min=0))
-        product = product.masked_fill(~receives[:, None, :], -torch.inf)
-        best = product.max(-1)
-        slots.append(best.indices)
-        cosines.append(best.values)
-    return torch.cat(slots, 1), torch.cat(cosines, 1)
+    leaves = evidence.valid & ~selection.kept
+    return nearest_slots(selection, vectors, leaves, receives)
+
+
+def nearest_slots(
+    selection: Selection, vectors: list[Tensor], leaves: Tensor, receives: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return (kv_heads, entries) for every entry that `leaves` (kv_heads, entries) the slot of
+    largest cosine among those that `receives` (kv_heads, kept) marks, and that cosine; -inf where
+    there is none, and for entries that stay.
+
+    With several `vectors` (kv_heads, entries, …) the product of their cosines counts, a negative
+    one as 0. Sources are taken in blocks: no similarity of all with all is held.
+    """
+    order, sources = selection.order, packed(leaves)
+    sinks = [normalize(take(vector, order), dim=-1).transpose(1, 2) for vector in vectors]
+    slots = torch.zeros_like(leaves, dtype=torch.long)
+    cosines = torch.full(leaves.shape, -torch.inf, device=leaves.device)
+    for block in sources.split(max(1, _BLOCK // max(1, order.numel())), 1):
+        product = torch.ones((), device=order.device)
+        for vector, sink in zip(vectors, sinks, strict=True):
+            cosine = normalize(take(vector, block), dim=-1) @ sink
+            product = product * (cosine if len(vectors) == 1 else cosine.clamp(min=0))
+        best = product.masked_fill(~receives[:, None, :], -torch.inf).max(-1)
+        slots.scatter_(1, block, best.indices)
+        cosines.scatter_(1, block, best.values)
+    return slots, cosines.masked_fill(~leaves, -torch.inf)

@@ -4,13 +4,14 @@ Zhang et al., "CaM: Cache Merging", ICML 2024 (PMLR 235), equations (7) and (8).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence, Reduced, Selection, take
-from tasm.compress.records.attended import attention_sums
+from tasm.compress.records.attended import EVERYONE, attention_sums
+from tasm.compress.records.received import Record
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,19 @@ class NextValues:
     Differs from the paper in: all tokens leave at once, where the paper's leave one by one while an
     answer is written; attention is then shared among a fifth of the tokens, so values are averaged
     unless `values` says otherwise (added, they grow several times too large). The draw is seeded
-    and made once a head.
+    and each token's own, in every head.
     """  # noqa: E501
 
     following: int = 4
     values: Literal["averaged", "added"] = "averaged"
+    records: ClassVar[tuple[Record, ...]] = (EVERYONE,)
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
         """Return the kept entries, values with what was added to them."""
         order = selection.order
         kept = order.shape[1]
         real = take(selection.kept, order)
-        mass = attention_sums(evidence, torch.ones_like(evidence.counts))
+        mass = attention_sums(evidence)
         kept_mass = take(mass, order) * real
         # Slots of the next kept entries after each entry that leaves.
         first = selection.kept.long().cumsum(1)
@@ -49,7 +51,7 @@ class NextValues:
         heads = torch.arange(order.shape[0], device=order.device)[:, None, None]
         window = (kept_mass[heads, slots] * there).sum(-1) / number.clamp(min=1)
         chance = (mass / window.clamp(min=1e-20)).clamp(0, 1)
-        drawn = torch.rand(mass.shape, generator=evidence.generator()).to(mass.device)
+        drawn = evidence.draws("merging")
         moves = evidence.competing & ~selection.kept & (number > 0) & (drawn < chance)
         parts = evidence.values.float() * (moves / number.clamp(min=1))[..., None]
         values = take(evidence.values.float(), order)

@@ -8,10 +8,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from tasm.compress.evidence import Evidence, Reduced, Selection, take
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
+from tasm.compress.parts.reducers.nearest import nearest_slots
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,14 @@ class ResidualMerge:
         slots = (receives.sum(1, keepdim=True) * self.residual_share).ceil().long()
         rank = kept_scores.argsort(dim=1).argsort(dim=1)
         receives &= rank < slots
-        unit = normalize(keys, dim=-1)
-        cosine = unit @ take(unit, order).transpose(1, 2)
-        cosine = cosine.masked_fill(~receives[:, None, :], -torch.inf)
-        best = cosine.max(-1)
-        merges = evidence.competing & ~selection.kept & best.values.isfinite()
+        leaves = evidence.competing & ~selection.kept
+        slot, cosine = nearest_slots(selection, [keys], leaves, receives)
+        merges = cosine.isfinite()
         weights = torch.where(merges, evidence.counts, 0.0)
         merged_keys, merged_values = weighted_merge(
-            selection, best.indices, weights, evidence.counts, [keys, evidence.values.float()]
+            selection, slot, weights, evidence.counts, [keys, evidence.values.float()]
         )
-        counts = take(evidence.counts, order).scatter_add(1, best.indices, weights)
+        counts = take(evidence.counts, order).scatter_add(1, slot, weights)
         return finished(
             evidence, selection, merged_keys, merged_values, counts, self.keys, self.alpha
         )

@@ -4,7 +4,7 @@ Wang et al., "Model Tells You Where to Merge", arXiv 2407.08454, algorithm 1 and
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch.nn.functional import cosine_similarity
 
 from tasm.compress.evidence import Evidence, Reduced, Selection, take
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
-from tasm.compress.records.attended import attention_sums
+from tasm.compress.records.attended import EVERYONE, attention_sums
+from tasm.compress.records.received import Record
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,13 @@ class RunMerge:
     keys: Literal["plain", "rotated"] = "plain"
     value_scale: Literal["size", "one"] = "size"
     count_bias: float = 0.0
+    records: ClassVar[tuple[Record, ...]] = (EVERYONE,)
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
         """Return the kept entries with what was merged into them."""
         keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
         run = self._runs(evidence, keys)
-        pivot = _pivots(run, attention_sums(evidence, scores), selection.kept & evidence.competing)
+        pivot = _pivots(run, attention_sums(evidence), selection.kept & evidence.competing)
         merges = evidence.competing & ~selection.kept & (pivot >= 0)
         distance = (keys - take(keys, pivot.clamp(min=0))).norm(dim=-1)
         distance = torch.where(merges, distance, 0.0)

@@ -43,7 +43,9 @@ class ExpectedAttention:
         mean = mean.unflatten(0, (evidence.kv_heads, -1))  # (kv_heads, group, head_dim)
         covariance = covariance.unflatten(0, (evidence.kv_heads, -1))
         first = torch.einsum("hgd,hed->hge", mean, keys) * evidence.scaling
-        spread = torch.einsum("hed,hgdc,hec->hge", keys, covariance, keys)
+        spread = torch.stack(  # never more than one layer's keys at once
+            [((keys @ part) * keys).sum(-1) for part in covariance.unbind(1)], 1
+        )
         logits = first + spread * evidence.scaling**2 / 2
         logits = logits.masked_fill(~evidence.valid[:, None], -torch.inf)
         expected = logits.softmax(-1).mean(1)

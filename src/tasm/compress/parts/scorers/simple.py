@@ -23,14 +23,14 @@ class Equal:
 
 @dataclass(frozen=True)
 class Random:
-    """Draws every importance at random, per layer and head, from the build's seed."""
+    """Draws every importance at random: a token's own number in each layer and head, by the build's
+    seed."""
 
     records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries) uniform in [0, 1), the same for a token at every stage."""
-        numbers = torch.rand((evidence.kv_heads, evidence.total), generator=evidence.generator())
-        return numbers.to(evidence.keys.device).gather(1, evidence.index)
+        return evidence.draws("importance")
 
 
 @dataclass(frozen=True)
