@@ -37,7 +37,8 @@ def task_vector(evidence: Evidence, centroids: Centroids, direction: Direction) 
 def project(layer: Any, hidden: Tensor) -> Tensor:
     """Return the plain keys (kv_heads, head_dim) that a decoder layer makes of a hidden state
     (hidden_size,)."""
-    attention, norm = getattr(layer, "self_attn", None), getattr(layer, "input_layernorm", None)
+    attention: Any = getattr(layer, "self_attn", None)
+    norm = getattr(layer, "input_layernorm", None)
     projection = getattr(attention, "k_proj", None)
     if projection is None or norm is None:
         raise ModelError(
