@@ -102,7 +102,7 @@ AT_ONCE = [
     (f"{BUILD} --recipe tsam", "Did you mean 'tasm'?"),
     (f"{BUILD} --recipe zero-shot --plan", "no memory to build"),
     (f"{BUILD} --core -5", "-5"),
-    (f"{BUILD} --core 0.2", "0.2"),
+    (f"{BUILD} --core 1.0", "1.0"),
     (f"{BUILD} --core ½", "½"),
     (f"{BUILD} --bank 101%", "101%"),
     (f"{BUILD} --core 1e9GB", "1e9GB"),

@@ -21,12 +21,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("", "is empty"),
-        ("  ", "is empty"),
-        (5, "is int"),
-        (None, "is NoneType"),
-        (b"x.tasm", "is bytes"),
-        ("a\0b", "characters that no file name can have"),
+        ("", "path is ''; expected the path"),
+        ("  ", "path is '  '; expected the path"),
+        (5, "path is 5; expected"),
+        (None, "path is None; expected"),
+        (b"x.tasm", "path is a bytes; expected"),
+        ("a\0b", "; expected the path of"),
         ("\ud800.tasm", "characters that no file name can have"),
         (".", "no name of its own"),
         ("..", "no name of its own"),

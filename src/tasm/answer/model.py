@@ -11,7 +11,6 @@ from tasm.answer.ask import GateKind, ask_all, check_memory
 from tasm.answer.given import as_memory, as_query
 from tasm.answer.notebook import model_facts, model_html
 from tasm.answer.result import Answer
-from tasm.arguments import path, shown
 from tasm.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -172,10 +171,7 @@ def load_model(
     """
     from tasm.backbone.loading import load_backbone
 
-    path(name, "name", "a model folder, or a model's name")
-    named = _in_words(dtype, "dtype", "auto, float32, float16 or bfloat16")
-    on = _in_words(device, "device", "auto, cpu, cuda or another device of torch")
-    return Model(load_backbone(name, dtype=named, device=on))
+    return Model(load_backbone(name, dtype=dtype, device=device))
 
 
 def wrap(hf: Any, processor: Any) -> Model:
@@ -192,18 +188,6 @@ def wrap(hf: Any, processor: Any) -> Model:
     """
     from tasm.backbone.loading import wrap_backbone
 
-    if isinstance(hf, Model):
-        raise InputError("hf is a tasm.Model, which is wrapped already; use it as it is.")
-    if not (hasattr(hf, "generate") and hasattr(hf, "config") and hasattr(hf, "parameters")):
-        raise InputError(
-            f"hf is {shown(hf)}; expected a loaded model of transformers. tasm.load_model opens "
-            "one by its name or folder."
-        )
-    if not (hasattr(processor, "tokenizer") or hasattr(processor, "convert_ids_to_tokens")):
-        raise InputError(
-            f"processor is {shown(processor)}; expected the model's processor or tokenizer: "
-            "AutoProcessor.from_pretrained(folder)."
-        )
     return Model(wrap_backbone(hf, processor))
 
 
@@ -235,12 +219,3 @@ def model_for(memory: "TaskMemory", model: "Any | None" = None, *, option: str =
         raise ModelError(
             f"{error} The memory was built with {memory.model_name}; {option} says where it is now."
         ) from error
-
-
-def _in_words(value: Any, name: str, expected: str) -> str:
-    """A dtype or device of torch by its name."""
-    if isinstance(value, str) and value:
-        return value
-    if type(value).__module__ == "torch" and type(value).__name__ in (name,):
-        return str(value).removeprefix("torch.")
-    raise InputError(f"{name} is {shown(value)}; expected {expected}.")

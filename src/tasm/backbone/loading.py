@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tasm.arguments import shown
 from tasm.backbone.checkpoint.processors import LOCAL, load_processor
 from tasm.backbone.checkpoint.quiet import quiet
 from tasm.backbone.checkpoint.random_models import RANDOM_MODELS, random_model
@@ -46,8 +47,8 @@ def load_backbone(
     """
     if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
         raise InputError(
-            f"The model is {name_or_path!r:.80}; expected a folder, a hub name (owner/name), "
-            f"'{REFERENCE}' or 'random:NAME'. A model in memory is wrapped: "
+            f"The model's name is {shown(name_or_path)}; expected a folder, a hub name "
+            f"(owner/name), '{REFERENCE}' or 'random:NAME'. A model in memory is wrapped: "
             "tasm.wrap(model, processor)."
         )
     name = str(name_or_path)
@@ -86,7 +87,7 @@ def wrap_backbone(hf: Any, processor: Any, *, name: str | None = None) -> Backbo
     Raises `ModelError` for anything but a transformers model and its processor.
     """
     if isinstance(getattr(hf, "backbone", None), Backbone):
-        raise ModelError("The model is a tasm.Model already: use it as it is, or wrap its `hf`.")
+        raise ModelError("hf is a tasm.Model, which is wrapped already: use it as it is.")
     core = unwrap(hf)
     known = name or getattr(core.config, "_name_or_path", "") or type(core).__name__
     return Backbone(hf, processor, str(known), ObjectSource())
@@ -218,13 +219,15 @@ def _device(name: Any) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not isinstance(name, str | torch.device):
+            raise RuntimeError("it is no name.")
         device = torch.device(name)
         if device.type == "meta":
             raise RuntimeError("tensors on it have no values, so nothing can be computed.")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise InputError(
-            f"The device {str(name)!r} cannot be used here: {_first_line(error)} "
+            f"The device {shown(name)} cannot be used here: {_first_line(error)} "
             f"Expected 'auto', 'cpu' or a device that torch knows, such as 'cuda:0'."
         ) from error
     return device
@@ -235,10 +238,11 @@ def _dtype(name: Any) -> torch.dtype | None:
     if name == "auto":
         return None
     text = str(name).removeprefix("torch.")
-    if text not in _DTYPES:
+    if not isinstance(name, str | torch.dtype) or text not in _DTYPES:
+        given = text if isinstance(name, torch.dtype) else shown(name)
         raise InputError(
-            f"Unknown dtype {text!r}. Expected auto, "
-            f"{', '.join(_DTYPES)}.{did_you_mean(text, _DTYPES)}"
+            f"Unknown dtype {given}. Expected auto, {', '.join(_DTYPES)}."
+            f"{did_you_mean(text, _DTYPES)}"
         )
     return _DTYPES[text]
 

@@ -18,6 +18,7 @@ from tasm.memory.retrieval.gate import (
     GateSettings,
     core_distribution,
     gate_divergence,
+    hidden_slots,
 )
 from tasm.memory.retrieval.granularity import Granularity
 from tasm.memory.retrieval.statistics import RetrievalStatistics
@@ -100,16 +101,13 @@ class Retrieval:
         has_tokens = banked is not None and max(banked.counts, default=0) > 0
         return has_tokens and self.top_k > 0 and (chosen is None or layer in chosen)
 
-    def __call__(
-        self, layer: int, query: Tensor, scaling: float, log_sum_exp: Tensor | None = None
-    ) -> Segment | None:
+    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
         """What this layer's live tokens attend to besides the core.
 
         Args:
             layer: the layer that asks.
             query: (batch, kv_heads, group, head_dim), rotated, each row's last live token.
             scaling: factor of the attention logits.
-            log_sum_exp: (batch, kv_heads, group) of that query over the core, if it is known.
         """
         if not self._gated[layer]:
             return None
@@ -117,7 +115,7 @@ class Retrieval:
         # Counted on only where it matters: a number that grows would be compiled anew each step.
         self._steps[layer] = step + 1 if self.settings.interval > 1 else 1
         is_first = step == 0
-        divergence = self._divergence(layer, query, scaling, log_sum_exp, is_first)
+        divergence = self._divergence(layer, query, scaling, is_first)
         fired = self._fired(layer, divergence, step, query)
         brought = self._tokens_brought(layer) if is_first else 0.0
         self.statistics.record(layer, fired, divergence, brought, is_first=is_first)
@@ -135,7 +133,6 @@ class Retrieval:
         layer: int,
         query: Tensor,
         scaling: float,
-        log_sum_exp: Tensor | None,
         is_first: bool,
     ) -> Tensor | None:
         """(batch,) nats from the reference or the step before; None where there is neither."""
@@ -146,9 +143,10 @@ class Retrieval:
         if self._looked_at[layer] is None:
             core = core.as_live(query)
             bias = None if core.bias is None else core.bias[0].expand(core.keys.shape[1], -1)
-            self._looked_at[layer] = (core.keys[0], bias)
-        keys, bias = self._looked_at[layer]
-        now = core_distribution(query, keys, scaling, bias, log_sum_exp)
+            hidden = None if bias is None else hidden_slots(bias)
+            self._looked_at[layer] = (core.keys[0], bias, hidden)
+        keys, bias, hidden = self._looked_at[layer]
+        now = core_distribution(query, keys, scaling, bias, hidden)
         if is_first:
             recorded = None if self.reference is None else self.reference.layers[layer]
             before = None if recorded is None else recorded[None].to(query.device)
