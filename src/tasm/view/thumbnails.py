@@ -3,6 +3,8 @@
 import io
 from collections.abc import Iterable
 
+from PIL import Image
+
 from tasm.demonstrations import Demonstration
 
 LONGEST_SIDE = 256
@@ -22,12 +24,41 @@ def thumbnails(demonstrations: Iterable[Demonstration]) -> dict[str, bytes]:
     for demonstration in demonstrations:
         for picture in demonstration.pictures:
             if picture.sha256 not in found:
-                image = picture.load()
-                image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-                buffer = io.BytesIO()
-                if image.width * image.height > JPEG_FROM_PIXELS:
-                    image.save(buffer, "JPEG", quality=85)
-                else:
-                    image.save(buffer, "PNG", optimize=True)
-                found[picture.sha256] = buffer.getvalue()
+                found[picture.sha256] = _encoded(picture.load(), LONGEST_SIDE)
     return found
+
+
+def within(pictures: dict[str, bytes], most_bytes: int) -> dict[str, bytes]:
+    """Return thumbnails that together take about `most_bytes`, made smaller where they must be.
+
+    ```python
+    >>> within({"a": b"..."}, 1000)
+    {'a': b'...'}
+    ```
+    """
+    total = sum(map(len, pictures.values()))
+    if total <= most_bytes:
+        return pictures
+    side = max(32, int(LONGEST_SIDE * (most_bytes / total) ** 0.5))
+    return {name: _smaller(content, side) for name, content in pictures.items()}
+
+
+def size(content: bytes) -> tuple[int, int]:
+    """Return a thumbnail's width and height in pixels."""
+    with Image.open(io.BytesIO(content)) as image:
+        return image.size
+
+
+def _smaller(content: bytes, side: int) -> bytes:
+    with Image.open(io.BytesIO(content)) as image:
+        return content if max(image.size) <= side else _encoded(image, side)
+
+
+def _encoded(image: Image.Image, side: int) -> bytes:
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    if image.width * image.height > JPEG_FROM_PIXELS:
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+    else:
+        image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
