@@ -45,9 +45,7 @@ def byte_share(rows: Sequence[Row]) -> float:
     return fmean((row.core_bytes + row.bank_bytes) / row.full_bytes for row in rows)
 
 
-def standings(
-    rows: Sequence[Row], limit: float, share: Share
-) -> list[Standing]:
+def standings(rows: Sequence[Row], limit: float, share: Share) -> list[Standing]:
     """Return the recipes within a limit, best mean first.
 
     Args:

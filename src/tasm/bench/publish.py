@@ -48,9 +48,7 @@ def publish(rows: Sequence[Row], model: str, out: Path, *, cards: bool = False) 
     return [out / name for name in written]
 
 
-def _page(
-    rows: Sequence[Row], model: str, pictures: dict[str, str] | None, *, cards: bool
-) -> str:
+def _page(rows: Sequence[Row], model: str, pictures: dict[str, str] | None, *, cards: bool) -> str:
     overview = Overview.of(rows)
     folds = [
         Fold(

@@ -1,4 +1,4 @@
-"""The leaderboard's page: one overview, one table to sort, everything else folded. Knows no rows."""
+"""The leaderboard's page: one overview, one table to sort, the rest folded. Knows no rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

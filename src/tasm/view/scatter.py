@@ -1,4 +1,4 @@
-"""Points with intervals over a logarithmic axis, placed in per cent so that letters keep their size.
+"""Points with intervals over a logarithmic axis, in per cent, so that letters keep their size.
 
 Knows places, not what is measured.
 """

@@ -8,6 +8,7 @@ from PIL import Image
 from tasm.demonstrations import Demonstration
 
 LONGEST_SIDE = 256
+SMALLEST_SIDE = 32
 JPEG_FROM_PIXELS = 64 * 64  # below this a PNG is small anyway, and sharp
 
 
@@ -39,8 +40,8 @@ def within(pictures: dict[str, bytes], most_bytes: int) -> dict[str, bytes]:
     total = sum(map(len, pictures.values()))
     if total <= most_bytes:
         return pictures
-    side = max(32, int(LONGEST_SIDE * (most_bytes / total) ** 0.5))
-    return {name: _smaller(content, side) for name, content in pictures.items()}
+    factor = (most_bytes / total) ** 0.5
+    return {name: _smaller(content, factor) for name, content in pictures.items()}
 
 
 def size(content: bytes) -> tuple[int, int]:
@@ -49,8 +50,9 @@ def size(content: bytes) -> tuple[int, int]:
         return image.size
 
 
-def _smaller(content: bytes, side: int) -> bytes:
+def _smaller(content: bytes, factor: float) -> bytes:
     with Image.open(io.BytesIO(content)) as image:
+        side = max(SMALLEST_SIDE, int(factor * max(image.size)))
         return content if max(image.size) <= side else _encoded(image, side)
 
 

@@ -1,4 +1,4 @@
-"""Where each text token of a conversation ends in its message's text, so that texts can be coloured.
+"""Where each text token of a conversation ends in its message's text, for pages that colour texts.
 
 Knows where texts stand in a rendered conversation and where tokens do; knows no tokenizer.
 """
