@@ -53,13 +53,15 @@ def size(content: bytes) -> tuple[int, int]:
 def _smaller(content: bytes, factor: float) -> bytes:
     with Image.open(io.BytesIO(content)) as image:
         side = max(SMALLEST_SIDE, int(factor * max(image.size)))
-        return content if max(image.size) <= side else _encoded(image, side)
+        if max(image.size) <= side:
+            return content
+        return _encoded(image, side, as_jpeg=image.format == "JPEG")
 
 
-def _encoded(image: Image.Image, side: int) -> bytes:
+def _encoded(image: Image.Image, side: int, *, as_jpeg: bool = False) -> bytes:
     image.thumbnail((side, side))
     buffer = io.BytesIO()
-    if image.width * image.height > JPEG_FROM_PIXELS:
+    if as_jpeg or image.width * image.height > JPEG_FROM_PIXELS:
         image.convert("RGB").save(buffer, "JPEG", quality=85)
     else:
         image.save(buffer, "PNG", optimize=True)
