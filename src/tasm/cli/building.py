@@ -187,7 +187,15 @@ def without_demonstrations(memory: "TaskMemory") -> "TaskMemory":
     Ids, spans and content hashes stay; keys and values still encode what was shown.
     """
     entries = [
-        replace(entry, pictures=(), origin=None, question=None, answer=None)
+        replace(
+            entry,
+            pictures=(),
+            origin=None,
+            question=None,
+            answer=None,
+            earlier=(),
+            text_ends=(),
+        )
         for entry in memory.demonstrations
     ]
     return memory.replaced(demonstrations=entries)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from tasm.memory.entry import DemonstrationEntry
     from tasm.memory.task_memory import TaskMemory
 
 
@@ -45,9 +46,15 @@ def describe(memory: "TaskMemory") -> dict[str, Any]:
         "core_bytes": memory.core_bytes,
         "bank_bytes": memory.bank_bytes,
         "layers": layers,
-        "demonstrations": [entry.to_json(folder) for entry in memory.demonstrations],
+        "demonstrations": [_entry(entry, folder) for entry in memory.demonstrations],
         "report": memory.report,
     }
+
+
+def _entry(entry: "DemonstrationEntry", folder: Path) -> dict[str, Any]:
+    document = entry.to_json(folder)
+    del document["text_ends"]  # a number a token: for pages, not for readers
+    return document
 
 
 def _mean(heads: tuple[int, ...] | None) -> float:
