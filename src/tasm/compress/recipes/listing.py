@@ -24,6 +24,6 @@ def _row(recipe: Recipe) -> dict[str, Any]:
         "year": recipe.year,
         "url": recipe.url,
         "kind": recipe.kind,
-        **{name: None if part is None else part.name for name, part in parts.items()},
+        **{name: None if part is None else part.class_name for name, part in parts.items()},
         "gate": recipe.gate.get("kind"),
     }
