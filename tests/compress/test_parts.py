@@ -1,10 +1,14 @@
 """Parts of recipes by name: what is stored of them, and where their classes are found."""
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from tasm.compress.compressor import Parts
+from tasm.compress.parts.base import Budget, Reducer, Scorer
 from tasm.compress.recipes.parts import PARTS, name_of, place_of
 from tasm.compress.recipes.recipe import Part
 from tasm.compress.recipes.table import RECIPES, find_recipe
@@ -62,3 +66,57 @@ def test_a_part_there_is_not(part: str, sentence: str) -> None:
 def test_a_class_that_is_not_there(part: str) -> None:
     with pytest.raises(RecipeError, match="cannot be imported"):
         Part(part).make()
+
+
+def make(kind: type, **names: object) -> type:
+    return type("Mine", (kind,), {"__doc__": "", **names})
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "sentence"),
+    [
+        (Scorer, {"score": print, "record": ()}, "Mine.record: a Scorer has no 'record'. Did you"),
+        (Scorer, {"scoer": print}, "has no 'scoer'. Did you mean 'score'"),
+        (Scorer, {"score": print, "allocate_bank": print}, "a Scorer has no 'allocate_bank'"),
+        (Scorer, {"score": print, "sourcelayer": print}, "Did you mean 'source_layer'"),
+        (Budget, {"allocate": print, "resume": True}, "Did you mean 'resumes'"),
+        (Budget, {"allocate": print, "replayed": ()}, "a Budget has no 'replayed'"),
+        (Reducer, {"reduce": print, "wishes": print}, "begins with an underscore"),
+        (Reducer, {}, "Mine has no method 'reduce'"),
+        (Scorer, {"records": ()}, "Mine has no method 'score'"),
+        (
+            Scorer,
+            {"score": print, "replay": (), "__annotations__": {"replay": tuple}},
+            "Mine.replay: a Scorer has no 'replay'",
+        ),
+    ],
+)
+def test_a_misspelt_name_fails_at_once(kind: type, names: dict[str, object], sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        make(kind, **names)
+
+
+def test_what_a_part_is_unless_it_says_otherwise() -> None:
+    class Plain(Scorer):
+        def score(self, evidence: object) -> torch.Tensor:  # type: ignore[override]
+            return torch.zeros(1)
+
+    @dataclass(frozen=True)
+    class Even(Budget):
+        power: float = 1.0
+        resumes = True
+
+        def allocate(self, stage: object) -> list[torch.Tensor | None]:  # type: ignore[override]
+            return []
+
+    assert (Plain().records, Plain().replayed, Plain().source_layer(3, 9)) == ((), (), 3)
+    assert (Even().resumes, Even(2.0).power, Even().records) == (True, 2.0, ())
+    counts = [torch.tensor([3, 5]), None]
+    banked = Even().allocate_bank(None, counts, 7)  # type: ignore[arg-type]
+    assert banked[0] is not None and banked[0].tolist() == [7, 7] and banked[1] is None
+
+
+def test_a_part_of_another_kind() -> None:
+    recipe = replace(find_recipe("random"), scorer=Part("drop"))
+    with pytest.raises(RecipeError, match="is a Drop, which is no Scorer"):
+        Parts.of(recipe)

@@ -96,6 +96,12 @@ class Recipe:
     note: str = ""
 
     @property
+    def parts(self) -> dict[str, Part]:
+        """Scorer, budget and reducer by those names; empty for a prompt."""
+        parts = {"scorer": self.scorer, "budget": self.budget, "reducer": self.reducer}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
     def keeps_everything(self) -> bool:
         """Whether no budget applies to it."""
         return self.kind == "memory" and self.core == "100%"
@@ -128,18 +134,11 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Return every setting as JSON values: what a memory records, and what tells two rows
         apart."""
-        parts = {
-            name: None if part is None else part.to_json()
-            for name, part in (
-                ("scorer", self.scorer),
-                ("budget", self.budget),
-                ("reducer", self.reducer),
-            )
-        }
         return {
             "name": self.name,
             "kind": self.kind,
-            **parts,
+            **dict.fromkeys(("scorer", "budget", "reducer")),
+            **{name: part.to_json() for name, part in self.parts.items()},
             "core": self.core,
             "bank": self.bank,
             "bank_choice": self.bank_choice,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tasm.backbone.attention.recording import AttentionCall
 from tasm.backbone.model import Backbone
-from tasm.compress.records.received import Reading, Record
+from tasm.compress.records.record import Reading, Record
 from tasm.compress.records.row_rules import Rows
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tasm.compress.evidence import Evidence, Stage
+from tasm.compress.parts.base import Budget
 from tasm.compress.parts.budgets.shares import counts_by_layer
 from tasm.compress.records.sampling import SamplingSpread
 from tasm.errors import ModelError
@@ -18,7 +19,7 @@ _PROJECTIONS = ("o_proj", "out_proj", "dense", "c_proj", "wo")
 
 
 @dataclass(frozen=True)
-class Neyman:
+class Neyman(Budget):
     """Tokens of a layer in proportion to V_l^p, V_l = mean over rows of Σ_j a_j²‖W_O(v_j − o)‖².
 
     V_l / n is how much what layer l adds to the residual stream varies when n of its tokens are drawn
@@ -54,7 +55,7 @@ class Neyman:
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
-        wishes = self.wishes(stage)
+        wishes = self._wishes(stage)
         stage.notes["layer_shares"] = [round(wishes[layer], 4) for layer in stage.competing]
         return counts_by_layer(stage, wishes)
 
@@ -63,13 +64,13 @@ class Neyman:
     ) -> list[Tensor | None]:
         """Return (kv_heads,) originals each layer banks, those of earlier chunks included."""
         read = max(len(one.tokens) for one in stage.evidence if one is not None)
-        both = counts_by_layer(stage, self.wishes(stage), stage.tokens + bank, read)
+        both = counts_by_layer(stage, self._wishes(stage), stage.tokens + bank, read)
         return [
             None if one is None or kept is None else (one - kept).clamp(min=0)
             for one, kept in zip(both, core, strict=True)
         ]
 
-    def wishes(self, stage: Stage) -> dict[int, float]:
+    def _wishes(self, stage: Stage) -> dict[int, float]:
         """Shares by layer, which add up to 1."""
         record = self.records[0]
         found: dict[int, float] = {}

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence, Reduced, Selection, take
+from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
 from tasm.compress.parts.slots import write_slots
+from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import take
 
 
 @dataclass(frozen=True)
-class SlotMerge:
+class SlotMerge(Reducer):
     """k̂ = (c·k + k_i)/(c + 1) and v̂ alike for every token that joined a slot; tokens of slots that
     were replaced are dropped.
 
@@ -26,7 +29,7 @@ class SlotMerge:
     threshold: float = 0.9
     count_bias: float = 0.0
 
-    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the slots at their founders' places."""
         keys = evidence.plain_keys
         sinks = selection.kept & evidence.competing

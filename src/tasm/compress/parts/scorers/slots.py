@@ -4,18 +4,17 @@ He et al., "CAMELoT", arXiv 2402.13449, section 3.2.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
+from tasm.compress.parts.base import Scorer
 from tasm.compress.parts.slots import write_slots
-from tasm.compress.records.received import Record
 
 
 @dataclass(frozen=True)
-class SlotFounders:
+class SlotFounders(Scorer):
     """Tokens that founded one of the M slots come first, the others by recency; M is the budget.
 
     Slots are written in reading order: a token whose key has cosine above `threshold` with a slot
@@ -26,7 +25,6 @@ class SlotFounders:
     """
 
     threshold: float = 0.9
-    records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
