@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasm.compress.compressor import Parts
-from tasm.compress.parts.base import Budget, Reducer, Scorer
+from tasm.compress.parts.base import Budget, Parts, Reducer, Scorer
 from tasm.compress.recipes.parts import PARTS, name_of, place_of
 from tasm.compress.recipes.recipe import Part
 from tasm.compress.recipes.table import RECIPES, find_recipe

@@ -16,47 +16,15 @@ from torch import Tensor
 from tasm.backbone.attention.segment import Segment
 from tasm.backbone.model import Backbone
 from tasm.compress.evidence import Evidence, Selection, Stage
-from tasm.compress.parts.base import Budget, Reducer, Scorer
+from tasm.compress.parts.base import Parts
 from tasm.compress.parts.reducers.drop import Drop
-from tasm.compress.recipes.recipe import Recipe
-from tasm.compress.records.record import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.replay import ReadAgain, Replay
-from tasm.compress.selection import select, shared_scores
+from tasm.compress.selection import best_of, select, shared_scores
 from tasm.compress.settings import Settings, Targets
-from tasm.errors import RecipeError
 from tasm.memory.layer import LayerTokens
-from tasm.memory.per_head import packed, ranks
+from tasm.memory.per_head import packed
 from tasm.memory.tokens import TokenTable
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A recipe's parts, made."""
-
-    scorer: Scorer
-    budget: Budget
-    reducer: Reducer
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> "Parts":
-        """Make them; raises RecipeError where settings do not fit, or where one is of another
-        kind."""
-        kinds = {"scorer": Scorer, "budget": Budget, "reducer": Reducer}
-        made = {name: part.make() for name, part in recipe.parts.items()}
-        for name, kind in kinds.items():
-            if not isinstance(made.get(name), kind):
-                raise RecipeError(
-                    f"The {name} of the recipe {recipe.name!r} is a "
-                    f"{type(made.get(name)).__name__}, which is no {kind.__name__}: derive its "
-                    f"class from {kind.__module__}.{kind.__name__}."
-                )
-        return cls(**made)
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """What the parts want gathered."""
-        return (*self.scorer.records, *self.budget.records, *self.reducer.records)
 
 
 @dataclass(frozen=True)
@@ -268,7 +236,7 @@ class Compressor:
         if selection.wish is not None:
             seen = replace(evidence.held, bias=None, originals=None, scores=selection.wish.float())
             found, earlier = seen.where(selection.banked), self.bank.get(layer)
-            self.bank[layer] = found if earlier is None else _best(earlier.joined(found), bank)
+            self.bank[layer] = found if earlier is None else best_of(earlier.joined(found), bank)
         self.core[layer] = kept
         return selection.order
 
@@ -306,16 +274,6 @@ def _whole(parts: list[Tensor]) -> Tensor:
     if len(parts) > 1:
         return torch.cat(parts, 1)
     return parts[0].clone() if parts[0].is_inference() else parts[0]
-
-
-def _best(layer: LayerTokens, tokens: Tensor) -> LayerTokens:
-    """The `tokens` (kv_heads,) of largest score, in the order of the transcript."""
-    assert layer.scores is not None
-    scores, padding = layer.scores, layer.padding
-    if padding is None:
-        return layer.where(ranks(scores) < tokens.to(scores.device)[:, None])
-    ranked = ranks(scores.masked_fill(padding, -torch.inf))
-    return layer.where(~padding & (ranked < tokens.to(scores.device)[:, None]))
 
 
 def _keeps_all(evidence: Evidence, counts: Tensor) -> bool:

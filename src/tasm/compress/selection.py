@@ -10,6 +10,7 @@ from torch import Tensor
 from tasm.compress.evidence import Evidence, Selection
 from tasm.compress.parts.base import Scorer
 from tasm.errors import TasmError
+from tasm.memory.layer import LayerTokens
 from tasm.memory.per_head import ranks
 
 
@@ -50,6 +51,16 @@ def bank_scores(evidence: Evidence, scores: Tensor, bank_choice: str) -> Tensor:
     if bank_choice == "random":
         return evidence.draws("bank").to(scores.device)
     raise TasmError(f"A bank is chosen by 'score', 'images' or 'random', not by {bank_choice!r}.")
+
+
+def best_of(layer: LayerTokens, tokens: Tensor) -> LayerTokens:
+    """The `tokens` (kv_heads,) of largest score, in the order of the transcript."""
+    assert layer.scores is not None
+    scores, padding = layer.scores, layer.padding
+    if padding is None:
+        return layer.where(ranks(scores) < tokens.to(scores.device)[:, None])
+    ranked = ranks(scores.masked_fill(padding, -torch.inf))
+    return layer.where(~padding & (ranked < tokens.to(scores.device)[:, None]))
 
 
 def shared_scores(

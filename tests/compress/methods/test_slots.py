@@ -2,9 +2,7 @@
 
 import torch
 
-from tasm.compress.parts.reducers.slots import SlotMerge
-from tasm.compress.parts.scorers.slots import SlotFounders
-from tasm.compress.parts.slots import write_slots
+from tasm.compress.parts.slots import SlotFounders, SlotMerge, write_slots
 from tests.compress.examples import evidence, table
 from tests.compress.methods.examples import selection
 

@@ -6,6 +6,7 @@ fails when the class is made.
 """
 
 import inspect
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence, Selection, Stage
+from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.records.record import Record
 from tasm.errors import RecipeError, did_you_mean
 from tasm.memory.layer import LayerTokens
@@ -116,3 +118,32 @@ class Reducer(_Part):
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries in the order of `selection.order`."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A recipe's parts, made."""
+
+    scorer: Scorer
+    budget: Budget
+    reducer: Reducer
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Parts":
+        """Make them; raises RecipeError where settings do not fit, or where one is of another
+        kind."""
+        kinds = {"scorer": Scorer, "budget": Budget, "reducer": Reducer}
+        made = {name: part.make() for name, part in recipe.parts.items()}
+        for name, kind in kinds.items():
+            if not isinstance(made.get(name), kind):
+                raise RecipeError(
+                    f"The {name} of the recipe {recipe.name!r} is a "
+                    f"{type(made.get(name)).__name__}, which is no {kind.__name__}: derive its "
+                    f"class from {kind.__module__}.{kind.__name__}."
+                )
+        return cls(**made)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What the parts want gathered."""
+        return (*self.scorer.records, *self.budget.records, *self.reducer.records)

@@ -22,7 +22,7 @@ PARTS = {
     "random": "scorers.simple:Random",
     "recent": "scorers.simple:Recent",
     "reconstruction": "scorers.reconstruction:Reconstruction",
-    "slot-founders": "scorers.slots:SlotFounders",
+    "slot-founders": "slots:SlotFounders",
     "task-scorer": "scorers.tasm:TaskScorer",
     "text-first": "scorers.text_first:TextFirst",
     "text-raters": "scorers.visual:TextRaters",
@@ -39,7 +39,7 @@ PARTS = {
     "next-values": "reducers.next_values:NextValues",
     "residual-merge": "reducers.residual:ResidualMerge",
     "run-merge": "reducers.runs:RunMerge",
-    "slot-merge": "reducers.slots:SlotMerge",
+    "slot-merge": "slots:SlotMerge",
     "spatial-merge": "reducers.merge:SpatialMerge",
 }
 """This package's parts: `file:Class` under `tasm.compress.parts`, by name."""

@@ -103,25 +103,23 @@ def output_projection(evidence: Evidence) -> nn.Module:
 
 def _variance(spread: Tensor, projection: nn.Module, like: Tensor) -> float:
     """V of one layer: Σ_h trace(W_h·S_h·W_hᵀ), `spread` S (query_heads, head_dim, head_dim)."""
-    total = 0.0
-    for head, products in enumerate(spread):
-        columns = _columns(projection, head, spread.shape[0], spread.shape[1], like)
-        total += float(((products @ columns.to(products)) * columns.to(products)).sum())
-    return max(0.0, total)
+    columns = _columns(projection, spread.shape[0], spread.shape[1], like).to(spread)
+    return max(0.0, float(((spread @ columns) * columns).sum()))
 
 
-def _columns(projection: nn.Module, head: int, heads: int, head_dim: int, like: Tensor) -> Tensor:
-    """(head_dim, hidden_size): what the projection makes of one head's dimensions.
+def _columns(projection: nn.Module, heads: int, head_dim: int, like: Tensor) -> Tensor:
+    """(query_heads, head_dim, hidden_size): what the projection makes of each head's dimensions.
 
     A plain matrix is read. Any other (quantised, offloaded, with an adapter) is asked for the
     outputs of unit vectors, typed and placed as `like`, so that the criterion is the same whatever
     holds the weights.
     """
-    first = head * head_dim
     if type(projection) is nn.Linear and projection.weight.device.type != "meta":
-        return projection.weight.detach()[:, first : first + head_dim].T
-    asked = like.new_zeros(1, head_dim + 1, heads * head_dim)
-    asked[0, :head_dim, first : first + head_dim].fill_diagonal_(1)
-    with torch.no_grad():
-        said = projection(asked)[0].float()
-    return said[:head_dim] - said[head_dim]
+        columns = projection.weight.detach().T
+    else:
+        asked = like.new_zeros(1, heads * head_dim + 1, heads * head_dim)
+        asked[0, :-1].fill_diagonal_(1)
+        with torch.no_grad():
+            said = projection(asked)[0].float()
+        columns = said[:-1] - said[-1]
+    return columns.unflatten(0, (heads, head_dim))
