@@ -29,7 +29,7 @@ from tasm.memory.tokens import TokenTable
 
 @dataclass(frozen=True)
 class Newest:
-    """What a stage adds: transcript tokens `first` to `stop - 1`, as demonstrations `spans`."""
+    """What a stage adds: transcript tokens `first` to `stop - 1`."""
 
     first: int
     stop: int
