@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 import torch
 
-from tasm.compress.parts.protocols import Budget, Reducer, Scorer
+from tasm.compress.parts.base import Budget, Reducer, Scorer
 from tasm.compress.recipes import table as recipes
 from tasm.compress.recipes.table import all_recipes, find_recipe
 from tasm.errors import InputError, RecipeError, TasmError

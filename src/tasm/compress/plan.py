@@ -123,9 +123,8 @@ def _peak(
 def _compares(recipe: Recipe) -> bool:
     """Whether tokens are compared with each other, or their attention is looked at: more work than
     a rule of places such as that of `recent`."""
-    rule = recipe.scorer is not None and ".simple:" in recipe.scorer.place
-    drops = recipe.reducer is not None and recipe.reducer.place.endswith(":Drop")
-    return not (rule and drops)
+    by_place = recipe.scorer is not None and recipe.scorer.name in ("equal", "random", "recent")
+    return not (by_place and recipe.reducer is not None and recipe.reducer.name == "drop")
 
 
 def _flops(backbone: Backbone, transcript: Transcript) -> float:
