@@ -16,6 +16,8 @@ from tasm.backbone import Backbone, load_backbone
 from tasm.backbone.loading import reference_folder
 from tests.tiny_folders import IMAGE_FAMILIES, TEXT_FAMILIES, tiny_folder
 
+pytestmark = pytest.mark.matrix
+
 # What each family's template writes right after an answer; LLaVA's plain one writes no token.
 ENDS = {
     "qwen2_vl": "<|im_end|>",

@@ -11,6 +11,8 @@ import tasm
 from tasm.answer.generation import generate, greedy_settings
 from tests.answer.conftest import COLOURS, queries
 
+pytestmark = pytest.mark.matrix
+
 # What a checkpoint's generation_config.json may hold; each changes or stops a plain generate().
 OWN_SETTINGS: list[dict[str, Any]] = [
     {"do_sample": True, "temperature": 9.0, "top_k": 3, "top_p": 0.5},

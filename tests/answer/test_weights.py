@@ -12,14 +12,14 @@ from PIL import Image
 from torch import nn
 
 import tasm
-from tasm.backbone import weights as weights_module
+from tasm.backbone.running import weights as weights_module
 from tasm.backbone.running.guard import FolderSource
 from tasm.backbone.running.objects import earlier_parts, earlier_weights
 from tasm.backbone.running.weights import RunningWeights
 from tasm.errors import InputError, MismatchError, ModelError
 from tests.tiny_folders import tiny_folder
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.matrix, pytest.mark.filterwarnings("ignore")]
 ROWS = [
     {"question": f"What is {n}?", "answer": "x" * n, "image": Image.new("RGB", (56, 56), colour)}
     for n, colour in enumerate(("red", "blue"), 1)
