@@ -408,9 +408,9 @@ def test_dtypes_and_devices_as_torch_has_them(folder: Path) -> None:
     for settings, sentence in (
         ({"dtype": "float23"}, "Unknown dtype 'float23'.*Did you mean 'float32'"),
         ({"dtype": torch.int8}, "Unknown dtype 'int8'. Expected auto, float32"),
-        ({"dtype": None}, "Unknown dtype 'None'"),
+        ({"dtype": None}, "dtype is None; expected auto"),
         ({"device": "gpu"}, "The device 'gpu' cannot be used here"),
-        ({"device": None}, "The device 'None' cannot be used here"),
+        ({"device": None}, "device is None; expected auto"),
     ):
         with pytest.raises(InputError, match=sentence):
             tasm.load_model(str(folder), **settings)

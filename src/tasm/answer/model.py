@@ -192,18 +192,6 @@ def wrap(hf: Any, processor: Any) -> Model:
     """
     from tasm.backbone.loading import wrap_backbone
 
-    if isinstance(hf, Model):
-        raise InputError("hf is a tasm.Model, which is wrapped already; use it as it is.")
-    if not (hasattr(hf, "generate") and hasattr(hf, "config") and hasattr(hf, "parameters")):
-        raise InputError(
-            f"hf is {shown(hf)}; expected a loaded model of transformers. tasm.load_model opens "
-            "one by its name or folder."
-        )
-    if not (hasattr(processor, "tokenizer") or hasattr(processor, "convert_ids_to_tokens")):
-        raise InputError(
-            f"processor is {shown(processor)}; expected the model's processor or tokenizer: "
-            "AutoProcessor.from_pretrained(folder)."
-        )
     return Model(wrap_backbone(hf, processor))
 
 

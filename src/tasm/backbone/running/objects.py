@@ -52,11 +52,18 @@ def object_parts(hf: Any, processor: Any) -> dict[str, str]:
         own = {k: v for k, v in vars(processor).items() if isinstance(v, int | str)}
         images = [_said(part, _NO_PART_OF_A_PROCESSOR) for part in (image_processor.to_dict(), own)]
     return {
-        "config": json_sha256(_said(hf.config.to_dict(), _NO_PART_OF_A_MODEL)),
+        "config": json_sha256(_said(hf.config.to_dict(), _NO_PART_OF_A_MODEL | _settings())),
         "processor": json_sha256(images) if images else "",
         "tokenizer": _tokenizer_sha256(tokenizer),
         "chat template": json_sha256(_template(processor)),
     }
+
+
+def _settings() -> set[str]:
+    """Settings of generation, which older checkpoints and transformers keep in a configuration."""
+    from transformers import GenerationConfig
+
+    return {name for name in GenerationConfig().to_dict() if not name.endswith("_token_id")}
 
 
 def _template(processor: Any) -> Any:
