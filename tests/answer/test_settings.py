@@ -11,6 +11,8 @@ import tasm
 from tasm.answer.generation import generate, greedy_settings
 from tests.answer.conftest import COLOURS, queries
 
+pytestmark = pytest.mark.matrix
+
 # What a checkpoint's generation_config.json may hold; each changes or stops a plain generate().
 OWN_SETTINGS: list[dict[str, Any]] = [
     {"do_sample": True, "temperature": 9.0, "top_k": 3, "top_p": 0.5},
@@ -65,11 +67,13 @@ def test_every_setting_that_transformers_knows_is_given(model: tasm.Model) -> No
 def test_settings_in_the_configuration_itself(model: tasm.Model, memory: tasm.TaskMemory) -> None:
     """Older checkpoints and their users put them there."""
     expected = ask(model, memory)
+    before = dict(vars(model.hf.config))
     model.hf.config.repetition_penalty = 7.0
     try:
         assert ask(model, memory) == expected
     finally:
-        del model.hf.config.repetition_penalty
+        vars(model.hf.config).clear()
+        vars(model.hf.config).update(before)
 
 
 def test_padding_is_a_token_that_the_model_has(model: tasm.Model, memory: tasm.TaskMemory) -> None:

@@ -19,7 +19,7 @@ from tasm.backbone.running.weights import RunningWeights
 from tasm.errors import InputError, MismatchError, ModelError
 from tests.tiny_folders import tiny_folder
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.matrix, pytest.mark.filterwarnings("ignore")]
 ROWS = [
     {"question": f"What is {n}?", "answer": "x" * n, "image": Image.new("RGB", (56, 56), colour)}
     for n, colour in enumerate(("red", "blue"), 1)

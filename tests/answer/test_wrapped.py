@@ -17,7 +17,7 @@ from tasm.backbone.checkpoint.families import FAMILIES
 from tasm.backbone.checkpoint.processors import load_processor
 from tests.tiny_folders import tiny_folder
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.matrix, pytest.mark.filterwarnings("ignore")]
 
 
 class OneOfMyOwn(nn.Module):

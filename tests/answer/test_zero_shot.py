@@ -9,6 +9,8 @@ from tasm.answer import ordinary_answers, zero_shot_answers
 from tests.answer.conftest import queries
 from tests.tiny_folders import tiny_folder
 
+pytestmark = pytest.mark.matrix
+
 
 @pytest.mark.parametrize(
     "family",

@@ -10,6 +10,8 @@ from tasm.backbone.attention.kernels import merge, partial_attention, written_ou
 from tasm.backbone.attention.kernels.choosing import kernel_for
 from tasm.backbone.attention.kernels.fused import cuda_efficient, cuda_flash, flex
 
+pytestmark = pytest.mark.matrix
+
 FLOAT, HALF = torch.float32, torch.bfloat16
 
 

@@ -12,6 +12,8 @@ from tasm.errors import InputError
 from tests.backbone.attention.exactness import encode, generate, tiny_or_skip
 from tests.tiny_models import Tiny, Turn
 
+pytestmark = pytest.mark.matrix
+
 
 def fixed(tiny: Tiny, memory: MemoryCache, live_tokens: int = 64) -> MemoryCache:
     return MemoryCache.from_segments(
@@ -23,7 +25,6 @@ def fixed(tiny: Tiny, memory: MemoryCache, live_tokens: int = 64) -> MemoryCache
     )
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "llava", "gemma3"])
 def test_static_equals_dynamic(family: str) -> None:
     tiny = tiny_or_skip(family)

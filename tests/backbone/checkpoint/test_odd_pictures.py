@@ -14,6 +14,8 @@ from tasm.errors import DemonstrationError
 from tests.backbone.conftest import PICTURES, picture
 from tests.tiny_folders import IMAGE_FAMILIES
 
+pytestmark = pytest.mark.matrix
+
 SIZES = [(1, 1), (2, 1), (3, 3), (4, 4), (1, 100), (100, 3), (3, 1200), (20_000, 3), (1, 3000)]
 
 

@@ -15,6 +15,8 @@ from tasm.errors import DemonstrationError
 from tests.backbone.conftest import PICTURES
 from tests.tiny_folders import IMAGE_FAMILIES, TEXT_FAMILIES
 
+pytestmark = pytest.mark.matrix
+
 FAMILIES = IMAGE_FAMILIES + TEXT_FAMILIES
 NO_SYSTEM_PROMPT = ("gemma2", "glm4v")
 """glm4v prints a system prompt as a list; gemma2 refuses one."""

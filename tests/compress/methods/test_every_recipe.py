@@ -41,6 +41,7 @@ def answers(backbone: TinyBackbone, memory: TaskMemory) -> torch.Tensor:
     return logits
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("mode", ["joint", "streaming"])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

@@ -92,8 +92,8 @@ def transcript_digest(ids: Tensor) -> str:
 
 def check_generate(
     cache: MemoryCache, tokens: Tensor, mask: Any, new_tokens: int | None
-) -> Tensor | None:
-    """Check a `generate` call and return its mask, of the live tokens alone.
+) -> tuple[Tensor | None, int]:
+    """Check a `generate` call; return its mask, of the live tokens alone, and its new tokens.
 
     `tokens` are all ids (or embeddings) given, `new_tokens` the most that it may generate.
 
@@ -116,7 +116,7 @@ def check_generate(
     refuse_padding_at_the_end(mask)
     if new_tokens is not None:
         cache.check_room(live + count + max(new_tokens, 1) - 1)
-    return mask
+    return mask, count
 
 
 def _continued(

@@ -222,13 +222,14 @@ class MemoryCache(LiveCache):
             before = int(rows.next_position.min())
         real = self._real(attention_mask, batch, count, begins)
         start = (self.next_position, self.logical_length, self.positions.shape[0])
-        positions = rows.place(batch, count, tokens.device, position_ids, real, start)
+        live = 0 if begins or rows.places is None else int(self._live())
+        positions = rows.place(batch, count, tokens.device, position_ids, real, start, live)
         if switch is not None and not torch.compiler.is_compiling():
             switch.check(before, int(positions.max()) + 1)
         for layer in self._states if begins else ():
             layer.begin(batch, tokens.device, dtype)
         rows.take_ids(batch, count)
-        rows.mask = None
+        rows.mask = rows.places = None
         rows.armed = True
         return positions
 

@@ -5,11 +5,13 @@ Beside any other cache nothing is looked at.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tasm.backbone.attention.admission import check_generate, memory_cache
+from tasm.backbone.attention.pictures import image_token, picture_arguments
 from tasm.backbone.decoder import find_decoder
-from tasm.errors import InputError
+from tasm.errors import InputError, TasmError
 
 
 def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -27,16 +29,25 @@ def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
         raise InputError("generate() was given a memory and no tokens; give input_ids.")
     settings = _first(*args[1:2], kwargs.get("generation_config"), model.generation_config)
     longest = _new_tokens(tokens, kwargs, settings)
-    mask = check_generate(cache, tokens, kwargs.get("attention_mask"), longest)
+    mask, count = check_generate(cache, tokens, kwargs.get("attention_mask"), longest)
     if mask is not None:
         kwargs["attention_mask"] = mask
     switch = getattr(find_decoder(model), "tasm_switch", None)
     if switch is not None and longest is not None:
         end = cache.next_position + int(cache.get_seq_length()) + tokens.shape[1] + longest
         switch.check(cache.next_position, end - 1)
+    types = kwargs.get("token_type_ids")
+    if isinstance(types, Tensor) and not bool(types.any()):  # text alone: some versions misread it
+        del kwargs["token_type_ids"]
+    live = int(cache.get_seq_length())
+    if live and tokens.ndim == 2:
+        kwargs = _go_on(model, cache, tokens, count, kwargs)
+    counts_itself = live == 0 and not hasattr(model, "_get_initial_cache_position")
+    if cache.positions.shape[0] > 1 and not counts_itself and "position_ids" not in kwargs:
+        kwargs["position_ids"] = _text_positions(tokens, live + count, mask)
     if _first(kwargs.get("use_cache"), getattr(settings, "use_cache", None)) is not False:
         return own(model, *args, **kwargs)
-    if int(cache.get_seq_length()):
+    if live:
         raise InputError(
             "use_cache=False was given while the cache holds live tokens. Leave it out, or take a "
             "fresh memory.cache()."
@@ -46,6 +57,75 @@ def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
         return own(model, *args, **{**kwargs, "use_cache": True})
     finally:
         cache.reset()
+
+
+def _go_on(
+    model: Any, cache: Any, tokens: Tensor, count: int, kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments for a later turn of `count` new tokens; what it brings of pictures is read here.
+
+    transformers drops such pictures, or finds no positions for them, depending on its version.
+    """
+    new, live = tokens[:, -count:], int(cache.get_seq_length())
+    is_whole = tokens.shape[1] > count
+    image, pictures = image_token(model.config), picture_arguments(kwargs)
+    if image is not None and bool((new == image).any()):
+        if not is_whole:
+            raise InputError(
+                "A later turn brings a picture: give the ids of the whole conversation so far "
+                "(and its attention_mask), with the pixels of the new pictures alone."
+            )
+        if bool((new[:, -1] == image).any()):
+            raise InputError("The prompt ends in a picture; expected text after it.")
+        _read(model, cache, new[:, :-1], live, pictures, kwargs)
+        live += count - 1
+    kwargs = {name: value for name, value in kwargs.items() if name not in pictures}
+    if not is_whole and hasattr(model, "_get_initial_cache_position"):
+        # Some versions count the new tokens from the conversation's beginning unless they are told.
+        kwargs["cache_position"] = torch.arange(live, live + count, device=tokens.device)
+    return kwargs
+
+
+def _read(
+    model: Any,
+    cache: Any,
+    ids: Tensor,
+    live: int,
+    pictures: dict[str, Any],
+    kwargs: dict[str, Any],
+) -> None:
+    """Read a later turn's tokens but the last into the cache."""
+    stop = live + ids.shape[1]
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if kwargs.get(name) is not None:
+            pictures = {**pictures, name: kwargs[name][:, live:stop]}
+    mask = kwargs.get("attention_mask")
+    try:
+        with torch.no_grad():
+            model(
+                input_ids=ids,
+                attention_mask=None if mask is None else mask[:, :stop],
+                past_key_values=cache,
+                logits_to_keep=1,
+                **pictures,
+            )
+    except TasmError:
+        raise
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise InputError(
+            f"The pictures of a later turn do not fit its tokens ({error}). Give exactly the "
+            "pictures of the new tokens; those of earlier turns are in the cache already."
+        ) from error
+
+
+def _text_positions(tokens: Tensor, width: int, mask: Tensor | None) -> Tensor:
+    """Positions as of text, (batch, width).
+
+    They stand in for those that the model would compute and keep on itself; the hooks replace them.
+    """
+    if mask is not None:
+        return (mask.to(tokens.device).cumsum(-1) - 1).clamp_min(0)
+    return torch.arange(width, device=tokens.device).expand(tokens.shape[0], -1)
 
 
 def _first(*values: Any) -> Any:

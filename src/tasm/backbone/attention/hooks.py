@@ -19,6 +19,11 @@ from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.function import ATTENTION
 from tasm.backbone.attention.generating import generate
 from tasm.backbone.attention.layers import unread_memory
+from tasm.backbone.attention.pictures import (
+    call_positions,
+    refuse_missing_pixels,
+    whole_token_types,
+)
 from tasm.backbone.attention.rotary import length_switch
 from tasm.backbone.decoder import find_decoder
 from tasm.backbone.running.guard import check_weights
@@ -120,7 +125,20 @@ def _outer_before(
     if mask is not None:
         kwargs["attention_mask"] = mask
     check_forward(cache, tokens, mask, kwargs.get("use_cache"), kwargs.get("logits_to_keep"))
-    if torch.compiler.is_compiling() and kwargs.get("position_ids") is None:
+    if not torch.compiler.is_compiling():
+        refuse_missing_pixels(module, tokens, kwargs)
+        if kwargs.get("token_type_ids") is not None and tokens.shape[1] > 1:
+            kwargs["token_type_ids"] = whole_token_types(
+                kwargs["token_type_ids"],
+                int(cache.get_seq_length()),
+                tokens.shape[1],
+                cache.live_tokens,
+            )
+        if cache.positions.shape[0] > 1 and not cache.live_rows.are_placed(kwargs):
+            places = call_positions(module, tokens, mask, kwargs)
+            if places is not None:
+                cache.live_rows.places = kwargs["position_ids"] = places
+    elif kwargs.get("position_ids") is None:
         # Some families branch on a buffer's length to find positions, which the decoder's hook
         # replaces anyway.
         places = cache.placeholder_positions(tokens)

@@ -31,6 +31,8 @@ class LiveRows:
         """Ids (batch, n) of the live tokens, a tensor a call; None where they were not seen."""
         self.coming: Tensor | None = None
         """Ids of the call that is about to begin."""
+        self.places: Tensor | None = None
+        """Positions (3, batch, n) of the call that is about to begin, counted from its beginning."""
         self.padding: Tensor | None = None
         """1 for real, 0 for padding, long (batch, live tokens); None where nothing is padding."""
         self.mask: Any = None
@@ -50,6 +52,14 @@ class LiveRows:
         self.last: Tensor | None = None
         """Place of each row's last real token in this call; None means the very last."""
 
+    def are_placed(self, kwargs: dict[str, Any]) -> bool:
+        """Whether a call's positions are known: from a module further out, or the caller's own,
+        which are trusted in a first call alone."""
+        given = kwargs.get("position_ids")
+        if given is None or given.ndim < 3:
+            return False
+        return given is self.places or self.next_position is None
+
     def place(
         self,
         batch: int,
@@ -58,11 +68,13 @@ class LiveRows:
         position_ids: Tensor | None,
         real: Tensor | None,
         start: tuple[int, int, int],
+        live: int = 0,
     ) -> Tensor:
         """Count one call's tokens and return their positions, in the shape the decoder expects.
 
         `real` (batch, tokens) says which are no padding, None that all are; `start` is the memory's
-        next position, its logical length, and the rows of a position.
+        next position, its logical length, and the rows of a position; `live` tokens were read
+        before.
         Raises InputError for positions that cannot belong to live tokens alone.
         """
         if real is None:
@@ -89,10 +101,17 @@ class LiveRows:
                 f"{batch}. Call batch_repeat_interleave() or batch_select_indices() on the cache, "
                 "or reset() it."
             )
-        _refuse_images(position_ids, tokens)
-        positions = self.next_position[:, None] + order
         self.index = self.next_index[:, None] + order
-        self.next_position = self.next_position + count
+        if position_ids is not None and position_ids is self.places:
+            positions = self.next_position[:, None] + _local(position_ids, order, real)
+            known = positions if real is None else positions.masked_fill(~real, -1)
+            ends = known.amax((0, 2)) + 1
+            self.first = torch.cat([self.positions(live), positions], 2) if tokens > 1 else self.first
+            self.next_position = torch.maximum(self.next_position, ends)
+        else:
+            _refuse_images(position_ids, tokens)
+            positions = self.next_position[:, None] + order
+            self.next_position = self.next_position + count
         self.next_index = self.next_index + count
         return positions
 

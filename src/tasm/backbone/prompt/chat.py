@@ -81,12 +81,28 @@ class ChatTemplate:
         for number, turn in enumerate(turns):
             role = Role.ANSWER if turn.role == "assistant" else Role.QUESTION
             texts += [(role, number, part) for part in turn.parts if part is not None]
-        text = self._apply(_messages(turns, system, self._flat), answer_next)
+        text = self._conversation(turns, system, answer_next)
         marked_turns, marked_system = _marked(turns, system)
         skeleton = self._apply(_messages(marked_turns, marked_system, self._flat), answer_next)
         places = self._read(text, skeleton, texts)
         images = sum(part is None for turn in turns for part in turn.parts)
         return Rendering(text, tuple(self._with_turns(places, turns, images)))
+
+    def _conversation(self, turns: Sequence[Turn], system: str | None, answer_next: bool) -> str:
+        try:
+            return self._apply(_messages(turns, system, self._flat), answer_next)
+        except ModelError as error:
+            if system is None:
+                raise
+            try:
+                self._apply(_messages(turns, None, self._flat), answer_next)
+            except ModelError:
+                raise error from None
+            raise ModelError(
+                f"The model's chat template takes no system prompt ({error.__cause__}). Leave the "
+                "system prompt out (--system, system=, or the demonstrations' own), or put its "
+                "text into the question."
+            ) from error
 
     def end_of_turn(self, system: str | None) -> str:
         """Return what the template writes after an answer and before the next question's own text.
