@@ -32,8 +32,11 @@ def test_a_seed_gives_the_same_files(name, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "a/demonstrations.jsonl").open()]
     assert len(rows) == SMALL["demonstrations"]
     for row in rows:
-        assert row["question"].count("<image>") == len(row["images"]) == 1
+        pictures_each = int(SUITES[name].kind == "picture")
+        assert row["question"].count("<image>") == len(row["images"]) == pictures_each
         assert row["answer"]
+        if not pictures_each:
+            continue
         with Image.open(tmp_path / "a" / row["images"][0]) as image:
             assert image.size == (pictures.SIDE, pictures.SIDE)
 

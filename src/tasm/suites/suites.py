@@ -20,13 +20,28 @@ from tasm.suites.tasks.needle import needle
 from tasm.suites.tasks.pair import pair
 from tasm.suites.tasks.read import read
 from tasm.suites.tasks.rule import rule
+from tasm.suites.text.capital import capital
+from tasm.suites.text.category import category
+from tasm.suites.text.date import date
+from tasm.suites.text.language import language
+from tasm.suites.text.number import number
+from tasm.suites.text.opposite import opposite
+from tasm.suites.text.past import past
+from tasm.suites.text.person import person
+from tasm.suites.text.plural import plural
+from tasm.suites.text.room import check_room
+from tasm.suites.text.sentiment import sentiment
 
 SPLITS = ("held-out", "train")
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A task family with the settings it is measured at; `ways` is 0 where it has none."""
+    """A task family with the settings it is measured at; `ways` is 0 where it has none.
+
+    `kind` is `"picture"` for those that the bundled model was made for, `"text"` for those that a
+    language model learns from examples; the bundled model cannot read their words.
+    """
 
     name: str
     description: str
@@ -34,6 +49,11 @@ class Suite:
     demonstrations: int
     ways: int = 0
     glyph_face: bool = True  # whether it draws letters, and so whether a font matters
+    kind: str = "picture"
+
+
+def _text(name: str, description: str, task: Task, demonstrations: int, ways: int = 0) -> Suite:
+    return Suite(name, description, task, demonstrations, ways, False, "text")
 
 
 SUITES: dict[str, Suite] = {
@@ -49,8 +69,22 @@ SUITES: dict[str, Suite] = {
         Suite("mixed", "two tasks in one memory, the query belongs to one", mixed, 40, 6),
         Suite("late", "several attributes, and only the query says which decides", late, 24, 4),
         Suite("pair", "two attributes together decide (never trained on)", pair, 32, 4, False),
+        _text("capital", "the capital of a country", capital, 20),
+        _text("past", "the past of an irregular verb", past, 20),
+        _text("plural", "the plural of a noun, regular or not", plural, 20),
+        _text("opposite", "the word that means the contrary", opposite, 20),
+        _text("category", "words of some kinds, each kind with a made-up name", category, 60, 3),
+        _text("sentiment", "whether somebody liked it, under made-up names", sentiment, 40),
+        _text("language", "which language a sentence is in", language, 36, 3),
+        _text("date", "a date in the one form that the demonstrations show", date, 20),
+        _text("person", "a name in the one form that the demonstrations show", person, 20),
+        _text("number", "a number in words", number, 20),
     )
 }
+
+
+PICTURED = tuple(s.name for s in SUITES.values() if s.kind == "picture")
+TEXT = tuple(s.name for s in SUITES.values() if s.kind == "text")
 
 
 def suite(name: str) -> Suite:
@@ -64,6 +98,7 @@ def suite(name: str) -> Suite:
 
 
 LIMITS = {"bind": 40, "rule": 4, "count": 8, "digits": 10, "mixed": 20, "late": 10, "pair": 4}
+LIMITS |= {"category": 4, "language": 6}
 """The most ways of a suite, where it has ways."""
 
 MOST = 10_000
@@ -106,10 +141,10 @@ def check_suite(
         raise InputError(
             f"The demonstrations and queries are at least 1; {min(shown, queries)} was asked for."
         )
-    for what, number, limit in (("demonstrations", shown, most), ("queries", queries, MOST)):
-        if number > limit:
+    for what, wanted, limit in (("demonstrations", shown, most), ("queries", queries, MOST)):
+        if wanted > limit:
             raise InputError(
-                f"The suite {name} has at most {limit:,} {what}; {number:,} were asked for."
+                f"The suite {name} has at most {limit:,} {what}; {wanted:,} were asked for."
             )
     if ways is not None and not chosen.ways:
         raise InputError(f"Without classes, the suite {name} takes no number of ways.")
@@ -122,6 +157,8 @@ def check_suite(
                 f"The suite digits shows no picture twice, and has {HANDWRITTEN} of each of its "
                 f"{classes} digits: {shown} demonstrations and {queries} queries are too many."
             )
+    if chosen.kind == "text":
+        check_room(name, split, shown, queries, chosen.ways if ways is None else ways)
     if font is not None:
         if not chosen.glyph_face:
             raise InputError(f"The suite {name} draws no letters, so a font changes nothing.")
@@ -164,10 +201,13 @@ def write_suite(
     ways: int | None = None,
     font: str | None = None,
 ) -> dict[str, object]:
-    """Write demonstrations.jsonl, queries.jsonl and images/*.png; the same files for a seed."""
+    """Write demonstrations.jsonl, queries.jsonl and, where there are pictures, images/*.png; the
+    same files for a seed."""
     made = episode(name, seed, split, demonstrations, queries, ways, font)
     folder = Path(out)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if SUITES[name].kind == "picture":
+        (folder / "images").mkdir(exist_ok=True)
     shown = _write(folder, "demonstrations", "d", made.demonstrations)
     asked = _write(folder, "queries", "q", made.queries)
     return {
@@ -181,8 +221,8 @@ def _write(folder: Path, name: str, letter: str, turns: list[Turn]) -> int:
     lines, files = [], 0
     for index, turn in enumerate(turns):
         paths = []
-        for number, picture in enumerate(turn.pictures()):
-            path = f"images/{letter}{index:04d}{'abcdefgh'[number] if number else ''}.png"
+        for place, picture in enumerate(turn.pictures()):
+            path = f"images/{letter}{index:04d}{'abcdefgh'[place] if place else ''}.png"
             pictures.draw(picture).save(folder / path)
             paths.append(path)
         files += len(paths)
