@@ -73,8 +73,10 @@ SUITES: dict[str, Suite] = {
         _text("past", "the past of an irregular verb", past, 20),
         _text("plural", "the plural of a noun, regular or not", plural, 20),
         _text("opposite", "the word that means the contrary", opposite, 20),
-        _text("category", "words of some kinds, each kind with a made-up name", category, 60, 3),
-        _text("sentiment", "whether somebody liked it, under made-up names", sentiment, 40),
+        _text(
+            "category", "words of some kinds, each kind called by a Greek letter", category, 60, 3
+        ),
+        _text("sentiment", "whether somebody liked it, called by Greek letters", sentiment, 40),
         _text("language", "which language a sentence is in", language, 36, 3),
         _text("date", "a date in the one form that the demonstrations show", date, 20),
         _text("person", "a name in the one form that the demonstrations show", person, 20),

@@ -1,9 +1,9 @@
-"""category: words of some kinds, each kind with a made-up name."""
+"""category: words of some kinds, each kind called by a Greek letter."""
 
 from __future__ import annotations
 
 from tasm.suites.episodes import Episode, World
-from tasm.suites.text.lists import by_kind, made_up
+from tasm.suites.text.lists import by_kind, empty_names
 
 KINDS = {
     "held-out": {
@@ -52,5 +52,5 @@ def kinds(split: str) -> list[list[str]]:
 def category(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
     """A word is named, what its kind is called here is the answer."""
     chosen = world.rng.sample(kinds(world.split), ways)
-    names = made_up(world.rng, ways, world.split)
+    names = empty_names(world.rng, ways, world.split)
     return by_kind(world, chosen, names, demonstrations, queries)

@@ -12,10 +12,12 @@ from random import Random
 
 from tasm.suites.episodes import Episode, Turn, World
 
-MADE_UP = (
-    "dax wug blick fep toma zib lorp mip gax pim tulv noke veb rax plim sarn dov keff "
-    "jund brap quil hosk yent molp"
+GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma "
+    "tau upsilon phi chi psi omega"
 ).split()
+"""Names that say nothing of what they are given to. Of made-up words, one often wins whatever is
+asked: a small language model then measures the names."""
 
 
 def part(items: Iterable[str], split: str) -> list[str]:
@@ -51,6 +53,6 @@ def by_kind(
     return Episode(turns[:shown], turns[shown:])
 
 
-def made_up(rng: Random, count: int, split: str) -> list[str]:
-    """Names that mean nothing, those of one split."""
-    return rng.sample(part(MADE_UP, split), count)
+def empty_names(rng: Random, count: int, split: str) -> list[str]:
+    """Names that mean nothing here, those of one split."""
+    return rng.sample(part(GREEK, split), count)

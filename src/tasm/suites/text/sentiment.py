@@ -1,11 +1,11 @@
-"""sentiment: whether somebody liked it, under made-up names for yes and no."""
+"""sentiment: whether somebody liked it, under Greek letters for yes and no."""
 
 from __future__ import annotations
 
 from itertools import product
 
 from tasm.suites.episodes import Episode, World
-from tasm.suites.text.lists import by_kind, made_up, part
+from tasm.suites.text.lists import by_kind, empty_names, part
 
 THINGS = (
     "the film was|the meal was|this hotel is|her new book is|the service was|the concert was|"
@@ -29,5 +29,5 @@ def opinions(words: list[str], split: str) -> list[str]:
 def sentiment(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
     """An opinion is given, the name for its kind is the answer."""
     kinds = [opinions(GOOD, world.split), opinions(BAD, world.split)]
-    names = made_up(world.rng, 2, world.split)
+    names = empty_names(world.rng, 2, world.split)
     return by_kind(world, kinds, names, demonstrations, queries)
