@@ -70,17 +70,6 @@ def test_what_no_seed_can_give_is_refused(given, said):
         check_suite(**given)
 
 
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(0, "zero"), (13, "thirteen"), (40, "forty"), (99, "ninety-nine"), (700, "seven hundred"),
-     (105, "one hundred and five"), (999, "nine hundred and ninety-nine")],
-)  # fmt: skip
-def test_numbers_in_words(number, words):
-    from tasm.suites.text.number import spelled
-
-    assert spelled(number) == words
-
-
 def test_every_text_suite_knows_its_room():
     from tasm.suites.text.room import APART, KINDS
 

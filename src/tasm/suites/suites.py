@@ -24,7 +24,6 @@ from tasm.suites.text.capital import capital
 from tasm.suites.text.category import category
 from tasm.suites.text.date import date
 from tasm.suites.text.language import language
-from tasm.suites.text.number import number
 from tasm.suites.text.opposite import opposite
 from tasm.suites.text.past import past
 from tasm.suites.text.person import person
@@ -80,7 +79,6 @@ SUITES: dict[str, Suite] = {
         _text("language", "which language a sentence is in", language, 36, 3),
         _text("date", "a date in the one form that the demonstrations show", date, 20),
         _text("person", "a name in the one form that the demonstrations show", person, 20),
-        _text("number", "a number in words", number, 20),
     )
 }
 

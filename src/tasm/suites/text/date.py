@@ -8,9 +8,9 @@ from tasm.suites.text.lists import part, turn
 MONTHS = (
     "January February March April May June July August September October November December"
 ).split()
-WAYS = {
-    "held-out": ("{y}-{m:02}-{d:02}", "{d:02}/{m:02}/{y}", "{m}.{d}.{y}", "{d} {short} {y}"),
-    "train": ("{y}/{m:02}/{d:02}", "{d:02}.{m:02}.{y}", "{m:02}-{d:02}-{y}", "{short} {d}, {y}"),
+WAYS = {  # months stay words: a small model reorders and shortens, it does not count months
+    "held-out": ("{d} {short} {y}", "{y}, {short} {d}", "{d}-{short}-{y}", "{short}-{y}"),
+    "train": ("{d}. {short} {y}", "{y} {short} {d}", "{d}/{short}/{y}", "{short} {y}"),
 }
 
 
@@ -27,7 +27,5 @@ def date(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
     for drawn in world.rng.sample(days(world.split), demonstrations + queries):
         y, m, d = map(int, drawn.split())
         asked = f"{MONTHS[m - 1]} {d}, {y}"
-        if form.startswith("{short}"):
-            asked = f"{d} {MONTHS[m - 1]} {y}"
         turns.append(turn(asked, form.format(y=y, m=m, d=d, short=MONTHS[m - 1][:3])))
     return Episode(turns[:demonstrations], turns[demonstrations:])

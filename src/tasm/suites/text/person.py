@@ -17,8 +17,8 @@ LAST = (
     "Hayes"
 ).split()
 WAYS = {
-    "held-out": ("{last}, {first}", "{i}. {last}", "{last} {i}.", "{first} {j}."),
-    "train": ("{last} {first}", "{last}, {i}.", "{i}{j}", "{j}. {first}"),
+    "held-out": ("{last}, {first}", "{i}. {last}", "{last} {first}"),
+    "train": ("{last} - {first}", "{i} {last}", "{last}/{first}"),
 }
 
 
@@ -33,5 +33,5 @@ def person(world: World, demonstrations: int, queries: int, ways: int) -> Episod
     turns = []
     for name in world.rng.sample(names(world.split), demonstrations + queries):
         first, last = name.split()
-        turns.append(turn(name, form.format(first=first, last=last, i=first[0], j=last[0])))
+        turns.append(turn(name, form.format(first=first, last=last, i=first[0])))
     return Episode(turns[:demonstrations], turns[demonstrations:])

@@ -8,7 +8,6 @@ from tasm.errors import InputError
 from tasm.suites.text import capital, category, language, opposite, past, plural, sentiment
 from tasm.suites.text.date import days
 from tasm.suites.text.lists import part
-from tasm.suites.text.number import numbers
 from tasm.suites.text.person import names
 
 APART: dict[str, Callable[[str], list[str]]] = {
@@ -18,7 +17,6 @@ APART: dict[str, Callable[[str], list[str]]] = {
     "opposite": lambda split: part(opposite.WORDS, split),
     "date": days,
     "person": names,
-    "number": numbers,
 }
 """Suites whose questions come from one list a split."""
 
