@@ -110,6 +110,9 @@ NAMED_APART = {"needle": 1, "locate": 1, "mixed": 2}
 WORDS = {"held-out": 800, "train": 400}
 """How many made-up words of a split can be told apart."""
 
+DRAWN = {"bind": 1, "mixed": 1, "late": 4, "locate": 4}
+"""Suites whose glyphs are classes of the split, and how many a way (or, without ways, in all)."""
+
 HANDWRITTEN = 100
 """Pictures of each digit; none is shown twice."""
 
@@ -122,6 +125,7 @@ def check_suite(
     queries: int = 40,
     ways: int | None = None,
     font: str | None = None,
+    cosine: float | None = None,
 ) -> None:
     """Refuse what no seed of a suite can give, before anything is drawn.
 
@@ -129,8 +133,8 @@ def check_suite(
     check_suite("bind", ways=4)
     ```
 
-    Raises `InputError` for an unknown suite or split, for a number out of range, and for ways or a
-    font of a suite that has none.
+    Raises `InputError` for an unknown suite or split, for a number out of range, and for ways, a
+    font or a cosine of a suite that has none.
     """
     chosen = suite(name)
     if split not in SPLITS:
@@ -169,6 +173,25 @@ def check_suite(
                 f"The font {font} holds {found} of the characters that the suites show; the suite "
                 f"{name} needs {needed}."
             )
+    if cosine is not None:
+        _check_cosine(chosen, split, cosine, chosen.ways if ways is None else ways, font)
+
+
+def _check_cosine(chosen: Suite, split: str, cosine: float, ways: int, font: str | None) -> None:
+    if chosen.name not in DRAWN or split != "held-out":
+        raise InputError(
+            f"A cosine bounds how much held-out glyphs look like training ones; the suite "
+            f"{chosen.name} of the split {split} draws none. {', '.join(DRAWN)} do."
+        )
+    if not 0 < cosine <= 1:
+        raise InputError(f"The cosine is {cosine:g}; expected one above 0, at most 1: 0.85, say.")
+    needed = DRAWN[chosen.name] * max(ways, 1)
+    found = len(fonts.glyphs(split, font, cosine))
+    if found < needed:
+        raise InputError(
+            f"{found} held-out glyphs have no training glyph at a cosine of {cosine:g} or more; "
+            f"the suite {chosen.name} needs {needed}. Give a larger cosine, or fewer ways."
+        )
 
 
 def episode(
@@ -179,15 +202,23 @@ def episode(
     queries: int = 40,
     ways: int | None = None,
     font: str | None = None,
+    cosine: float | None = None,
 ) -> Episode:
     """One seed's task in memory: its demonstrations, and queries that they all serve."""
     check_suite(
-        name, split=split, demonstrations=demonstrations, queries=queries, ways=ways, font=font
+        name,
+        split=split,
+        demonstrations=demonstrations,
+        queries=queries,
+        ways=ways,
+        font=font,
+        cosine=cosine,
     )
     chosen = SUITES[name]
     shown = chosen.demonstrations if demonstrations is None else demonstrations
     rng = Random(f"{name} {split} {seed}")
-    world = World(rng, split, font, long=split == "held-out" or rng.random() < 0.5)
+    long = split == "held-out" or rng.random() < 0.5
+    world = World(rng, split, font, long=long, cosine=cosine)
     return chosen.task(world, shown, queries, chosen.ways if ways is None else ways)
 
 
@@ -200,10 +231,11 @@ def write_suite(
     split: str = "held-out",
     ways: int | None = None,
     font: str | None = None,
+    cosine: float | None = None,
 ) -> dict[str, object]:
     """Write demonstrations.jsonl, queries.jsonl and, where there are pictures, images/*.png; the
     same files for a seed."""
-    made = episode(name, seed, split, demonstrations, queries, ways, font)
+    made = episode(name, seed, split, demonstrations, queries, ways, font, cosine)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     if SUITES[name].kind == "picture":
