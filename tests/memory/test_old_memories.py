@@ -22,7 +22,7 @@ def test_an_old_memory_opens_and_answers_as_it_did(name, model, recwarn):
     memory = tasm.load(OLD / f"{name}.tasm")
     memory.check_all()
     assert memory.report["seconds"]["total"] > 0  # as it was written, figures of the run included
-    assert memory.recipe["scorer"]["part"].startswith("tasm.compress.parts.scorers.")
+    assert memory.recipe["scorer"]["part"].startswith("tasm.build.scorers.")
     assert not recwarn.list
     texts, logits = EXPECTED[name]
     queries = tasm.read_queries(OLD / "bind" / "queries.jsonl")
