@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tasm.errors import InputError
-from tasm.folders import whole_folder
+from tasm.files import whole_folder
 from tasm.view.html_page import Bar, bar_chart, facts, html_table, page
 
 NASTY = "<img src=x onerror=alert(1)>\"'&"
