@@ -71,7 +71,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, put: Callable[[Path, Path], None] = os.rename) -> Iterator[Path]:
+def new_folder(path: Path, put: Callable[[Path, Path], None] | None = None) -> Iterator[Path]:
     """An empty folder to fill; when all went well it becomes `path`, which must not hold anything.
 
     ```python
@@ -79,7 +79,7 @@ def new_folder(path: Path, put: Callable[[Path, Path], None] = os.rename) -> Ite
         write_bytes(folder / "memory.json", data)
     ```
 
-    `put` moves the full folder to its place.
+    `put` moves the full folder to its place; None renames it.
 
     Raises:
         OSError: as the system says; nothing is left then.
@@ -90,7 +90,7 @@ def new_folder(path: Path, put: Callable[[Path, Path], None] = os.rename) -> Ite
     try:
         yield sibling
         sync_folder(sibling)
-        put(sibling, path)
+        (put or os.rename)(sibling, path)
     except BaseException:
         shutil.rmtree(sibling, ignore_errors=True)
         raise

@@ -11,7 +11,7 @@ from tasm.errors import InputError
 from tests.backbone.attention.exactness import encode, generate, tiny_or_skip
 from tests.tiny_models import Tiny
 
-FAMILIES = ("llama", "gemma3_text", "qwen2_vl", "gemma2")
+FAMILIES = ("llama", "gemma3", "qwen2_vl", "gemma2")
 
 
 def side_by_side(tiny: Tiny, memories: list[MemoryCache]) -> MemoryCache:
