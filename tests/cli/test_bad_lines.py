@@ -257,7 +257,7 @@ def test_a_bad_line_is_a_sentence(
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("/proc/nothing/here", "cannot be made"),
+        ("/proc/nothing/here", "cannot be written"),
         ("LONG", "too long"),
         ("TEXT/below", "is no folder"),
         ("LOOSE/below", "is no folder"),
@@ -317,7 +317,7 @@ def test_a_disk_with_less_room_than_the_memory_needs(
     monkeypatch.setattr(tasm, "build", no_build)
     ran, _ = type_in(BUILD)
     assert ran.code == 1
-    assert "needs about 1,000" in ran.err
+    assert "needs 1,000," in ran.err
     assert not (tmp_path / "new").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from tasm.errors import InputError
-from tasm.folders import whole_folder
+from tasm.files import whole_folder
 from tasm.view.board_page import Fold, board_page
 from tasm.view.html_page import render, share
 from tasm.view.scatter import Line, Measured, Scatter

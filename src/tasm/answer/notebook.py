@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tasm.memory.notebook import bytes_text, html_table
+from tasm.memory.showing import bytes_text, html_table
 
 if TYPE_CHECKING:
     from tasm.answer.model import Model

@@ -16,6 +16,7 @@ from tasm.backbone.checkpoint.processors import LOCAL, load_processor
 from tasm.backbone.checkpoint.quiet import quiet
 from tasm.backbone.checkpoint.random_models import RANDOM_MODELS, random_model
 from tasm.backbone.model import Backbone
+from tasm.backbone.pickling import check_arrived
 from tasm.backbone.running.guard import FolderSource, ObjectSource
 from tasm.backbone.wrappers import unwrap
 from tasm.errors import InputError, ModelError, did_you_mean
@@ -56,13 +57,8 @@ def load_backbone(
     if name.startswith("random:"):
         with quiet():
             hf, processor = random_model(name.removeprefix("random:"))
-        return Backbone(
-            hf.to(place, kind or torch.float32),
-            processor,
-            name,
-            ObjectSource(),
-            opened_by_name=True,
-        )
+        hf = hf.to(place, kind or torch.float32)
+        return Backbone(hf, processor, name, ObjectSource(), reopen=_opened_again)
     folder = reference_folder() if name == REFERENCE else _folder(name)
     wanted: Any = kind or (torch.float32 if place.type == "cpu" else "auto")
     source = FolderSource.of(folder)
@@ -73,7 +69,14 @@ def load_backbone(
         # The processor first: what it lacks is known long before large weights are read.
         processor = load_processor(folder, config.model_type, has_images=has_images)
         hf = _weights(folder, has_images, wanted).to(place)
-    return Backbone(hf, processor, name, source, opened_by_name=True)
+    return Backbone(hf, processor, name, source, reopen=_opened_again)
+
+
+def _opened_again(name: str, dtype: str, device: str, parts: dict[str, str]) -> Backbone:
+    """What unpickling a loaded model does; raises `MismatchError` where it is another one."""
+    backbone = load_backbone(name, dtype=dtype, device=device)
+    check_arrived(name, parts, backbone.identity)
+    return backbone
 
 
 def wrap_backbone(hf: Any, processor: Any, *, name: str | None = None) -> Backbone:

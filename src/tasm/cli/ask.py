@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tasm.cli.answers import drawn_on, listing
-from tasm.cli.files import check_beside, check_no_input, check_out_file, write_text
+from tasm.cli.files import check_beside, check_no_input, check_out_file
 from tasm.cli.frame import Result, command, to_json, warn
 from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
+from tasm.files import write_text
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from tasm.cli.files import check_out, check_room
+from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json, Overwrite
-from tasm.folders import check_replaceable, whole_folder
+from tasm.files import check_replaceable, check_writable, whole_folder
 
 FILES = (
     "config.json",
@@ -85,7 +85,7 @@ def convert(
             folder,
             dtype=dtype,
             template="plain" if plain else "own",
-            before_writing=lambda needed: check_room(out, needed),
+            before_writing=lambda needed: check_writable(out, needed),
         )
     document = {
         "model": str(out),

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasm.cli.files import check_no_input, check_out_file, write_text
+from tasm.cli.files import check_no_input, check_out_file
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import open_memory
 from tasm.cli.options import Json, MemoryPath, Overwrite
 from tasm.errors import InputError
+from tasm.files import write_text
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory

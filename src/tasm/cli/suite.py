@@ -9,7 +9,7 @@ from tasm.cli import completion
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json, Overwrite
-from tasm.folders import check_replaceable, whole_folder
+from tasm.files import check_replaceable, whole_folder
 
 Split = Literal["held-out", "train"]
 FILES = ("demonstrations.jsonl", ("demonstrations.jsonl", "queries.jsonl", "images"))

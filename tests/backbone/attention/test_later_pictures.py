@@ -60,7 +60,7 @@ def test_generate_goes_on_with_a_picture(family: str) -> None:
     close(logits[0], expected)
 
 
-@pytest.mark.parametrize("family", THREE_ROWS + ["llava"])
+@pytest.mark.parametrize("family", [*THREE_ROWS, "llava"])
 def test_what_does_not_fit_is_a_sentence(family: str) -> None:
     tiny = tiny_or_skip(family)
     memory, first, second = encode(tiny, [[tiny.turn(1)]]), tiny.turn(2), tiny.turn(3, 9)

@@ -31,6 +31,10 @@ class BankLayer(Protocol):
     def device(self) -> torch.device:
         """Where `block` and `take` put what they return."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+
     def block(self, start: int, stop: int) -> Tensor:
         """Keys (kv_heads, stop - start, head_dim) of that range; padding past a head's count."""
 
@@ -49,7 +53,7 @@ class BankLayer(Protocol):
         """Bytes of its tensors, where they lie."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldLayer:
     """A bank layer in memory, on any device."""
 
@@ -64,6 +68,11 @@ class HeldLayer:
     def device(self) -> torch.device:
         """Where the tensors lie."""
         return self.tokens.keys.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.tokens.keys.dtype
 
     def block(self, start: int, stop: int) -> Tensor:
         """Keys of a range, a view."""
@@ -89,7 +98,7 @@ class HeldLayer:
         return self.tokens.nbytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Retrieved:
     """What a search brought, best first.
 

@@ -17,8 +17,8 @@ from tasm.memory.retrieval.key_blocks import (
     RepresentedBlocks,
     Search,
     SelectingLayers,
+    rows_in_order,
 )
-from tasm.memory.retrieval.ordering import rows_in_order
 from tasm.memory.tokens import TokenTable
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tasm.memory.retrieval.ordering import rows_in_order
 from tasm.memory.tokens import TokenTable
 
 PAGE = 16
@@ -149,3 +148,10 @@ def _in_blocks(best: Tensor, block: Tensor, scores: Tensor, k: int) -> Tensor:
     """Rows of the best blocks, (batch, kv_heads, blocks) scores; missing tokens come last."""
     spread = best.gather(-1, block.expand(scores.shape)).where(scores.isfinite(), -torch.inf)
     return rows_in_order(spread, scores, k)
+
+
+def rows_in_order(first: Tensor, second: Tensor, k: int) -> Tensor:
+    """Return row numbers (…, k) of the k largest by `first` (…, tokens), ties by `second`."""
+    by_second = second.argsort(dim=-1, descending=True, stable=True)
+    by_first = first.gather(-1, by_second).argsort(dim=-1, descending=True, stable=True)
+    return by_second.gather(-1, by_first)[..., :k]

@@ -1,17 +1,24 @@
-"""Layers that lie in a memory's files, and how their tensors are named there.
+"""Layers that lie in a memory's files: how their tensors are named there, how they are opened and
+held against what the manifest says of them.
 
 Equal numbers of tokens over the heads lie as (kv_heads, tokens, …); different ones are packed head
-after head, with offsets. Knows nothing of manifests or folders.
+after head, with offsets. Knows manifests and mapped files; nothing of folders, caches or gates.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tasm.backbone.geometry import Geometry
+from tasm.memory.contents import Counts
+from tasm.memory.disk.headers import TensorEntry
+from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile, MappedTensor
+from tasm.memory.disk.rules import shown
 from tasm.memory.disk.soundness import check_index, check_layer, check_tokens
 from tasm.memory.layer import LayerTokens
 
@@ -33,7 +40,7 @@ def layer_tensors(layer: int, tokens: LayerTokens) -> dict[str, Tensor]:
     return {f"layers.{layer}.{name}": part for name, part in parts.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MappedLayer:
     """A bank layer on disk: blocks of keys are read and checked as a search touches them, values
     and indices only where it chose.
@@ -87,6 +94,11 @@ class MappedLayer:
     def device(self) -> torch.device:
         """Host memory."""
         return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.keys.unchecked.dtype
 
     @property
     def nbytes(self) -> int:
@@ -162,3 +174,65 @@ class MappedLayer:
             torch.split(index, counts),
             None if bias is None else torch.split(bias, counts),
         )
+
+
+def core_layers(
+    file: MappedFile, manifest: Manifest, geometry: Geometry
+) -> tuple[LayerTokens | None, ...]:
+    """The core's layers, all of them checked; raises DamageError."""
+    opened = _open_layers(file, manifest, manifest.core_tokens, geometry)
+    return tuple(None if layer is None else layer.whole() for layer in opened)
+
+
+def bank_layers(
+    file: MappedFile, manifest: Manifest, geometry: Geometry
+) -> list[MappedLayer | None]:
+    """The bank's layers, mapped and not yet read; raises DamageError."""
+    return _open_layers(file, manifest, manifest.bank_tokens or [], geometry)
+
+
+def per_head(entries: list[Any], geometry: Geometry) -> Counts:
+    """Tokens of every layer and KV head from a manifest's short form."""
+    return tuple(
+        None
+        if entry is None
+        else tuple(entry)
+        if isinstance(entry, list)
+        else (entry,) * geometry.kv_heads
+        for entry in entries
+    )
+
+
+def _open_layers(
+    file: MappedFile, manifest: Manifest, entries: list[Any], geometry: Geometry
+) -> list[MappedLayer | None]:
+    layers: list[MappedLayer | None] = []
+    for number, heads in enumerate(per_head(entries, geometry)):
+        layer = None
+        if heads is not None:
+            layer = MappedLayer.open(file, number, manifest.logical_length)
+            if layer.counts != heads:
+                raise file.damage(
+                    f"layer {number} holds {shown(list(layer.counts))} tokens of each head, the "
+                    f"manifest says {shown(list(heads))}"
+                )
+        layers.append(layer)
+    return layers
+
+
+def held_bytes(
+    header: Mapping[str, TensorEntry], counts: Counts, geometry: Geometry, dtype: str
+) -> int:
+    """Bytes that a file's tensors take once held: heads of different lengths are padded, and a bias
+    hides the padding."""
+    total = sum(e.stop - e.start for name, e in header.items() if not name.startswith("layers."))
+    pair = 2 * geometry.head_dim * getattr(torch, dtype).itemsize
+    for layer, heads in enumerate(counts):
+        if heads is None:
+            continue
+        has_bias = f"layers.{layer}.bias" in header or len(set(heads)) > 1
+        total += len(heads) * max(heads) * (pair + _INDEX + (_BIAS if has_bias else 0))
+    return total
+
+
+_INDEX, _BIAS = 4, 4  # bytes of int32 and float32
