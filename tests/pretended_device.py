@@ -1,4 +1,4 @@
-"""A device that is not there: CPU values that claim to lie on it, and a mode that watches over them.
+"""A device that is not there: CPU values that claim to lie on it, and a mode that watches them.
 
 ```python
 with pretending() as watch:
@@ -126,7 +126,9 @@ def moved(model: nn.Module, device: str) -> nn.Module:
         if id(tensor) not in seen:
             at = torch.device(device)
             made = Pretended(tensor.detach(), at if at.index is not None else torch.device(NAME, 0))
-            seen[id(tensor)] = nn.Parameter(made, False) if isinstance(tensor, nn.Parameter) else made
+            seen[id(tensor)] = (
+                nn.Parameter(made, False) if isinstance(tensor, nn.Parameter) else made
+            )
         return seen[id(tensor)]
 
     for module in model.modules():
@@ -176,9 +178,7 @@ def _is_there(device: Any) -> bool:
 class _Functions(TorchFunctionMode):
     """Functions that make or read tensors underneath what a dispatch mode sees."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in (torch.tensor, torch.as_tensor):
             device = kwargs.pop("device", None)
@@ -202,9 +202,13 @@ class _Functions(TorchFunctionMode):
 _AS_ONE = {
     nn.functional.scaled_dot_product_attention: _aten.scaled_dot_product_attention.default,
     torch.quantile: _aten.quantile.scalar,
+    _aten._scaled_dot_product_flash_attention: _aten._scaled_dot_product_flash_attention.default,
+    _aten._scaled_dot_product_efficient_attention: (
+        _aten._scaled_dot_product_efficient_attention.default
+    ),
 }
-"""Functions that take themselves apart by device, or change shapes in place, before a mode sees
-anything."""
+"""Functions that take themselves apart by device, change shapes in place, or give more than is made
+here, before a mode sees anything."""
 
 
 class _Operations(TorchDispatchMode):
@@ -240,15 +244,10 @@ def _decomposes(func: Any) -> bool:
 
 
 _READS = {
-    "_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount", "_unique2", "unique_dim",
-    "unique_consecutive", "repeat_interleave",
+    "_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount", "_unique2",
+    "unique_dim", "unique_consecutive", "repeat_interleave",
 }  # fmt: skip
 """Operations that give the host a number, or whose result has a size that depends on values."""
-
-_ELSEWHERE = {
-    "_scaled_dot_product_flash_attention": "cuda",
-    "_scaled_dot_product_efficient_attention": "cuda",
-}
 
 
 def _run(watch: Watch, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -299,8 +298,10 @@ def _checked_device(
     if name in ("_to_copy", "copy_"):
         return device
     compared = tensors
-    if name.startswith(("index", "_index_put")) and isinstance(args[0], Pretended) and (
-        name in ("index", "index_put", "index_put_", "_index_put_impl_")
+    if (
+        name.startswith(("index", "_index_put"))
+        and isinstance(args[0], Pretended)
+        and (name in ("index", "index_put", "index_put_", "_index_put_impl_"))
     ):
         compared = [args[0], *args[2:3]] if name != "index" else [args[0]]  # indices are brought
     for one in compared:
@@ -354,7 +355,14 @@ def _place() -> str:
 
 
 def _flash(
-    query: Tensor, key: Tensor, value: Tensor, dropout: float, causal: bool, debug: bool, *, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout: float,
+    causal: bool,
+    debug: bool,
+    *,
+    scale: float,
 ) -> tuple[Tensor, ...]:
     assert query.dtype in (torch.float16, torch.bfloat16), "flash takes 16 bits"
     assert query.shape[1] == key.shape[1] == value.shape[1], "flash shares no heads"
@@ -396,7 +404,12 @@ def _attention(
     return (logits.softmax(-1) @ value.float()).to(query.dtype), logits.logsumexp(-1)
 
 
+def _histc(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return torch.histc(tensor.float(), *args, **kwargs).to(tensor.dtype)  # a CPU has no integer one
+
+
 _KERNELS: dict[str, Callable[..., Any]] = {
+    "histc": _histc,
     "_scaled_dot_product_flash_attention": _flash,
     "_scaled_dot_product_efficient_attention": _efficient,
 }
