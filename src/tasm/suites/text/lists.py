@@ -16,8 +16,7 @@ GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma "
     "tau upsilon phi chi psi omega"
 ).split()
-"""Names that say nothing of what they are given to. Of made-up words, one often wins whatever is
-asked: a small language model then measures the names."""
+"""Names that say nothing of what they are given to."""
 
 
 def part(items: Iterable[str], split: str) -> list[str]:
