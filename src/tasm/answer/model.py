@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tasm.answer.ask import GateKind, ask_all, check_memory
 from tasm.answer.given import as_memory, as_query
-from tasm.answer.notebook import model_facts, model_html
 from tasm.answer.result import Answer
 from tasm.errors import InputError, ModelError
+from tasm.memory.showing import bytes_text, html_table
 
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype
@@ -51,13 +51,27 @@ class Model:
         return self.backbone.name
 
     def __repr__(self) -> str:
-        facts = dict(model_facts(self))
+        facts = dict(self._facts())
         return (
             f"<Model {facts['Name']}: {facts['Class']}, {facts['Parameters']}, {facts['Runs in']}>"
         )
 
+    def _facts(self) -> list[tuple[str, str]]:
+        """Names and values of what a person wants to know; hashes no weights."""
+        backbone = self.backbone
+        parameters = sum(parameter.numel() for parameter in backbone.hf.parameters())
+        size = sum(parameter.nbytes for parameter in backbone.hf.parameters())
+        longest = backbone.geometry.max_positions
+        return [
+            ("Name", self.name),
+            ("Class", type(backbone.hf).__name__),
+            ("Parameters", f"{parameters:,}, {bytes_text(size)}"),
+            ("Runs in", f"{str(backbone.dtype).removeprefix('torch.')} on {backbone.device}"),
+            ("Positions", "not said" if longest is None else f"{longest:,}"),
+        ]
+
     def _repr_html_(self) -> str:
-        return model_html(self)
+        return html_table("Model", self._facts())
 
     def ask(
         self,
