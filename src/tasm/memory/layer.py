@@ -13,7 +13,7 @@ from torch import Tensor
 from tasm.backbone.attention.segment import UNUSED, Segment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerTokens:
     """Tokens that one layer keeps, per KV head; never written to once made.
 

@@ -123,8 +123,8 @@ class Retrieval:
         self.statistics.record(layer, fired, divergence, brought, is_first=is_first)
         if not self._may_branch(layer):
             self._attach_without_waiting(layer, fired, query)
-        elif bool(fired if len(fired) == 1 else fired.any()):
-            self._attach_fired_rows(layer, fired, query)
+        elif bool((here := fired.cpu()).any()):  # the one wait of a layer whose gate is shut
+            self._attach_fired_rows(layer, here, query)
         now = self._attached[layer]
         return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
 
@@ -190,7 +190,7 @@ class Retrieval:
         )
 
     def _attach_fired_rows(self, layer: int, fired: Tensor, query: Tensor) -> None:
-        rows = fired.nonzero().flatten()
+        rows = fired.nonzero().flatten().to(query.device)
         found, batch = self._search(layer, query[rows]), query.shape[0]
         before = self._attached[layer]
         if before is None:

@@ -19,7 +19,7 @@ BLOCK = 32
 REPRESENTATIVES = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Search:
     """What a search knows beyond scores: the number of the layer, the query (batch, kv_heads,
     head_dim), and its keys (kv_heads, tokens, head_dim) float32, read when asked for."""
