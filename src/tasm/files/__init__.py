@@ -13,6 +13,7 @@ with new_folder(Path("birds.tasm")) as folder:        # in place when all went w
 
 from tasm.files.locks import writer_lock
 from tasm.files.places import (
+    PARTIAL,
     check_writable,
     free_bytes,
     naming_work,
@@ -21,7 +22,6 @@ from tasm.files.places import (
     regular_size,
 )
 from tasm.files.writing import (
-    PARTIAL,
     check_replaceable,
     new_folder,
     remove_leftovers,
