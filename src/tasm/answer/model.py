@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasm.answer.ask import GateKind, ask_all, check_memory
+from tasm.answer.ask import BankOn, GateKind, ask_all, check_memory
 from tasm.answer.given import as_memory, as_query
 from tasm.answer.result import Answer
 from tasm.errors import InputError, ModelError
@@ -82,6 +82,7 @@ class Model:
         explain: bool = False,
         gate: GateKind | None = None,
         epsilon: float | Literal["calibrated"] | None = None,
+        bank_on: BankOn = "auto",
         max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
@@ -90,7 +91,9 @@ class Model:
         `memory` is a task memory or its folder, which is then opened at every call. `images` are
         paths, PIL images or arrays of pixels, one or a list; `<image>` in the question says where
         one stands, otherwise images come first. `explain` adds the share of each demonstration.
-        `gate` ("js", "always", "never") and `epsilon` (nats) override the memory's own; `on_text`
+        `gate` ("js", "always", "never") and `epsilon` (nats) override the memory's own; `bank_on`
+        ("auto", "device", "host") says where the bank is searched, as in
+        `TaskMemory.cache`; `on_text`
         receives the answer's text piece by piece. `max_new_tokens` defaults to twice the longest
         demonstration answer and a little more.
 
@@ -110,6 +113,7 @@ class Model:
             explain=explain,
             gate=gate,
             epsilon=epsilon,
+            bank_on=bank_on,
             max_new_tokens=max_new_tokens,
             on_text=on_text,
         )[0]
@@ -123,6 +127,7 @@ class Model:
         explain: bool = False,
         gate: GateKind | None = None,
         epsilon: float | Literal["calibrated"] | None = None,
+        bank_on: BankOn = "auto",
         max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
@@ -146,6 +151,7 @@ class Model:
             explain=explain,
             gate=gate,
             epsilon=epsilon,
+            bank_on=bank_on,
             max_new_tokens=max_new_tokens,
             on_text=on_text,
             progress=progress,

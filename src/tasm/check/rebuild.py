@@ -56,7 +56,7 @@ def rebuild(
 
 def settings_of(memory: TaskMemory) -> dict[str, Any]:
     """Return the recipe and settings that a memory was built with, for `build`."""
-    return {"recipe": memory.recipe["name"], **memory.recipe["settings"]}
+    return {"recipe": memory.recipe["name"], **(memory.recipe.get("settings") or {})}
 
 
 def recipe_change(memory: TaskMemory) -> str | None:

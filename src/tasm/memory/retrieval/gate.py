@@ -4,6 +4,7 @@ TASM (arXiv 2606.11853) equation (15). Knows distributions, not where they come 
 bank nor the cache.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,7 +64,9 @@ class GateSettings:
                 f"{', '.join(_ASKING)}." + did_you_mean(str(self.asking), _ASKING)
             )
         epsilon = self.epsilon
-        if epsilon != "calibrated" and not (isinstance(epsilon, int | float) and epsilon >= 0):
+        if epsilon != "calibrated" and not (
+            isinstance(epsilon, int | float) and 0 <= epsilon < math.inf
+        ):
             raise InputError(
                 f"The gate's threshold is {epsilon!r}; expected nats (0 or more) or 'calibrated'."
             )
@@ -84,7 +87,7 @@ class GateSettings:
         return min(self.top_k, cap) if self.largest_share > 0 else 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GateReference:
     """What the gate learned while the memory was built.
 
@@ -100,6 +103,11 @@ class GateReference:
     thresholds: tuple[float | None, ...]
     step_thresholds: tuple[float | None, ...] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thresholds", _finite(self.thresholds))
+        if self.step_thresholds is not None:
+            object.__setattr__(self, "step_thresholds", _finite(self.step_thresholds))
+
     def threshold(self, layer: int, is_first: bool) -> float:
         """The calibrated threshold of a layer in nats, or the paper's where there is none."""
         threshold = self.thresholds[layer]
@@ -112,6 +120,21 @@ class GateReference:
     def nbytes(self) -> int:
         """Bytes held."""
         return sum(layer.nbytes for layer in self.layers if layer is not None)
+
+
+NEVER = 1e6
+"""Nats that no divergence reaches: an infinite threshold is kept as this, which a file holds."""
+
+
+def _finite(thresholds: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    """The same thresholds, infinite ones as `NEVER`; raises InputError for NaN."""
+    for number, one in enumerate(thresholds):
+        if one is not None and math.isnan(one):
+            raise InputError(
+                f"The threshold of layer {number} is {one}; expected a number of nats, or None for "
+                "the paper's."
+            )
+    return tuple(None if one is None else min(float(one), NEVER) for one in thresholds)
 
 
 def core_distribution(
