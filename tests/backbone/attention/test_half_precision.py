@@ -1,4 +1,4 @@
-"""In 16 bits a full memory is no further from float64 than 1.5 times stock attention, per family."""
+"""In 16 bits a full memory is no further from float64 than 1.5 times stock attention."""
 
 import pytest
 import torch
