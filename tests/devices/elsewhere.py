@@ -24,10 +24,10 @@ class BackboneElsewhere(TinyBackbone):
         return {name: value.to(self.device) for name, value in inputs.items()}
 
 
-def elsewhere(family: str = "qwen2_vl", device: str = "pretended") -> BackboneElsewhere:
+def elsewhere(family: str = "qwen2_vl", dtype: torch.dtype = torch.float32) -> BackboneElsewhere:
     """A backbone on the pretended device; call it while pretending."""
     tiny = tiny_model(family)
-    moved(tiny.model, device)
+    moved(tiny.model.to(dtype), "pretended")
     return BackboneElsewhere(tiny)
 
 

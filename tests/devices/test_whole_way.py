@@ -83,8 +83,7 @@ def test_the_kernels_of_cuda(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
     expected = logits_after(here, build_tiny(here, 4, **given).cache(), WORDS)
     monkeypatch.setattr(choosing, "kernel_for", as_on_cuda)
     with pretending():
-        there = elsewhere("llama")
-        there.hf.to(dtype)
+        there = elsewhere("llama", dtype)
         found = values(logits_after(there, build_tiny(there, 4, **given).cache(), WORDS))
     assert ("cuda efficient" if dtype == torch.float32 else "cuda flash") in chosen
     close = 1e-4 if dtype == torch.float32 else 0.1

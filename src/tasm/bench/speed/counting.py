@@ -83,7 +83,9 @@ def peak_tensor_bytes(work: Callable[[], object]) -> int:
 class _Operations(TorchDispatchMode):
     """How many operations were dispatched."""
 
-    number = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.number = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.number += 1
