@@ -53,6 +53,13 @@ class Parts:
         others = (getattr(part, "records", ()) for part in (self.budget, self.reducer))
         return (*self.scorer.records, *(record for records in others for record in records))
 
+    @property
+    def replayed(self) -> tuple[Record, ...]:
+        """What the parts want gathered while demonstrations are read again."""
+        parts = (self.scorer, self.budget, self.reducer)
+        wanted = (record for part in parts for record in getattr(part, "replayed", ()))
+        return tuple(dict.fromkeys(wanted))
+
 
 @dataclass(frozen=True)
 class Newest:
@@ -177,12 +184,12 @@ class Compressor:
 
     def _read_again(self, whole: Mapping[int, WorkingLayer], replay: Replay) -> ReadAgain | None:
         """Read the new demonstrations again over everything, if a part asks for it."""
-        records = getattr(self.parts.scorer, "replayed", ())
+        records = self.parts.replayed
         resumes = getattr(self.parts.budget, "resumes", False)
         if not records and not resumes:
             return None
         layers = {layer: held.layer_tokens() for layer, held in whole.items()}
-        return replay.read(layers, tuple(records), keep_inputs=resumes)
+        return replay.read(layers, records, keep_inputs=resumes)
 
     def _core_for(self, newest: Newest) -> int:
         if self.recipe.streaming != "append" or newest.stop - newest.first == self.total:
