@@ -12,6 +12,9 @@ _SCORERS, _BUDGETS, _REDUCERS = (
     "tasm.compress.parts.reducers.",
 )
 
+_EMLOC = Part(_SCORERS + "answer_aware:AnswerAware", {"attending": "answer-spans"})
+_POOLED = _BUDGETS + "pooled:Pooled"
+_RECONSTRUCTION = Part(_SCORERS + "reconstruction:Reconstruction")
 _HEAVY = Part(_SCORERS + "heavy_hitters:HeavyHitters")
 _WINDOW = Part(_SCORERS + "window:ObservationWindow")
 _NEAREST = _REDUCERS + "nearest:NearestMerge"
@@ -22,7 +25,7 @@ ROWS = (
         "EMLoC: Efficient Multimodal Long Context",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part(_SCORERS + "answer_aware:AnswerAware"),
+        scorer=_EMLOC,
         budget=Part(_BUDGETS + "accepted_ratios:AcceptedRatios"),
         streaming="append",
         note="ratios accepted under a Jensen-Shannon bound, which is searched for the budget",
@@ -32,7 +35,7 @@ ROWS = (
         "EMLoC*, two layers share a ratio",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part(_SCORERS + "answer_aware:AnswerAware"),
+        scorer=_EMLOC,
         budget=Part(_BUDGETS + "accepted_ratios:AcceptedRatios", {"together": 2}),
         streaming="append",
     ),
@@ -41,12 +44,31 @@ ROWS = (
         "EMLoC with its own bound; takes no budget",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part(_SCORERS + "answer_aware:AnswerAware"),
+        scorer=_EMLOC,
         budget=Part(_BUDGETS + "accepted_ratios:AcceptedRatios", {"delta": 0.005}),
         streaming="append",
         takes_core=False,
     ),
     Recipe("snapkv", "SnapKV", 2024, _ARXIV + "2404.14469", scorer=_WINDOW),
+    Recipe(
+        "snapkv-answers",
+        "SnapKV, observed by the rows that say the demonstrations' answers",
+        2024,
+        _ARXIV + "2404.14469",
+        scorer=Part(
+            _SCORERS + "answer_aware:AnswerAware",
+            {"attending": "predictions", "source": "reading", "answer_bonus": 0.0},
+        ),
+        note="not the paper's: a form for demonstrations, whose query is not known yet",
+    ),
+    Recipe(
+        "adakv",
+        "Ada-KV on SnapKV's scores",
+        2024,
+        _ARXIV + "2407.11550",
+        scorer=_WINDOW,
+        budget=Part(_POOLED, {"together": "layer", "floor": 0.2}),
+    ),
     Recipe("h2o", "Heavy-Hitter Oracle", 2023, _ARXIV + "2306.14048", scorer=_HEAVY),
     Recipe(
         "pyramidkv",
@@ -106,7 +128,33 @@ ROWS = (
         "KVzip",
         2025,
         _ARXIV + "2505.23416",
-        scorer=Part(_SCORERS + "reconstruction:Reconstruction"),
+        scorer=_RECONSTRUCTION,
+        budget=Part(_POOLED),
+    ),
+    Recipe(
+        "kvzip-even-heads",
+        "KVzip, its threshold over all, every head of a layer alike",
+        2025,
+        _ARXIV + "2505.23416",
+        scorer=_RECONSTRUCTION,
+        budget=Part(_POOLED, {"heads": "alike"}),
+    ),
+    Recipe(
+        "kvzip-even-layers",
+        "KVzip, every layer and head alike",
+        2025,
+        _ARXIV + "2505.23416",
+        scorer=_RECONSTRUCTION,
+        note="the paper's weaker form, which this project called kvzip before 0.2",
+    ),
+    Recipe(
+        "attention-matching",
+        "Attention Matching",
+        2026,
+        _ARXIV + "2602.16284",
+        scorer=Part(_SCORERS + "effect:Effect", {"weighs": "attention", "norm": 2.0}),
+        reducer=Part(_REDUCERS + "attention_matching:AttentionMatching", {"bias_limit": 3.0}),
+        note="keys by root-mean-square attention, the paper's default",
     ),
     Recipe(
         "look-m",

@@ -81,8 +81,9 @@ class Recipe:
 
     @property
     def has_bias(self) -> bool:
-        """Whether kept tokens carry the logarithm of how many they stand for."""
-        return self.reducer is not None and bool(self.reducer.settings.get("count_bias"))
+        """Whether kept tokens carry a bias: how many they stand for, or one that is fitted."""
+        settings = {} if self.reducer is None else self.reducer.settings
+        return bool(settings.get("count_bias") or settings.get("bias_limit"))
 
     def with_settings(self, **parts: Mapping[str, Any]) -> "Recipe":
         """Return the recipe with other settings of its parts.

@@ -13,7 +13,7 @@ from torch import Tensor
 from tasm.compress.evidence import Evidence, Stage, take
 from tasm.compress.parts.budgets.neyman import output_projection
 from tasm.compress.parts.budgets.shares import counts_by_layer
-from tasm.compress.records.references import Asked, References
+from tasm.compress.records.references import Asked, References, asked_of
 
 _BLOCK = 1 << 22
 _POINTS = 24
@@ -40,29 +40,56 @@ class Measured:
     Source: this project (docs/experiments.md).
     """  # noqa: E501
 
-    relative: Relative = "rms"
+    relative: Relative = "after"
     power: float = 2.0
     floor: float = 1 / 3
     rows: str = "all"
     at_most: int = 384
 
+    source: Literal["replay", "reading"] = "replay"
+
+    @property
+    def _references(self) -> References:
+        return References(at_most=self.at_most)
+
+    @property
+    def records(self) -> tuple[References, ...]:
+        """The reference rows, if they are those of the first reading."""
+        return (self._references,) if self.source == "reading" else ()
+
     @property
     def replayed(self) -> tuple[References, ...]:
-        """The reference rows."""
-        return (References(self.rows, at_most=self.at_most),)
+        """The reference rows, if demonstrations are read again."""
+        return (self._references,) if self.source == "replay" else ()
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
+        wishes = self._wishes(stage, stage.tokens)
+        stage.notes["layer_tokens"] = [round(wishes[layer]) for layer in stage.competing]
+        return counts_by_layer(stage, wishes)
+
+    def allocate_bank(
+        self, stage: Stage, core: list[Tensor | None], bank: int
+    ) -> list[Tensor | None]:
+        """Return (kv_heads,) originals each layer banks, those of earlier chunks included."""
+        read = max(len(one.tokens) for one in stage.evidence if one is not None)
+        tokens = stage.tokens + bank
+        both = counts_by_layer(stage, self._wishes(stage, tokens), tokens, read)
+        return [
+            None if one is None or kept is None else (one - kept).clamp(min=0)
+            for one, kept in zip(both, core, strict=True)
+        ]
+
+    def _wishes(self, stage: Stage, mean: int) -> dict[int, float]:
+        """Tokens by layer, `mean` in the mean."""
         curves = {}
         for layer in stage.competing:
             one, scores = stage.evidence[layer], stage.scores[layer]
             assert one is not None and scores is not None
-            asked: Asked = one.replayed[self.replayed[0]]
+            asked = asked_of(self, one)
             tokens, errors = error_curve(one, asked, scores, self._scale(stage, layer, asked))
             curves[layer] = (tokens, [error**self.power for error in errors])
-        wishes = steepest(curves, stage.tokens * len(curves), self.floor * stage.tokens)
-        stage.notes["layer_tokens"] = [round(wishes[layer]) for layer in stage.competing]
-        return counts_by_layer(stage, wishes)
+        return steepest(curves, mean * len(curves), self.floor * mean)
 
     def _scale(self, stage: Stage, layer: int, asked: Asked) -> Tensor:
         """(rows,) what the squared error of each row is divided by."""
@@ -71,7 +98,7 @@ class Measured:
         if self.relative == "after" and layer + 1 < len(stage.evidence):
             later = stage.evidence[layer + 1]
             if later is not None:
-                found: Asked = later.replayed[self.replayed[0]]
+                found = asked_of(self, later)
                 if found.rows == asked.rows:
                     return found.scale.to(asked.scale.device)
                 return found.scale.mean().to(asked.scale.device).expand(asked.rows)
@@ -89,13 +116,14 @@ def error_curve(
     placed = scores.float().masked_fill(evidence.always, high).masked_fill(~evidence.valid, low)
     order = placed.sort(dim=1, descending=True, stable=True).indices
     keys, values = take(evidence.keys, order), take(evidence.values, order).float()
+    index = take(evidence.index, order)
     edges = grid(max(1, int(evidence.always.sum(1).max())), int(evidence.valid.sum(1).max()))
     projection = output_projection(evidence)
     sums = torch.zeros(len(edges), device=scores.device)
     step = max(1, _BLOCK // max(1, asked.queries.shape[0] * asked.queries.shape[1] * keys.shape[1]))
     for first in range(0, asked.rows, step):
         some = slice(first, first + step)
-        weights = asked.weights(keys, some)
+        weights = asked.weights(keys, index, some)
         live, rest = asked.live[:, :, some].float(), asked.rest[:, :, some]
         masses, outputs = [], []
         for start, stop in zip([0, *edges[:-1]], edges, strict=True):

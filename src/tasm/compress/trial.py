@@ -1,0 +1,81 @@
+"""Trying a memory before it is chosen: some demonstrations are asked again over it and over all.
+
+Every one is asked twice: as a query whose demonstration is in the memory, and with its own
+demonstration hidden, as a query that is new. Knows a replay and layers; not who made them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.segment import UNUSED
+from tasm.compress.replay import ReadAgain, Replay
+from tasm.memory import LayerTokens
+from tasm.memory.tokens import TokenTable
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Demonstrations `numbers` of a replay to be asked over candidates.
+
+    ```python
+    trial = Trial.of(stage.replay, tokens, everything, 8)
+    trial.losses(candidate)            # nats, lower is better
+    ```
+    """
+
+    replay: Replay
+    numbers: tuple[int, ...]
+    tokens: TokenTable
+    teacher: tuple[ReadAgain, ReadAgain]
+
+    @classmethod
+    def of(
+        cls,
+        replay: Replay,
+        tokens: TokenTable,
+        everything: Mapping[int, LayerTokens],
+        at_most: int,
+    ) -> "Trial":
+        """Ask at most `at_most` demonstrations, evenly spaced, over everything."""
+        count = len(replay.demonstrations)
+        asked = sorted({number * count // at_most for number in range(at_most)})
+        some = replace(replay, demonstrations=tuple(replay.demonstrations[n] for n in asked))
+        numbers = tuple(
+            int(transcript.demonstration.max()) for transcript in some.demonstrations
+        )
+        return cls(some, numbers, tokens, _both(some, numbers, tokens, everything))
+
+    def losses(self, candidate: Mapping[int, LayerTokens]) -> tuple[float, float]:
+        """Return the Jensen-Shannon divergences from everything, nats: known and new queries."""
+        known, new = _both(self.replay, self.numbers, self.tokens, candidate)
+        return (
+            self.replay.divergence(self.teacher[0], known),
+            self.replay.divergence(self.teacher[1], new),
+        )
+
+
+def _both(
+    replay: Replay,
+    numbers: tuple[int, ...],
+    tokens: TokenTable,
+    layers: Mapping[int, LayerTokens],
+) -> tuple[ReadAgain, ReadAgain]:
+    known = replay.read(layers)
+    said: list[Tensor] = []
+    for number, demonstration in zip(numbers, replay.demonstrations, strict=True):
+        one = replace(replay, demonstrations=(demonstration,))
+        said += one.read(
+            {layer: without(kept, tokens, number) for layer, kept in layers.items()}
+        ).said
+    return known, ReadAgain(tuple(said))
+
+
+def without(kept: LayerTokens, tokens: TokenTable, number: int) -> LayerTokens:
+    """Return the tokens of a layer with those of one demonstration hidden."""
+    table = tokens.demonstration.to(kept.index.device)
+    own = table[kept.index.long()] == number
+    bias = torch.zeros(own.shape, device=own.device) if kept.bias is None else kept.bias.float()
+    return replace(kept, bias=bias.masked_fill(own, UNUSED))
