@@ -25,6 +25,7 @@ from tasm.compress.records.recorder import Recorder
 from tasm.compress.replay import ReadAgain, Replay
 from tasm.compress.selection import select
 from tasm.compress.sharing import shared_scores
+from tasm.compress.trial import Trial
 from tasm.compress.working import WorkingLayer, joined
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
@@ -37,6 +38,9 @@ class Parts:
     scorer: Scorer
     budget: Budget
     reducer: Reducer
+    name: str = "its own"
+    others: tuple["Parts", ...] = ()
+    """Parts that are tried beside these."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> "Parts":
@@ -45,20 +49,37 @@ class Parts:
             None if part is None else part.make()
             for part in (recipe.scorer, recipe.budget, recipe.reducer)
         ]
-        return cls(*made)  # type: ignore[arg-type]
+        others = tuple(
+            cls(other.scorer.make(), other.budget.make(), other.reducer.make(), other.name)
+            for other in recipe.others
+        )
+        return cls(*made, others=others)  # type: ignore[arg-type]
 
     @property
     def records(self) -> tuple[Record, ...]:
         """What the parts want gathered."""
-        others = (getattr(part, "records", ()) for part in (self.budget, self.reducer))
-        return (*self.scorer.records, *(record for records in others for record in records))
+        return self._wanted("records")
 
     @property
     def replayed(self) -> tuple[Record, ...]:
         """What the parts want gathered while demonstrations are read again."""
+        return self._wanted("replayed")
+
+    def _wanted(self, name: str) -> tuple[Record, ...]:
         parts = (self.scorer, self.budget, self.reducer)
-        wanted = (record for part in parts for record in getattr(part, "replayed", ()))
-        return tuple(dict.fromkeys(wanted))
+        own = [record for part in parts for record in getattr(part, name, ())]
+        others = [record for other in self.others for record in other._wanted(name)]
+        return tuple(dict.fromkeys([*own, *others]))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one recipe's parts would do at a stage: scores and counts by layer."""
+
+    parts: Parts
+    scores: list[Tensor | None]
+    counts: list[Tensor | None]
+    stage: Stage
 
 
 @dataclass(frozen=True)
@@ -123,37 +144,89 @@ class Compressor:
             evidence[layer] = self._evidence(
                 layer, held, recorder, reading, tokens, newest, appends
             )
-        scores: list[Tensor | None] = [
-            None if one is None else self.parts.scorer.score(one).float() for one in evidence
+        plans = [
+            self._plan(parts, evidence, core, whole, replay, reading)
+            for parts in (self.parts, *self.parts.others)
         ]
-        scores = shared_scores(self.parts.scorer, evidence, scores, self.notes)
-        stage = Stage(
-            evidence=tuple(evidence),
-            scores=tuple(scores),
-            tokens=core,
-            reduce=lambda layer, counts: self._candidate(
-                evidence, scores, layer, counts, whole[layer]
-            ),
-            replay=replay,
-            read=reading,
-            notes=self.notes,
-        )
-        counts = self._checked(evidence, self.parts.budget.allocate(stage))
-        banked = self._bank_counts(stage, counts)
+        plan = plans[0] if len(plans) == 1 else self._least_harm(plans, whole, tokens)
+        self.notes |= plan.stage.notes
+        scores, counts = plan.scores, plan.counts
+        banked = self._bank_counts(plan)
+        parts = plan.parts
         # Nothing may hold a layer back that is about to be reduced and freed.
-        del stage, reading
+        del plan, plans, reading
         scored = time.perf_counter()
         for layer in self.layers:
             one, score, count = evidence[layer], scores[layer], counts[layer]
             assert one is not None and score is not None and count is not None
             before = self.working.get(layer) if appends else None
-            order = self._reduce(one, score, count, banked[layer], whole.pop(layer), before)
+            order = self._reduce(
+                parts, one, score, count, banked[layer], whole.pop(layer), before
+            )
             if self.recipe.streaming == "append":
                 recorder.forget_columns(layer)
             recorder.keep(layer, order)
             evidence[layer] = None
         self.seconds["score"] += scored - started
         self.seconds["reduce"] += time.perf_counter() - scored
+
+    def _plan(
+        self,
+        parts: Parts,
+        evidence: list[Evidence | None],
+        core: int,
+        whole: Mapping[int, WorkingLayer],
+        replay: Replay,
+        reading: ReadAgain | None,
+    ) -> Plan:
+        scores: list[Tensor | None] = [
+            None if one is None else parts.scorer.score(one).float() for one in evidence
+        ]
+        notes: dict[str, Any] = {}
+        scores = shared_scores(parts.scorer, evidence, scores, notes)
+        stage = Stage(
+            evidence=tuple(evidence),
+            scores=tuple(scores),
+            tokens=core,
+            reduce=lambda layer, counts: self._candidate(
+                parts, evidence, scores, layer, counts, whole[layer]
+            ),
+            replay=replay,
+            read=reading,
+            notes=notes,
+        )
+        counts = self._checked(evidence, parts.budget.allocate(stage))
+        return Plan(parts, scores, counts, stage)
+
+    def _least_harm(
+        self, plans: list[Plan], whole: Mapping[int, WorkingLayer], tokens: TokenTable
+    ) -> Plan:
+        """The plan that changes the answers of some demonstrations least; the first of equals."""
+        started = time.perf_counter()
+        replay = plans[0].stage.replay
+        if not replay.demonstrations or all(
+            bool((count >= whole[layer].valid.sum(1)).all())
+            for layer, count in enumerate(plans[0].counts)
+            if count is not None
+        ):
+            return plans[0]
+        everything = {layer: held.layer_tokens() for layer, held in whole.items()}
+        trial = Trial.of(replay, tokens, everything)
+        losses = []
+        for plan in plans:
+            kept = {
+                layer: plan.stage.reduce(layer, count)
+                for layer, count in enumerate(plan.counts)
+                if count is not None
+            }
+            losses.append(trial.loss(kept))
+        best = min(range(len(plans)), key=losses.__getitem__)
+        self.notes["tried"] = {
+            plan.parts.name: float(f"{loss:.4g}") for plan, loss in zip(plans, losses, strict=True)
+        }
+        self.notes["taken"] = plans[best].parts.name
+        self.notes["trial_seconds"] = round(time.perf_counter() - started, 3)
+        return plans[best]
 
     def _checked(
         self, evidence: list[Evidence | None], counts: list[Tensor | None]
@@ -169,13 +242,14 @@ class Compressor:
             result.append(count.to(one.keys.device).clamp(min=0 if appends else 1))
         return result
 
-    def _bank_counts(self, stage: Stage, counts: list[Tensor | None]) -> list[Tensor | None]:
+    def _bank_counts(self, plan: Plan) -> list[Tensor | None]:
         """(kv_heads,) originals each layer banks: the same everywhere unless the budget says."""
+        counts = plan.counts
         if self.bank == 0:
             return [None if count is None else torch.zeros_like(count) for count in counts]
-        divides = getattr(self.parts.budget, "allocate_bank", None)
+        divides = getattr(plan.parts.budget, "allocate_bank", None)
         if divides is not None:
-            divided = divides(stage, counts, self.bank)
+            divided = divides(plan.stage, counts, self.bank)
             return [
                 one if one is None or kept is None else one.to(kept.device)
                 for one, kept in zip(divided, counts, strict=True)
@@ -244,6 +318,7 @@ class Compressor:
 
     def _candidate(
         self,
+        parts: Parts,
         evidence: list[Evidence | None],
         scores: list[Tensor | None],
         layer: int,
@@ -257,7 +332,7 @@ class Compressor:
             return whole.layer_tokens()
         none = torch.zeros_like(counts)
         selection = select(one, score, counts, none, self.recipe.bank_choice)
-        reduced = self._reducer(selection).reduce(one, selection, score)
+        reduced = _reducer(parts, selection).reduce(one, selection, score)
         kept = WorkingLayer.of_reduced(reduced, selection, one.index, one.keys.dtype)
         before = self.working.get(layer)
         if before is not None and self.recipe.streaming == "append":
@@ -266,6 +341,7 @@ class Compressor:
 
     def _reduce(
         self,
+        parts: Parts,
         evidence: Evidence,
         scores: Tensor,
         counts: Tensor,
@@ -280,7 +356,7 @@ class Compressor:
             return None
         assert bank is not None
         selection = select(evidence, scores, counts, bank, self.recipe.bank_choice)
-        reduced = self._reducer(selection).reduce(evidence, selection, scores)
+        reduced = _reducer(parts, selection).reduce(evidence, selection, scores)
         kept = WorkingLayer.of_reduced(reduced, selection, evidence.index, evidence.keys.dtype)
         if selection.wish is not None:
             seen = whole if before is None else whole.tail(evidence.entries)
@@ -290,9 +366,10 @@ class Compressor:
         self.working[layer] = kept if before is None else joined(before, kept)
         return selection.order
 
-    def _reducer(self, selection: Selection) -> Reducer:
-        """The recipe's, or where nothing is kept the only thing that can be done."""
-        return self.parts.reducer if selection.order.shape[1] else Drop()
+
+def _reducer(parts: Parts, selection: Selection) -> Reducer:
+    """The recipe's, or where nothing is kept the only thing that can be done."""
+    return parts.reducer if selection.order.shape[1] else Drop()
 
 
 def _keeps_all(evidence: Evidence, counts: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Trying a memory before it is chosen: some demonstrations are asked again over it and over all.
+"""Do no harm: trying a memory before it is chosen: some demonstrations are asked again over it and over all.
 
 Every one is asked twice: as a query whose demonstration is in the memory, and with its own
 demonstration hidden, as a query that is new. Knows a replay and layers; not who made them.
@@ -16,13 +16,17 @@ from tasm.memory import LayerTokens
 from tasm.memory.tokens import TokenTable
 
 
+AT_MOST = 8
+"""Demonstrations that are asked."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     """Demonstrations `numbers` of a replay to be asked over candidates.
 
     ```python
-    trial = Trial.of(stage.replay, tokens, everything, 8)
-    trial.losses(candidate)            # nats, lower is better
+    trial = Trial.of(stage.replay, tokens, everything)
+    trial.loss(candidate)               # nats, lower is better
     ```
     """
 
@@ -37,7 +41,7 @@ class Trial:
         replay: Replay,
         tokens: TokenTable,
         everything: Mapping[int, LayerTokens],
-        at_most: int,
+        at_most: int = AT_MOST,
     ) -> "Trial":
         """Ask at most `at_most` demonstrations, evenly spaced, over everything."""
         count = len(replay.demonstrations)
@@ -48,13 +52,12 @@ class Trial:
         )
         return cls(some, numbers, tokens, _both(some, numbers, tokens, everything))
 
-    def losses(self, candidate: Mapping[int, LayerTokens]) -> tuple[float, float]:
-        """Return the Jensen-Shannon divergences from everything, nats: known and new queries."""
-        known, new = _both(self.replay, self.numbers, self.tokens, candidate)
-        return (
-            self.replay.divergence(self.teacher[0], known),
-            self.replay.divergence(self.teacher[1], new),
-        )
+    def loss(self, candidate: Mapping[int, LayerTokens]) -> float:
+        """Return the Jensen-Shannon divergence of what is said from what is said over everything,
+        nats, known and new queries added."""
+        said = _both(self.replay, self.numbers, self.tokens, candidate)
+        pairs = zip(self.teacher, said, strict=True)
+        return sum(self.replay.divergence(before, after) for before, after in pairs)
 
 
 def _both(

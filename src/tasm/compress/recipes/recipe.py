@@ -44,6 +44,21 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Other parts that a build tries beside a recipe's own, and takes where they change less."""
+
+    name: str
+    scorer: Part
+    budget: Part
+    reducer: Part
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parts as JSON values."""
+        parts = {"scorer": self.scorer, "budget": self.budget, "reducer": self.reducer}
+        return {"name": self.name, **{name: part.to_json() for name, part in parts.items()}}
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A method: what it is called, whose it is, and what it is made of.
 
@@ -54,7 +69,8 @@ class Recipe:
     does to what is kept: "recompress" lets earlier and new tokens compete for the whole budget,
     "append" gives every chunk its share and never touches it again. `bank_choice` says which
     originals are banked: "score" (the best outside the core), "random", or "images" (image tokens
-    first). `takes_core` is False where a bound of the method's own decides how much is kept.
+    first). `others` are parts that a build tries beside these, by asking some demonstrations; what
+    changes their answers least is taken. `takes_core` is False where a bound of the method's own decides how much is kept.
     """
 
     name: str
@@ -72,6 +88,7 @@ class Recipe:
     modes: tuple[str, ...] = ("joint", "streaming")
     streaming: Literal["recompress", "append"] = "recompress"
     takes_core: bool = True
+    others: tuple[Alternative, ...] = ()
     note: str = ""
 
     @property
@@ -125,4 +142,5 @@ class Recipe:
             "bank_choice": self.bank_choice,
             "gate": dict(self.gate),
             "streaming": self.streaming,
+            **({"others": [other.to_json() for other in self.others]} if self.others else {}),
         }

@@ -128,7 +128,7 @@ class References(Record):
             queries=call.query[0][:, rows].unflatten(0, (heads, group)).clone(),
             log_sum_exp=call.log_sum_exp[0][:, rows].unflatten(0, (heads, group)).float(),
             rest=rest.clamp(min=0),
-            live=live,
+            live=live.to(call.value.dtype),
             before=starts[rows] + reading.rows.first,
             scale=hidden[rows].float().pow(2).mean(-1),
             scaling=call.scaling,

@@ -35,8 +35,7 @@ class FittedValues:
 
     ridge: float = 1.0
     source: Literal["replay", "reading"] = "replay"
-    at_most: int = 2048
-    weighted: str = "no"
+    at_most: int = 768
 
     @property
     def records(self) -> tuple[References, ...]:
@@ -59,9 +58,6 @@ class FittedValues:
             kept = int(selection.counts[head])
             mine = asked.head(head)
             target, given = targets(mine, evidence, head, order[head, :kept])
-            if self.weighted == "yes":
-                factor = asked.scale.rsqrt().repeat(mine.queries.shape[1])[:, None]
-                target, given = target * factor, given * factor
             fitted.append(ridge(given, target, values[head, :kept].float(), self.ridge))
         result = values.clone()
         for head, found in enumerate(fitted):

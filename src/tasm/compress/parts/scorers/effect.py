@@ -37,7 +37,7 @@ class Effect:
     norm: float | Literal["largest"] = 2.0
     weighs: Literal["effect", "attention"] = "effect"
     source: Literal["replay", "reading"] = "replay"
-    at_most: int = 2048
+    at_most: int = 768
 
     @property
     def records(self) -> tuple[References, ...]:
@@ -61,7 +61,7 @@ class Effect:
             some = slice(first, first + step)
             weights = asked.weights(evidence.keys, evidence.index, some)
             if self.weighs == "effect":
-                output = weights @ values[:, None] + asked.live[:, :, some]
+                output = weights @ values[:, None] + asked.live[:, :, some].float()
                 far = squares[:, None, None] + output.pow(2).sum(-1, keepdim=True)
                 far -= 2 * output @ values[:, None].transpose(2, 3)
                 weights *= far.clamp_(min=0).sqrt_()
