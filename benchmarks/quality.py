@@ -4,8 +4,8 @@
         --recipes compact,kvzip,recent --core 20%,10%,5%
     python benchmarks/quality.py --model FOLDER --files DIR/past-0,DIR/past-1 --core 50%,20%
 
-`--files` names folders with demonstrations.jsonl and queries.jsonl; their names up to the last `-` are
-the tasks. Demonstrations are read once and read again once; every recipe and budget compresses what
+`--files` names folders with demonstrations.jsonl and queries.jsonl; their names up to the last
+`-` are the tasks. Demonstrations are read once and read again once; every recipe and budget compresses what
 that left, as a build would. Prints a table and writes one JSON line a cell.
 """
 

@@ -195,6 +195,8 @@ def build_transcript(
                 encoded.next_position,
                 settings.quantile,
             )
+    if compressor.notes.get("taken", "its own") != "its own":
+        notice(_taken(compressor))
     bank = Bank(banked) if any(layer is not None for layer in banked) else None
     memory = TaskMemory(
         core=core,
@@ -257,9 +259,19 @@ def _report(
             "encode": encoded.seconds,
             "score": compressor.seconds["score"],
             "reduce": compressor.seconds["reduce"],
+            "trial": compressor.notes.get("trial_seconds", 0.0),
             "total": time.perf_counter() - started,
         },
     }
+
+
+def _taken(compressor: Compressor) -> str:
+    tried = ", ".join(f"{name} {loss:.3g}" for name, loss in compressor.notes["tried"].items())
+    return (
+        f"The recipe {compressor.recipe.name!r} took its parts {compressor.notes['taken']!r}, with "
+        f"which answers change least here ({tried} nats). Trying took "
+        f"{compressor.notes['trial_seconds']:.1f} seconds."
+    )
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -160,9 +160,7 @@ class Compressor:
             one, score, count = evidence[layer], scores[layer], counts[layer]
             assert one is not None and score is not None and count is not None
             before = self.working.get(layer) if appends else None
-            order = self._reduce(
-                parts, one, score, count, banked[layer], whole.pop(layer), before
-            )
+            order = self._reduce(parts, one, score, count, banked[layer], whole.pop(layer), before)
             if self.recipe.streaming == "append":
                 recorder.forget_columns(layer)
             recorder.keep(layer, order)

@@ -1,4 +1,4 @@
-"""Do no harm: trying a memory before it is chosen: some demonstrations are asked again over it and over all.
+"""Do no harm: a memory is tried before it is chosen, by asking some demonstrations again.
 
 Every one is asked twice: as a query whose demonstration is in the memory, and with its own
 demonstration hidden, as a query that is new. Knows a replay and layers; not who made them.
@@ -14,7 +14,6 @@ from tasm.backbone.attention.segment import UNUSED
 from tasm.compress.replay import ReadAgain, Replay
 from tasm.memory import LayerTokens
 from tasm.memory.tokens import TokenTable
-
 
 AT_MOST = 8
 """Demonstrations that are asked."""
@@ -47,9 +46,7 @@ class Trial:
         count = len(replay.demonstrations)
         asked = sorted({number * count // at_most for number in range(at_most)})
         some = replace(replay, demonstrations=tuple(replay.demonstrations[n] for n in asked))
-        numbers = tuple(
-            int(transcript.demonstration.max()) for transcript in some.demonstrations
-        )
+        numbers = tuple(int(transcript.demonstration.max()) for transcript in some.demonstrations)
         return cls(some, numbers, tokens, _both(some, numbers, tokens, everything))
 
     def loss(self, candidate: Mapping[int, LayerTokens]) -> float:

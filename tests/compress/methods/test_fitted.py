@@ -89,9 +89,7 @@ def test_matching_weights_keep_the_mass() -> None:
 def test_attention_matching_of_twins_is_exact() -> None:
     # Tokens 0 and 1 are twins in what is paid to them; 0 stays for both, with log 2 and their mean.
     part = AttentionMatching()
-    one = case(
-        [[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]], [[0.2, 0.2, 0.1], [0.1, 0.1, 0.6]], part
-    )
+    one = case([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]], [[0.2, 0.2, 0.1], [0.1, 0.1, 0.6]], part)
     reduced = part.reduce(one, selection(3, [[0, 2]]), torch.zeros(1, 3))
     assert reduced.bias is not None
     torch.testing.assert_close(reduced.bias[0], torch.tensor([2.0, 1.0]).log(), atol=0.02, rtol=0)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,9 +12,9 @@ from torch import nn
 from tasm.compress.parts.budgets.measured import Measured, error_curve, lower_hull, steepest
 from tasm.compress.parts.budgets.pooled import Pooled
 from tasm.compress.parts.scorers.effect import Effect
-from tasm.compress.records.references import Asked, References, asked_of
 from tasm.compress.recipes.recipe import Part
 from tasm.compress.recipes.table import find_recipe
+from tasm.compress.records.references import Asked, References, asked_of
 from tests.compress.examples import evidence, table
 from tests.compress.methods import capture
 from tests.compress.methods.capture import stock_attention, stock_model
@@ -51,7 +51,9 @@ def layer(part: Any, rows: Asked, number: int = 0, factor: float = 1.0) -> Any:
         layer=number,
         layers=2,
     )
-    object.__setattr__(found, "module", SimpleNamespace(self_attn=SimpleNamespace(o_proj=projection)))
+    object.__setattr__(
+        found, "module", SimpleNamespace(self_attn=SimpleNamespace(o_proj=projection))
+    )
     object.__setattr__(found, "replayed", {part.replayed[0]: rows})
     return found
 
@@ -149,9 +151,7 @@ def test_pooled_threshold() -> None:
 
 def two_heads(scores: list[list[float]], tokens: int) -> Any:
     size = len(scores[0])
-    held = evidence(
-        torch.ones(2, size, 2), torch.ones(2, size, 2), table([2] * size, [0] * size)
-    )
+    held = evidence(torch.ones(2, size, 2), torch.ones(2, size, 2), table([2] * size, [0] * size))
     return stage([held], [torch.tensor(scores)], tokens)
 
 
@@ -189,9 +189,7 @@ def test_reference_rows_are_the_stock_models(family: str, source: str) -> None:
         found = rows.weights(one.keys, one.index, some)
         heads, group = found.shape[:2]
         wanted = attention[number].unflatten(0, (heads, group)).float()
-        torch.testing.assert_close(
-            found[..., :memory], wanted[..., :memory], atol=1e-5, rtol=1e-4
-        )
+        torch.testing.assert_close(found[..., :memory], wanted[..., :memory], atol=1e-5, rtol=1e-4)
         assert not found[..., memory:].any()
         rest = wanted[..., memory:].sum(-1)
         torch.testing.assert_close(rows.rest[:, :, some], rest, atol=1e-5, rtol=1e-4)
@@ -207,7 +205,7 @@ class Asking:
 
     part: Any = None
     source = "replay"
-    heard: dict[int, Asked] = {}
+    heard: ClassVar[dict[int, Asked]] = {}
 
     @property
     def records(self) -> tuple[References, ...]:

@@ -5,7 +5,8 @@ must be gathered while the demonstrations are read. A scorer with a further attr
 tuple of records) has the demonstrations read once more before it scores, against everything, and
 finds those records in `evidence.replayed`; one with a method `source_layer(layer, layers)` gives
 layers the scores of another (`tasm.compress.sharing`); budgets and reducers may name `records`,
-too; a budget with `resumes = True` finds that reading in `stage.read`, ready to be resumed at any layer (`tasm.compress.replay`).
+too, and `replayed` ones; a budget with `resumes = True` finds that reading in `stage.read`, ready
+to be resumed at any layer (`tasm.compress.replay`).
 """
 
 from typing import Protocol, runtime_checkable

@@ -70,7 +70,8 @@ class Recipe:
     "append" gives every chunk its share and never touches it again. `bank_choice` says which
     originals are banked: "score" (the best outside the core), "random", or "images" (image tokens
     first). `others` are parts that a build tries beside these, by asking some demonstrations; what
-    changes their answers least is taken. `takes_core` is False where a bound of the method's own decides how much is kept.
+    changes their answers least is taken. `takes_core` is False where a bound of the method's own
+    decides how much is kept.
     """
 
     name: str

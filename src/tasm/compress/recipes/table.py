@@ -67,8 +67,9 @@ _ROWS = (
                 "even layers", _EFFECT, Part("tasm.compress.parts.budgets.uniform:Uniform"), _FITTED
             ),
         ),
-        note="for the fewest bytes; nothing of the TASM paper is in it; building reads the "
-        "demonstrations twice and asks some of them again",
+        note="for the fewest bytes; nothing of the TASM paper is in it: score, layers and fit are "
+        "this project's and Attention Matching's; building reads the demonstrations twice and asks "
+        "some of them again",
     ),
     Recipe(
         "tasm-compact",

@@ -5,6 +5,7 @@ Knows reference queries and scores; not how kept tokens are reduced.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -181,7 +182,7 @@ def steepest(
         hull = lower_hull(points)
         slopes += [
             ((here[1] - there[1]) / (there[0] - here[0]), layer, there[0] - here[0])
-            for here, there in zip(hull, hull[1:], strict=False)
+            for here, there in pairwise(hull)
         ]
     left = total - sum(counts.values())
     for _, layer, length in sorted(slopes, key=lambda one: -one[0]):

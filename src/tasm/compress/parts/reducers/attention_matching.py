@@ -22,8 +22,8 @@ class AttentionMatching:
     """Per head β = log w, w ≥ 0 minimising Σ over rows (Σ_j w_j a_ij − Σ a_i)², a over the memory;
     then values by least squares on the memory's own output, with weights w_j a_ij / Σ w a.
 
-    Weights are held within e^−`bias_limit` … e^`bias_limit`, as in the authors' code for keys that were
-    selected by attention.
+    Weights are held within e^−`bias_limit` … e^`bias_limit`, as in the authors' code for keys that
+    were selected by attention.
 
     Differs from the paper in:
     - Rows are those of a replay, each demonstration by itself; no self-study questions, and queries
@@ -79,7 +79,7 @@ class AttentionMatching:
 
 
 def matching_weights(shares: Tensor, limit: float) -> Tensor:
-    """Return w (kept,) ≥ 0 near the least Σ (shares·w − 1)², `shares` (rows, kept), within e^±limit.
+    """Return w (kept,) ≥ 0 near the least Σ (shares·w − 1)², `shares` (rows, kept).
 
     ```python
     >>> matching_weights(torch.tensor([[0.5], [0.5]]), 3.0)

@@ -65,9 +65,7 @@ class FittedValues:
         return Reduced(keys, result, counts)
 
 
-def targets(
-    mine: Asked, evidence: Evidence, head: int, kept: Tensor
-) -> tuple[Tensor, Tensor]:
+def targets(mine: Asked, evidence: Evidence, head: int, kept: Tensor) -> tuple[Tensor, Tensor]:
     """Return (rows, head_dim) what the kept tokens' part of the output should be, and (rows, kept)
     their weights; rows of all query heads of a KV head follow each other."""
     values = evidence.values[head : head + 1].float()

@@ -30,8 +30,10 @@ class Effect:
     | `source` | rows of a "replay" or of the first "reading" |
     | `at_most` | reference rows |
 
-    Differs from the paper in: nothing that has one; Attention Matching names the root mean square
-    of attention (`norm` 2, `weighs` "attention") as its key selection.
+    The effect is this project's (docs/experiments.md). With `norm` 2 and `weighs` "attention" it is
+    the root mean square by which Attention Matching selects keys.
+
+    Differs from the paper in: rows are those of a replay of the demonstrations, pictures included.
     """
 
     norm: float | Literal["largest"] = 2.0
