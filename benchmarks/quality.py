@@ -5,8 +5,8 @@
     python benchmarks/quality.py --model FOLDER --files DIR/past-0,DIR/past-1 --core 50%,20%
 
 `--files` names folders with demonstrations.jsonl and queries.jsonl; their names up to the last
-`-` are the tasks. Demonstrations are read once and read again once; every recipe and budget compresses what
-that left, as a build would. Prints a table and writes one JSON line a cell.
+`-` are the tasks. Demonstrations are read once and read again once; every recipe and budget
+compresses what that left, as a build would. Prints a table and writes one JSON line a cell.
 """
 
 import argparse

@@ -259,7 +259,7 @@ def _report(
             "encode": encoded.seconds,
             "score": compressor.seconds["score"],
             "reduce": compressor.seconds["reduce"],
-            "trial": compressor.notes.get("trial_seconds", 0.0),
+            "trial": compressor.seconds["trial"],
             "total": time.perf_counter() - started,
         },
     }
@@ -270,7 +270,7 @@ def _taken(compressor: Compressor) -> str:
     return (
         f"The recipe {compressor.recipe.name!r} took its parts {compressor.notes['taken']!r}, with "
         f"which answers change least here ({tried} nats). Trying took "
-        f"{compressor.notes['trial_seconds']:.1f} seconds."
+        f"{compressor.seconds['trial']:.1f} seconds."
     )
 
 

@@ -106,7 +106,9 @@ class Compressor:
     seed: int
     working: dict[int, WorkingLayer] = field(default_factory=dict)
     banked: dict[int, Banked] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"score": 0.0, "reduce": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"score": 0.0, "trial": 0.0, "reduce": 0.0}
+    )
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -223,7 +225,7 @@ class Compressor:
             plan.parts.name: float(f"{loss:.4g}") for plan, loss in zip(plans, losses, strict=True)
         }
         self.notes["taken"] = plans[best].parts.name
-        self.notes["trial_seconds"] = round(time.perf_counter() - started, 3)
+        self.seconds["trial"] += time.perf_counter() - started
         return plans[best]
 
     def _checked(

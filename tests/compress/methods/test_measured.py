@@ -124,7 +124,7 @@ def test_the_hull_looks_past_a_flat_start() -> None:
     assert steepest(curves, 4, 1) == {0: 3.0, 1: 1.0}
 
 
-@pytest.mark.parametrize(("relative", "wins"), [("nothing", 1), ("rms", 0), ("after", 0)])
+@pytest.mark.parametrize(("relative", "wins"), [("nothing", 1), ("before", 0), ("after", 0)])
 def test_relative_to_the_residual_stream(relative: Any, wins: int) -> None:
     # Layer 1 writes thirty times as much, to a stream a million times as large.
     part = Measured(relative, floor=0.0)

@@ -1,5 +1,4 @@
 """Tokens where their loss is felt: layer budgets from measured error curves.
-
 Knows reference queries and scores; not how kept tokens are reduced.
 """
 
@@ -19,7 +18,7 @@ from tasm.compress.records.references import Asked, References, asked_of
 _BLOCK = 1 << 22
 _POINTS = 24
 
-Relative = Literal["rms", "after", "nothing"]
+Relative = Literal["after", "before", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,15 @@ class Measured:
 
     With the t best tokens of every head kept, layer l's attention output changes by
     e = W_O(o′ − o) for a reference row, o and o′ before and after. E_l(t) = mean over rows of
-    ‖e‖² / mean square of the residual stream at that row; the curve's square is taken, its lower
-    convex hull, and the budget is spent on the steepest slopes of all layers.
+    ‖e‖² / mean square of the residual stream after the layer; the curve's square is taken, its
+    lower convex hull, and the budget is spent on the steepest slopes of all layers.
 
     | setting | |
     |---|---|
-    | `relative` | what ‖e‖² is divided by: "rms" the row's residual stream before the layer, "after" it, "nothing" |
+    | `relative` | what ‖e‖² is divided by: the stream "after" the layer, "before" it, or "nothing" |
     | `power` | p of E^p |
     | `floor` | share of an even share that every layer keeps |
-    | `at_most` | reference rows |
+    | `source`, `at_most` | reference rows of a "replay" or of the first "reading", and how many |
 
     Source: this project (docs/experiments.md).
     """  # noqa: E501

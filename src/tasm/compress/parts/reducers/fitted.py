@@ -1,5 +1,4 @@
 """Kept values fitted so that the layer's output stays what it was: attention matching.
-
 Knows reference rows and one layer; not who chose the kept tokens.
 """
 
@@ -27,7 +26,7 @@ class FittedValues:
     | setting | |
     |---|---|
     | `ridge` | how strongly values are held to what they were |
-    | `rows`, `at_most` | the reference rows |
+    | `source`, `at_most` | reference rows of a "replay" or of the first "reading", and how many |
 
     Source: Zweiger et al., "Attention Matching", arXiv 2602.16284, section 3, from which it differs
     by the ridge, by image rows among the references, and by having no bias.

@@ -1,6 +1,5 @@
 """Importance by what reference rows would lose: attention times how far a value is from the
 output.
-
 Knows reference rows; not budgets.
 """
 
