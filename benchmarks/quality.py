@@ -259,6 +259,8 @@ def measure(given: argparse.Namespace, recipes: Sequence[Recipe]) -> str:
                         "recipe": recipe.name,
                         "core": core,
                         "accuracy": share,
+                        "taken": memory.recipe["notes"].get("taken"),
+                        "tried": memory.recipe["notes"].get("tried"),
                         "core_bytes": memory.core_bytes,
                         "bank_bytes": memory.bank_bytes,
                         "full_bytes": memory.full_bytes,

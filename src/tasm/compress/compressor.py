@@ -25,7 +25,7 @@ from tasm.compress.records.recorder import Recorder
 from tasm.compress.replay import ReadAgain, Replay
 from tasm.compress.selection import select
 from tasm.compress.sharing import shared_scores
-from tasm.compress.trial import Trial
+from tasm.compress.trial import NO_HARM, Trial
 from tasm.compress.working import WorkingLayer, joined
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
@@ -201,7 +201,8 @@ class Compressor:
     def _least_harm(
         self, plans: list[Plan], whole: Mapping[int, WorkingLayer], tokens: TokenTable
     ) -> Plan:
-        """The plan that changes the answers of some demonstrations least; the first of equals."""
+        """The first plan if it changes what some demonstrations say by next to nothing, otherwise
+        the one that changes it least."""
         started = time.perf_counter()
         replay = plans[0].stage.replay
         if not replay.demonstrations or all(
@@ -220,7 +221,8 @@ class Compressor:
                 if count is not None
             }
             losses.append(trial.loss(kept))
-        best = min(range(len(plans)), key=losses.__getitem__)
+        # Close to nothing says little about queries that differ from the demonstrations.
+        best = 0 if losses[0] < NO_HARM else min(range(len(plans)), key=losses.__getitem__)
         self.notes["tried"] = {
             plan.parts.name: float(f"{loss:.4g}") for plan, loss in zip(plans, losses, strict=True)
         }

@@ -18,6 +18,9 @@ from tasm.memory.tokens import TokenTable
 AT_MOST = 8
 """Demonstrations that are asked."""
 
+NO_HARM = 0.01
+"""Nats, known and new queries added, below which a recipe's own parts are kept."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:

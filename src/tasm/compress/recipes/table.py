@@ -53,18 +53,15 @@ _ROWS = (
         "Measured layers, fitted values, no bank",
         2026,
         "",
-        scorer=_EFFECT,
+        scorer=Part("tasm.compress.parts.scorers.reconstruction:Reconstruction"),
         budget=_MEASURED,
-        reducer=_FITTED,
         others=(
+            Alternative("fitted", _EFFECT, _MEASURED, _FITTED),
             Alternative(
-                "largest attention",
-                Part("tasm.compress.parts.scorers.reconstruction:Reconstruction"),
-                _MEASURED,
-                Part("tasm.compress.parts.reducers.drop:Drop"),
-            ),
-            Alternative(
-                "even layers", _EFFECT, Part("tasm.compress.parts.budgets.uniform:Uniform"), _FITTED
+                "fitted, even layers",
+                _EFFECT,
+                Part("tasm.compress.parts.budgets.uniform:Uniform"),
+                _FITTED,
             ),
         ),
         note="for the fewest bytes; nothing of the TASM paper is in it: score, layers and fit are "
