@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from tasm.compress.sharing import shared_scores
+from tasm.compress.selection import shared_scores
 from tests.compress.examples import evidence, table
 
 
