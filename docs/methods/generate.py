@@ -55,6 +55,8 @@ def page(recipe: Recipe) -> str:
     for title, part in parts.items():
         if part is not None:
             lines += section(title, part)
+    if recipe.others:
+        lines += others(recipe)
     granularity = recipe.gate.get("granularity")
     if recipe.gate:
         settings = ", ".join(f"`{name}` = {value!r}" for name, value in recipe.gate.items())
@@ -67,6 +69,27 @@ def page(recipe: Recipe) -> str:
     if granularity in GRANULARITIES:
         lines += [docstring(GRANULARITIES[granularity]), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def others(recipe: Recipe) -> list[str]:
+    """Return what a build tries beside a recipe's own parts."""
+    lines = [
+        "## Tried against",
+        "",
+        "At most eight demonstrations are asked over everything and over what each of these parts",
+        "would keep, once with their originals in the memory and once with these hidden, as a new",
+        "query would be. Where the parts above change what is said by less than 0.01 nats (both",
+        "sums of Jensen-Shannon divergences added) they are taken, otherwise those that change it",
+        "least. The memory's notes say what was `tried` and `taken`, the build's report how many",
+        "seconds it took.",
+        "",
+        "| | score | budget | reduction |",
+        "|---|---|---|---|",
+    ]
+    for other in recipe.others:
+        parts = (other.scorer, other.budget, other.reducer)
+        lines.append(f"| {other.name} | " + " | ".join(f"`{part.name}`" for part in parts) + " |")
+    return [*lines, ""]
 
 
 def section(title: str, part: Part) -> list[str]:
@@ -105,7 +128,7 @@ def index() -> str:
         "[Adding a method](../adding-a-method.md).",
         "",
         "Start with `tasm`. Where bytes count more than the time of a build, take",
-        "`tasm-compact`: no bank, and demonstrations that are read twice.",
+        "[`compact`](compact.md): no bank, and demonstrations that are read again.",
         "[The leaderboard](../reference/leaderboard.md) has the figures.",
         "",
         "| recipe | method | year | paper |",

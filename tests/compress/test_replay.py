@@ -116,3 +116,34 @@ def test_records_cover_the_memory_only() -> None:
         cache.recorder = sum_answers
         backbone.encode(chunk, cache)
     torch.testing.assert_close(received.mass, expected)
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "gemma2"])
+def test_read_together_as_one_by_one(family: str) -> None:
+    backbone = tiny_backbone(family)
+    transcript = backbone.transcript([1, 2, 3])
+    memory = build_tiny(backbone, transcript, recipe="full")
+    replay = replay_of(backbone, transcript, memory)
+    if family == "gemma2":
+        sliding = backbone.geometry.layer_kinds.index("sliding")
+        beside = [None] * backbone.geometry.layers
+        beside[sliding] = (layers_of(memory)[sliding].segment(),)
+        replay = Replay(
+            backbone,
+            replay.demonstrations,
+            beside,
+            replay.states,
+            replay.next_position,
+            replay.logical_length,
+        )
+    full = [n for n, kind in enumerate(backbone.geometry.layer_kinds) if kind == "full"]
+    layers = {number: layer for number, layer in layers_of(memory).items() if number in full}
+    record = AttentionReceived("all", "max")
+    together = replay.read(layers, (record,))
+    one_by_one = replay.read(layers, (record,), keep_inputs=True)
+    for first, second in zip(together.said, one_by_one.said, strict=True):
+        torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)
+    for layer in full:
+        torch.testing.assert_close(
+            together.held[layer][record].mass, one_by_one.held[layer][record].mass
+        )

@@ -17,7 +17,7 @@ from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.decoder import find_decoder
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.model import Backbone
-from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor
+from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate
 from tasm.backbone.prompt.transcript import Layout, Role, Transcript, number_answers
 from tasm.compress.api import build_transcript
 from tasm.compress.peak import PeakMemory
@@ -106,9 +106,12 @@ class TinyBackbone(Backbone):
         return {"input_ids": ids[None], **images.arguments(), **self.tiny._token_types(ids[None])}
 
     @torch.inference_mode()
-    def encode(self, chunk: Transcript, cache: MemoryCache) -> None:
+    def encode_rows(self, chunks: Sequence[Transcript], cache: MemoryCache) -> None:
+        ids = torch.stack([chunk.input_ids for chunk in chunks])
         self.hf(
-            **self.inputs(chunk.input_ids, chunk.images),
+            input_ids=ids,
+            **concatenate([chunk.images for chunk in chunks]).arguments(),
+            **self.tiny._token_types(ids),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,

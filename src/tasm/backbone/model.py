@@ -171,8 +171,15 @@ class Backbone:
 
         The caller commits them (`cache.commit()`) before the next chunk.
         """
-        is_image = chunk.place[:, 0] >= 0
-        inputs = self._batch([Prompt(chunk.input_ids, is_image, chunk.images)], chunk.layout)
+        self.encode_rows([chunk], cache)
+
+    def encode_rows(self, chunks: Sequence[Transcript], cache: MemoryCache) -> None:
+        """Run the model over chunks of one length, each a row of its own after what `cache`
+        remembers."""
+        prompts = [
+            Prompt(chunk.input_ids, chunk.place[:, 0] >= 0, chunk.images) for chunk in chunks
+        ]
+        inputs = self._batch(prompts, chunks[0].layout)
         options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
         if "logits_to_keep" in self._arguments:
             options["logits_to_keep"] = 1

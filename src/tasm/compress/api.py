@@ -169,6 +169,8 @@ def build_transcript(
         if calibrates:
             rotary = backbone.rotary.for_length(len(transcript))
             reference = calibrate(kept, recorder, transcript.spans, rotary, settings.quantile)
+    if compressor.notes.get("taken", "its own") != "its own":
+        notice(_taken(compressor))
     bank = Bank(kept.bank) if any(layer is not None for layer in kept.bank) else None
     memory = TaskMemory(
         core=kept.core,
@@ -225,6 +227,15 @@ def _report(
         "peak_memory_bytes": peak.bytes_above_start(),
         "seconds": {**kept.seconds, "total": time.perf_counter() - started},
     }
+
+
+def _taken(compressor: Compressor) -> str:
+    tried = ", ".join(f"{name} {loss:.3g}" for name, loss in compressor.notes["tried"].items())
+    return (
+        f"The recipe {compressor.recipe.name!r} took its parts {compressor.notes['taken']!r}, with "
+        f"which answers change least here ({tried} nats). Trying took "
+        f"{compressor.seconds['trial']:.1f} seconds."
+    )
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -22,9 +22,20 @@ from tasm.compress.records.recorder import Recorder
 from tasm.compress.replay import ReadAgain, Replay
 from tasm.compress.selection import best_of, select, shared_scores
 from tasm.compress.settings import Settings, Targets
+from tasm.compress.trial import NO_HARM, Trial
 from tasm.memory.layer import LayerTokens
 from tasm.memory.per_head import packed
 from tasm.memory.tokens import TokenTable
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one recipe's parts would do at a stage: scores and counts by layer."""
+
+    parts: Parts
+    scores: list[Tensor | None]
+    counts: list[Tensor | None]
+    stage: Stage
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,9 @@ class Compressor:
     total: int
     core: dict[int, LayerTokens] = field(default_factory=dict)
     bank: dict[int, LayerTokens] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"score": 0.0, "reduce": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"score": 0.0, "reduce": 0.0, "trial": 0.0}
+    )
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,37 +102,89 @@ class Compressor:
             evidence[layer] = self._evidence(
                 layer, held, recorder, reading, tokens, newest, appends
             )
-        scores: list[Tensor | None] = [
-            None if one is None else self.parts.scorer.score(one).float() for one in evidence
+        plans = [
+            self._plan(parts, evidence, core, whole, replay, reading)
+            for parts in (self.parts, *self.parts.others)
         ]
-        scores = shared_scores(self.parts.scorer, evidence, scores, self.notes)
-        stage = Stage(
-            evidence=tuple(evidence),
-            scores=tuple(scores),
-            tokens=core,
-            reduce=lambda layer, counts: self._candidate(
-                evidence, scores, layer, counts, whole[layer]
-            ),
-            replay=replay,
-            read=reading,
-            notes=self.notes,
-        )
-        counts = self._checked(evidence, self.parts.budget.allocate(stage))
-        banked = self._bank_counts(stage, counts)
+        plan = plans[0] if len(plans) == 1 else self._least_harm(plans, whole, tokens)
+        self.notes |= plan.stage.notes
+        scores, counts = plan.scores, plan.counts
+        banked = self._bank_counts(plan)
+        parts = plan.parts
         # Nothing may hold a layer back that is about to be reduced and freed.
-        del stage, reading
+        del plan, plans, reading
         scored = time.perf_counter()
         for layer in self.layers:
             one, score, count = evidence[layer], scores[layer], counts[layer]
             assert one is not None and score is not None and count is not None
             before = self.core.get(layer) if appends else None
-            order = self._reduce(one, score, count, banked[layer], whole.pop(layer), before)
+            order = self._reduce(parts, one, score, count, banked[layer], whole.pop(layer), before)
             if self.recipe.streaming == "append":
                 recorder.forget_columns(layer)
             recorder.keep(layer, order)
             evidence[layer] = None
         self.seconds["score"] += scored - started
         self.seconds["reduce"] += time.perf_counter() - scored
+
+    def _plan(
+        self,
+        parts: Parts,
+        evidence: list[Evidence | None],
+        core: int,
+        whole: Mapping[int, LayerTokens],
+        replay: Replay,
+        reading: ReadAgain | None,
+    ) -> Plan:
+        scores: list[Tensor | None] = [
+            None if one is None else parts.scorer.score(one).float() for one in evidence
+        ]
+        notes: dict[str, Any] = {}
+        scores = shared_scores(parts.scorer, evidence, scores, notes)
+        stage = Stage(
+            evidence=tuple(evidence),
+            scores=tuple(scores),
+            tokens=core,
+            reduce=lambda layer, counts: self._candidate(
+                parts, evidence, scores, layer, counts, whole[layer]
+            ),
+            replay=replay,
+            read=reading,
+            notes=notes,
+        )
+        counts = self._checked(evidence, parts.budget.allocate(stage))
+        return Plan(parts, scores, counts, stage)
+
+    def _least_harm(
+        self, plans: list[Plan], whole: Mapping[int, LayerTokens], tokens: TokenTable
+    ) -> Plan:
+        """The first plan if it changes what some demonstrations say by next to nothing, otherwise
+        the one that changes it least."""
+        started = time.perf_counter()
+        replay = plans[0].stage.replay
+        if not replay.demonstrations or all(
+            wished >= held
+            for layer, count in enumerate(plans[0].counts)
+            if count is not None
+            for wished, held in zip(count.tolist(), whole[layer].counts, strict=True)
+        ):
+            return plans[0]
+        trial = Trial.of(replay, tokens, dict(whole))
+        losses = []
+        for plan in plans:
+            kept = {
+                layer: plan.stage.reduce(layer, count)
+                for layer, count in enumerate(plan.counts)
+                if count is not None
+            }
+            losses.append(trial.loss(kept))
+        # Close to nothing says little about queries that differ from the demonstrations.
+        best = 0 if losses[0] < NO_HARM else min(range(len(plans)), key=losses.__getitem__)
+        self.notes["tried"] = {
+            plan.parts.name: float(f"{loss:.4g}") for plan, loss in zip(plans, losses, strict=True)
+        }
+        self.notes["taken"] = plans[best].parts.name
+        self.seconds["trial"] += time.perf_counter() - started
+        return plans[best]
 
     def _checked(
         self, evidence: list[Evidence | None], counts: list[Tensor | None]
@@ -135,11 +200,12 @@ class Compressor:
             result.append(count.to(one.keys.device).clamp(min=0 if appends else 1))
         return result
 
-    def _bank_counts(self, stage: Stage, counts: list[Tensor | None]) -> list[Tensor | None]:
+    def _bank_counts(self, plan: Plan) -> list[Tensor | None]:
         """(kv_heads,) originals each layer banks: the same everywhere unless the budget says."""
+        counts = plan.counts
         if self.targets.bank == 0:
             return [None if count is None else torch.zeros_like(count) for count in counts]
-        divided = self.parts.budget.allocate_bank(stage, counts, self.targets.bank)
+        divided = plan.parts.budget.allocate_bank(plan.stage, counts, self.targets.bank)
         return [
             one if one is None or kept is None else one.to(kept.device)
             for one, kept in zip(divided, counts, strict=True)
@@ -147,7 +213,7 @@ class Compressor:
 
     def _read_again(self, whole: Mapping[int, LayerTokens], replay: Replay) -> ReadAgain | None:
         """Read the new demonstrations again over everything, if a part asks for it."""
-        records, resumes = self.parts.scorer.replayed, self.parts.budget.resumes
+        records, resumes = self.parts.replayed, self.parts.resumes
         if not records and not resumes:
             return None
         return replay.read(dict(whole), records, keep_inputs=resumes)
@@ -201,6 +267,7 @@ class Compressor:
 
     def _candidate(
         self,
+        parts: Parts,
         evidence: list[Evidence | None],
         scores: list[Tensor | None],
         layer: int,
@@ -214,10 +281,11 @@ class Compressor:
             return whole
         selection = select(one, score, counts, torch.zeros_like(counts), self.recipe.bank_choice)
         before = self.core.get(layer) if self.recipe.streaming == "append" else None
-        return self._kept(one, selection, score, before)
+        return _kept(parts, one, selection, score, before)
 
     def _reduce(
         self,
+        parts: Parts,
         evidence: Evidence,
         scores: Tensor,
         counts: Tensor,
@@ -232,7 +300,7 @@ class Compressor:
             return None if whole.valid is None else packed(whole.valid)
         assert bank is not None
         selection = select(evidence, scores, counts, bank, self.recipe.bank_choice)
-        kept = self._kept(evidence, selection, scores, before)
+        kept = _kept(parts, evidence, selection, scores, before)
         if selection.wish is not None:
             seen = replace(evidence.held, bias=None, originals=None, scores=selection.wish.float())
             found, earlier = seen.where(selection.banked), self.bank.get(layer)
@@ -240,18 +308,19 @@ class Compressor:
         self.core[layer] = kept
         return selection.order
 
-    def _kept(
-        self,
-        evidence: Evidence,
-        selection: Selection,
-        scores: Tensor,
-        before: LayerTokens | None,
-    ) -> LayerTokens:
-        """What the reducer leaves, after what was kept `before` of a stream that appends."""
-        # Where nothing is kept, dropping is all that can be done.
-        reducer = self.parts.reducer if selection.order.shape[1] else Drop()
-        reduced = reducer.reduce(evidence, selection, scores).to(dtype=evidence.keys.dtype)
-        return reduced if before is None else before.joined(reduced).compact()
+
+def _kept(
+    parts: Parts,
+    evidence: Evidence,
+    selection: Selection,
+    scores: Tensor,
+    before: LayerTokens | None,
+) -> LayerTokens:
+    """What the reducer leaves, after what was kept `before` of a stream that appends."""
+    # Where nothing is kept, dropping is all that can be done.
+    reducer = parts.reducer if selection.order.shape[1] else Drop()
+    reduced = reducer.reduce(evidence, selection, scores).to(dtype=evidence.keys.dtype)
+    return reduced if before is None else before.joined(reduced).compact()
 
 
 def _read(segments: Sequence[Segment], newest: Newest) -> LayerTokens:

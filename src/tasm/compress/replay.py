@@ -25,6 +25,7 @@ from tasm.memory import LayerTokens
 from tasm.memory.retrieval.gate import js_divergence
 
 _ROWS_AT_ONCE = 64
+_DEMONSTRATIONS_AT_ONCE = 16
 
 
 @dataclass(eq=False)
@@ -88,21 +89,39 @@ class Replay:
     ) -> ReadAgain:
         """Read every demonstration after a memory of `layers` (by number)."""
         segments = self._segments(layers)
-        said, inputs = [], []
+        said: dict[int, Tensor] = {}
+        inputs = []
         with Recorder(self.backbone, records) as recorder, torch.inference_mode():
-            for chunk in self.demonstrations:
+            # A call that is to be resumed has one row.
+            for numbers in self._together(1 if keep_inputs else _DEMONSTRATIONS_AT_ONCE):
+                chunks = [self.demonstrations[number] for number in numbers]
                 cache = self._cache(segments)
-                rows = self._rows(chunk)
+                rows = [self._rows(chunk) for chunk in chunks]
                 recorder.start(rows, cache)
                 with _Listening(self.backbone.decoder, keep_inputs) as heard:
-                    self.backbone.encode(chunk, cache)
+                    self.backbone.encode_rows(chunks, cache)
                 recorder.stop()
                 _drop_live_columns(recorder, layers)
-                said.append(heard.final[0, rows.select("predictions")])
+                for row, number in enumerate(numbers):
+                    said[number] = heard.final[row, rows[row].select("predictions")]
                 inputs.append(heard.inputs)
+        ordered = tuple(said[number] for number in range(len(said)))
         if not keep_inputs:
-            return ReadAgain(tuple(said), recorder.held)
-        return ReadAgain(tuple(said), recorder.held, tuple(inputs), layers)
+            return ReadAgain(ordered, recorder.held)
+        return ReadAgain(ordered, recorder.held, tuple(inputs), layers)
+
+    def _together(self, at_once: int) -> list[list[int]]:
+        """Demonstrations by number, those of one length together: none needs padding."""
+        by_length: dict[int, list[int]] = {}
+        for number, chunk in enumerate(self.demonstrations):
+            by_length.setdefault(len(chunk), []).append(number)
+        if at_once == 1:
+            return [[number] for number in range(len(self.demonstrations))]
+        return [
+            same[first : first + at_once]
+            for same in by_length.values()
+            for first in range(0, len(same), at_once)
+        ]
 
     def resume(
         self, earlier: ReadAgain, first: int, layers: Mapping[int, LayerTokens]

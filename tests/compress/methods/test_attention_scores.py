@@ -182,8 +182,10 @@ def test_emloc_answers_when_asked_again(backbone: TinyBackbone, again: list[Tens
         mass = [[0.0] * tokens for _ in range(2)]
         for seed, one in zip(SEEDS, again, strict=True):
             asked = backbone.transcript([*SEEDS, seed]).roles.tolist()
-            rows = [i for i in range(tokens, len(asked)) if asked[i] == ANSWER]
-            assert len(rows) == 2
+            answers = [i for i in range(tokens, len(asked)) if asked[i] == ANSWER]
+            assert len(answers) == 2
+            # From the token that says the answer's first one through the one that ends the turn.
+            rows = [answers[0] - 1, *answers, answers[1] + 1]
             for head, values in enumerate(group_mean(one[layer, :, rows].sum(1))):
                 mass[head] = [a + b for a, b in zip(mass[head], values, strict=False)]
         expected = [

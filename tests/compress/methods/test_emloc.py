@@ -59,7 +59,8 @@ class Oracle:
         start = len(self.backbone.transcript(SEEDS[:until]))
         answers = [i for i in range(start, len(prompt)) if prompt.roles[i] == ANSWER]
         predictions = output.logits[0, [i - 1 for i in answers]].softmax(-1)
-        attention = torch.stack(output.attentions)[:, 0][:, :, answers]
+        span = [answers[0] - 1, *answers, answers[-1] + 1]  # through the end of the turn
+        attention = torch.stack(output.attentions)[:, 0][:, :, span]
         return predictions, attention
 
 
@@ -174,10 +175,12 @@ def test_bound_is_searched_for_the_budget(oracle: Oracle) -> None:
     assert sum(notes["ratios"]) / LAYERS <= 0.4 + 1e-9
     literal = replace(
         find_recipe("emloc"),
-        budget=Part(
-            "tasm.compress.parts.budgets.accepted_ratios:AcceptedRatios", {"delta": notes["delta"]}
-        ),
+        budget=Part("accepted-ratios", {"delta": notes["delta"]}),
     )
+    # What the ratios leave of the budget is spent, too.
+    whole = len(oracle.backbone.transcript(SEEDS[:3]))
+    kept = [count for layer in memory.core if layer is not None for count in layer.counts]
+    assert sum(kept) / len(kept) == int(0.4 * whole)
     again = build_tiny(oracle.backbone, 3, recipe=literal)
     assert again.recipe["notes"]["ratios"] == notes["ratios"]
 

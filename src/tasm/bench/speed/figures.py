@@ -47,7 +47,7 @@ SPEED_ROWS = (
         "whole TASM build / plain prefill with the stock cache",
         at_most=1.15,
     ),
-    SpeedRow("compact_build_over_prefill", "the same for the recipe tasm-compact"),
+    SpeedRow("compact_build_over_prefill", "the same for the recipe compact"),
     SpeedRow(
         "emloc_build_over_prefill",
         "the same for EMLoC's published algorithm (emloc-paper), on a quarter of them",

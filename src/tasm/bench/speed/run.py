@@ -21,7 +21,7 @@ from tasm.errors import InputError, did_you_mean
 
 MEASURES: dict[str, Callable[[Bench], float]] = {
     "build_over_prefill": building.build_over_prefill,
-    "compact_build_over_prefill": partial(building.other_build_over_prefill, recipe="tasm-compact"),
+    "compact_build_over_prefill": partial(building.other_build_over_prefill, recipe="compact"),
     "emloc_build_over_prefill": partial(
         building.other_build_over_prefill, recipe="emloc-paper", share=building.EMLOC_SHARE
     ),

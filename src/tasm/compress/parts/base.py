@@ -6,6 +6,7 @@ fails when the class is made.
 """
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence, Selection, Stage
-from tasm.compress.recipes.recipe import Recipe
+from tasm.compress.recipes.recipe import Part, Recipe
 from tasm.compress.records.record import Record
 from tasm.errors import RecipeError, did_you_mean
 from tasm.memory.layer import LayerTokens
@@ -51,6 +52,12 @@ class _Part:
         """What must be gathered while the demonstrations are read; it is in `evidence.records`."""
         return ()
 
+    @property
+    def replayed(self) -> tuple[Record, ...]:
+        """What must be gathered while the demonstrations are read once more before scoring, against
+        everything; it is in `evidence.replayed`."""
+        return ()
+
 
 class Scorer(_Part):
     """Gives every token an importance, per layer and KV head.
@@ -64,12 +71,6 @@ class Scorer(_Part):
     """
 
     method = "score"
-
-    @property
-    def replayed(self) -> tuple[Record, ...]:
-        """What must be gathered while the demonstrations are read once more before scoring, against
-        everything; it is in `evidence.replayed`."""
-        return ()
 
     def source_layer(self, layer: int, layers: int) -> int:
         """Return the layer whose scores this one takes: its own, or another's."""
@@ -127,23 +128,47 @@ class Parts:
     scorer: Scorer
     budget: Budget
     reducer: Reducer
+    name: str = "its own"
+    others: tuple["Parts", ...] = ()
+    """Parts that are tried beside these."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> "Parts":
         """Make them; raises RecipeError where settings do not fit, or where one is of another
         kind."""
-        kinds = {"scorer": Scorer, "budget": Budget, "reducer": Reducer}
-        made = {name: part.make() for name, part in recipe.parts.items()}
-        for name, kind in kinds.items():
-            if not isinstance(made.get(name), kind):
-                raise RecipeError(
-                    f"The {name} of the recipe {recipe.name!r} is a "
-                    f"{type(made.get(name)).__name__}, which is no {kind.__name__}: derive its "
-                    f"class from {kind.__module__}.{kind.__name__}."
-                )
-        return cls(**made)
+        others = tuple(
+            cls(**_made(other.parts, recipe.name), name=other.name) for other in recipe.others
+        )
+        return cls(**_made(recipe.parts, recipe.name), others=others)
 
     @property
     def records(self) -> tuple[Record, ...]:
         """What the parts want gathered."""
-        return (*self.scorer.records, *self.budget.records, *self.reducer.records)
+        found = [*self.scorer.records, *self.budget.records, *self.reducer.records]
+        found += [record for other in self.others for record in other.records]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def replayed(self) -> tuple[Record, ...]:
+        """What the parts want gathered while demonstrations are read again."""
+        found = [*self.scorer.replayed, *self.budget.replayed, *self.reducer.replayed]
+        found += [record for other in self.others for record in other.replayed]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a budget needs that reading to be resumed."""
+        return self.budget.resumes or any(other.resumes for other in self.others)
+
+
+def _made(parts: Mapping[str, Part], recipe: str) -> dict[str, Any]:
+    kinds = {"scorer": Scorer, "budget": Budget, "reducer": Reducer}
+    made = {name: part.make() for name, part in parts.items()}
+    for name, kind in kinds.items():
+        if not isinstance(made.get(name), kind):
+            raise RecipeError(
+                f"The {name} of the recipe {recipe!r} is a "
+                f"{type(made.get(name)).__name__}, which is no {kind.__name__}: derive its "
+                f"class from {kind.__module__}.{kind.__name__}."
+            )
+    return made

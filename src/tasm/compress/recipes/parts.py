@@ -10,6 +10,7 @@ from tasm.errors import RecipeError, did_you_mean
 
 PARTS = {
     "answer-aware": "scorers.answer_aware:AnswerAware",
+    "effect": "scorers.effect:Effect",
     "equal": "scorers.simple:Equal",
     "expected-attention": "scorers.expected_attention:ExpectedAttention",
     "global-and-local": "scorers.global_local:GlobalAndLocal",
@@ -31,10 +32,14 @@ PARTS = {
     "dense-first": "budgets.dense_first:DenseFirst",
     "importance-mass": "budgets.mass:ImportanceMass",
     "inverse-variance": "budgets.variance:InverseVariance",
+    "measured": "budgets.measured:Measured",
     "neyman": "budgets.neyman:Neyman",
+    "pooled": "budgets.pooled:Pooled",
     "pyramid": "budgets.pyramid:Pyramid",
     "uniform": "budgets.uniform:Uniform",
+    "attention-matching": "reducers.attention_matching:AttentionMatching",
     "drop": "reducers.drop:Drop",
+    "fitted-values": "reducers.fitted:FittedValues",
     "nearest-merge": "reducers.nearest:NearestMerge",
     "next-values": "reducers.next_values:NextValues",
     "residual-merge": "reducers.residual:ResidualMerge",

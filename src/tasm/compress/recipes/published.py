@@ -7,6 +7,8 @@ from tasm.compress.recipes.recipe import Part, Recipe
 
 _ARXIV = "https://arxiv.org/abs/"
 
+_EMLOC = Part("answer-aware", {"attending": "answer-spans"})
+_RECONSTRUCTION = Part("reconstruction")
 _HEAVY = Part("heavy-hitters")
 _WINDOW = Part("observation-window")
 
@@ -16,7 +18,7 @@ ROWS = (
         "EMLoC: Efficient Multimodal Long Context",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part("answer-aware"),
+        scorer=_EMLOC,
         budget=Part("accepted-ratios"),
         streaming="append",
         note="ratios accepted under a Jensen-Shannon bound, which is searched for the budget",
@@ -26,7 +28,7 @@ ROWS = (
         "EMLoC*, two layers share a ratio",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part("answer-aware"),
+        scorer=_EMLOC,
         budget=Part("accepted-ratios", {"together": 2}),
         streaming="append",
     ),
@@ -35,12 +37,31 @@ ROWS = (
         "EMLoC with its own bound; takes no budget",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part("answer-aware"),
+        scorer=_EMLOC,
         budget=Part("accepted-ratios", {"delta": 0.005}),
         streaming="append",
         takes_core=False,
     ),
     Recipe("snapkv", "SnapKV", 2024, _ARXIV + "2404.14469", scorer=_WINDOW),
+    Recipe(
+        "snapkv-answers",
+        "SnapKV, observed by the rows that say the demonstrations' answers",
+        2024,
+        _ARXIV + "2404.14469",
+        scorer=Part(
+            "answer-aware",
+            {"attending": "predictions", "source": "reading", "answer_bonus": 0.0},
+        ),
+        note="not the paper's: a form for demonstrations, whose query is not known yet",
+    ),
+    Recipe(
+        "adakv",
+        "Ada-KV on SnapKV's scores",
+        2024,
+        _ARXIV + "2407.11550",
+        scorer=_WINDOW,
+        budget=Part("pooled", {"together": "layer", "floor": 0.2}),
+    ),
     Recipe("h2o", "Heavy-Hitter Oracle", 2023, _ARXIV + "2306.14048", scorer=_HEAVY),
     Recipe(
         "pyramidkv",
@@ -100,7 +121,33 @@ ROWS = (
         "KVzip",
         2025,
         _ARXIV + "2505.23416",
-        scorer=Part("reconstruction"),
+        scorer=_RECONSTRUCTION,
+        budget=Part("pooled"),
+    ),
+    Recipe(
+        "kvzip-even-heads",
+        "KVzip, its threshold over all, every head of a layer alike",
+        2025,
+        _ARXIV + "2505.23416",
+        scorer=_RECONSTRUCTION,
+        budget=Part("pooled", {"heads": "alike"}),
+    ),
+    Recipe(
+        "kvzip-even-layers",
+        "KVzip, every layer and head alike",
+        2025,
+        _ARXIV + "2505.23416",
+        scorer=_RECONSTRUCTION,
+        note="the paper's weaker form, which this project called kvzip before 0.2",
+    ),
+    Recipe(
+        "attention-matching",
+        "Attention Matching",
+        2026,
+        _ARXIV + "2602.16284",
+        scorer=Part("effect", {"weighs": "attention", "norm": 2.0}),
+        reducer=Part("attention-matching", {"bias_limit": 3.0}),
+        note="keys by root-mean-square attention, the paper's default",
     ),
     Recipe(
         "look-m",

@@ -65,6 +65,26 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Other parts that a build tries beside a recipe's own, and takes where they change less."""
+
+    name: str
+    scorer: Part
+    budget: Part
+    reducer: Part
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Its parts by what they do."""
+        return {"scorer": self.scorer, "budget": self.budget, "reducer": self.reducer}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parts as JSON values."""
+        parts = {name: part.to_json() for name, part in self.parts.items()}
+        return {"name": self.name, **parts}
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A method: what it is called, whose it is, and what it is made of.
 
@@ -75,7 +95,9 @@ class Recipe:
     does to what is kept: "recompress" lets earlier and new tokens compete for the whole budget,
     "append" gives every chunk its share and never touches it again. `bank_choice` says which
     originals are banked: "score" (the best outside the core), "random", or "images" (image tokens
-    first). `takes_core` is False where a bound of the method's own decides how much is kept.
+    first). `others` are parts that a build tries beside these, by asking some demonstrations; what
+    changes their answers least is taken. `takes_core` is False where a bound of the method's own
+    decides how much is kept.
     """
 
     name: str
@@ -93,6 +115,7 @@ class Recipe:
     modes: tuple[str, ...] = ("joint", "streaming")
     streaming: Literal["recompress", "append"] = "recompress"
     takes_core: bool = True
+    others: tuple[Alternative, ...] = ()
     note: str = ""
 
     @property
@@ -108,8 +131,9 @@ class Recipe:
 
     @property
     def has_bias(self) -> bool:
-        """Whether kept tokens carry the logarithm of how many they stand for."""
-        return self.reducer is not None and bool(self.reducer.settings.get("count_bias"))
+        """Whether kept tokens carry a bias: how many they stand for, or one that is fitted."""
+        settings = {} if self.reducer is None else self.reducer.settings
+        return bool(settings.get("count_bias") or settings.get("bias_limit"))
 
     def with_settings(self, **parts: Mapping[str, Any]) -> "Recipe":
         """Return the recipe with other settings of its parts.
@@ -144,4 +168,5 @@ class Recipe:
             "bank_choice": self.bank_choice,
             "gate": dict(self.gate),
             "streaming": self.streaming,
+            **({"others": [other.to_json() for other in self.others]} if self.others else {}),
         }

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from tasm.compress.recipes.published import ROWS as _PUBLISHED
-from tasm.compress.recipes.recipe import Part, Recipe
+from tasm.compress.recipes.recipe import Alternative, Part, Recipe
 from tasm.compress.recipes.retrieving import ROWS as _RETRIEVING
 from tasm.compress.recipes.variants import variants
 from tasm.errors import RecipeError, did_you_mean
@@ -20,6 +20,9 @@ __all__ = ["RECIPES", "VARIANTS", "Part", "Recipe", "all_recipes", "find_recipe"
 _TASM = "https://arxiv.org/abs/2606.11853"
 
 # Layers, merging and gate differ from the paper: docs/experiments.md has the figures.
+_EFFECT = Part("effect", {"norm": 2.0})
+_MEASURED = Part("measured")
+_FITTED = Part("fitted-values")
 _LAYERS = Part("neyman", {"power": 1.0})
 _COUNTED = Part(
     "nearest-merge",
@@ -46,14 +49,35 @@ _ROWS = (
         },
     ),
     Recipe(
+        "compact",
+        "Measured layers, fitted values, no bank",
+        2026,
+        "",
+        scorer=Part("reconstruction"),
+        budget=_MEASURED,
+        others=(
+            Alternative("fitted", _EFFECT, _MEASURED, _FITTED),
+            Alternative(
+                "fitted, even layers",
+                _EFFECT,
+                Part("uniform"),
+                _FITTED,
+            ),
+        ),
+        note="for the fewest bytes; nothing of the TASM paper is in it: score, layers and fit are "
+        "this project's and Attention Matching's; building reads the demonstrations twice and asks "
+        "some of them again",
+    ),
+    Recipe(
         "tasm-compact",
-        "Task-Aware Structured Memory without a bank",
+        "What `compact` was before 0.2",
         2026,
         _TASM,
         scorer=Part("reconstruction"),
         budget=_LAYERS,
         reducer=_COUNTED,
-        note="for the fewest bytes; building reads the demonstrations twice",
+        note="for memories that were built with it; its layers starve real language models, take "
+        "`compact`",
     ),
     Recipe(
         "tasm-paper",

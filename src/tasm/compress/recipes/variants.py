@@ -54,6 +54,11 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
             "TASM's table 8: τ of demonstrations with other answers",
         ),
         _row(
+            replace(tasm, scorer=Part("random")),
+            "tasm-random-score",
+            "what the score is worth: random numbers in its place",
+        ),
+        _row(
             tasm.with_settings(gate={"kind": "never"}),
             "tasm-retrieval-never",
             "TASM's table 7: a bank that is never asked",

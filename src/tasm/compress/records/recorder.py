@@ -4,8 +4,9 @@ It is set as a cache's `recorder` while demonstrations are read. Layers that kee
 (sliding) or a state (linear) are not recorded.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         )
         self.held: dict[int, dict[Record, Any]] = {layer: {} for layer in sorted(self._layers)}
         self.scalings: dict[int, float] = {}
-        self._rows: Rows | None = None
+        self._rows: Sequence[Rows] = ()
         self._cache: MemoryCache | None = None
         self._hidden: dict[int, Tensor] = {}
         self._hooks = ExitStack()
@@ -55,36 +56,39 @@ class Recorder(AbstractContextManager["Recorder"]):
     def __exit__(self, *_: object) -> None:
         self._hooks.close()
 
-    def start(self, rows: Rows, cache: MemoryCache) -> None:
-        """Say which rows the next forward pass computes, and listen to `cache`."""
-        self._rows, self._cache = rows, cache
+    def start(self, rows: Rows | Sequence[Rows], cache: MemoryCache) -> None:
+        """Say which rows the next forward pass computes, one `Rows` a row of its batch, and listen
+        to `cache`."""
+        self._rows, self._cache = [rows] if isinstance(rows, Rows) else rows, cache
         cache.recorder = self if self.records else None
 
     def __call__(self, call: AttentionCall) -> None:
         """Record one layer's call."""
-        if call.layer not in self._layers or self._rows is None or self._cache is None:
+        if call.layer not in self._layers or not self._rows or self._cache is None:
             return
         positions = self._cache.live_positions
         assert positions is not None  # known inside a call
         self.scalings[call.layer] = call.scaling
         device = call.key.device  # a layer's own, where a model is spread over several
-        reading = Reading(
-            call,
-            self._rows.to(device),
-            positions[:, 0].to(device),
-            self._backbone.rotary.for_length(self._rows.stage_end),
-            self._hidden.pop(call.layer, None),
-            is_last=call.layer == self._backbone.geometry.layers - 1,
-        )
+        hidden = self._hidden.pop(call.layer, None)
         held = self.held[call.layer]
-        for record in self.records:
-            held[record] = record.observe(held.get(record), reading)
+        for number, rows in enumerate(self._rows):
+            reading = Reading(
+                call if len(self._rows) == 1 else one_row(call, number),
+                rows.to(device),
+                positions[:, number].to(device),
+                self._backbone.rotary.for_length(rows.stage_end),
+                None if hidden is None else hidden[number],
+                is_last=call.layer == self._backbone.geometry.layers - 1,
+            )
+            for record in self.records:
+                held[record] = record.observe(held.get(record), reading)
 
     def stop(self) -> None:
         """Stop listening."""
         if self._cache is not None:
             self._cache.recorder = None
-        self._cache = self._rows = None
+        self._cache, self._rows = None, ()
 
     def keep(self, layer: int, order: Tensor | None) -> None:
         """Only entries `order` (kv_heads, n) of a layer stay (None: all do); a new stage begins."""
@@ -108,6 +112,25 @@ class Recorder(AbstractContextManager["Recorder"]):
     def _remember(self, number: int) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            self._hidden[number] = hidden[0].detach()
+            self._hidden[number] = hidden.detach()
 
         return hook
+
+
+def one_row(call: AttentionCall, number: int) -> AttentionCall:
+    """Return one row of a call's batch, over segments that all rows share."""
+
+    def row(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None or tensor.shape[0] == 1:
+            return tensor
+        return tensor[number : number + 1]
+
+    return replace(
+        call,
+        query=call.query[number : number + 1],
+        key=call.key[number : number + 1],
+        value=call.value[number : number + 1],
+        mask=row(call.mask),
+        log_sum_exp=call.log_sum_exp[number : number + 1],
+        index=row(call.index),
+    )

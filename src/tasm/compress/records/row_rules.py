@@ -6,6 +6,7 @@
 | `answers` | answer tokens |
 | `predictions` | tokens whose next token is an answer token: those that say the answer |
 | `answer-turns` | both of these |
+| `answer-spans` | from the token before an answer through the one that ends its turn |
 | `answer-starts` | the first prediction of every answer: where a new query would stand |
 | `questions`, `images`, `text` | question text, image tokens, everything but image tokens |
 | `last:32` | the last 32 tokens of what is read before compressing |
@@ -25,7 +26,8 @@ from tasm.backbone.prompt.transcript import Role
 from tasm.errors import RecipeError, did_you_mean
 
 _PLAIN = (
-    "all", "answers", "predictions", "answer-turns", "answer-starts", "questions", "images", "text"
+    "all", "answers", "predictions", "answer-turns", "answer-spans", "answer-starts", "questions",
+    "images", "text",
 )  # fmt: skip
 _COUNTED = ("last", "every", "spread")
 
@@ -70,6 +72,8 @@ class Rows:
         answer = self.roles == int(Role.ANSWER)
         before_answer = torch.zeros_like(answer)
         before_answer[:-1] = answer[1:]
+        after_answer = torch.zeros_like(answer)
+        after_answer[1:] = answer[:-1]
         numbers = torch.arange(len(self), device=self.roles.device)
         name, count = parse_rule(rule)
         masks = {
@@ -77,6 +81,7 @@ class Rows:
             "answers": lambda: answer,
             "predictions": lambda: before_answer,
             "answer-turns": lambda: answer | before_answer,
+            "answer-spans": lambda: answer | before_answer | after_answer,
             "answer-starts": lambda: before_answer & ~answer,
             "questions": lambda: self.roles == int(Role.QUESTION),
             "images": lambda: self.roles == int(Role.IMAGE),

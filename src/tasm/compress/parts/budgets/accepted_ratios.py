@@ -5,12 +5,14 @@ Ma et al., "EMLoC", arXiv 2505.19812, algorithm 1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
 from tasm.compress.parts.base import Budget
+from tasm.compress.parts.budgets.shares import counts_by_layer
 from tasm.memory.layer import LayerTokens
 
 
@@ -28,6 +30,7 @@ class AcceptedRatios(Budget):
     | `delta` | δ in nats (the paper's is 0.005), or "budget": δ is searched until the mean meets the budget |
     | `together` | neighbouring layers that share one ratio: 2 is the paper's EMLoC* |
     | `tries` | runs of the algorithm that the search may take |
+    | `spend` | "whole": what the accepted ratios leave of the budget goes to the layers in their proportion; "accepted": it is left |
 
     With "budget", ratios too large for it are scaled down so that the smallest is half of the
     budget; notes say δ, the ratios and what each layer took.
@@ -40,6 +43,7 @@ class AcceptedRatios(Budget):
     delta: float | str = "budget"
     together: int = 1
     tries: int = 6
+    spend: Literal["whole", "accepted"] = "whole"
     resumes = True
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
@@ -65,7 +69,17 @@ class AcceptedRatios(Budget):
                 best, best_delta, high = taken, 10.0**middle, middle
             else:
                 low = middle
-        return self._counts(stage, best, best_delta)
+        counts = self._counts(stage, best, best_delta)
+        if self.spend == "accepted":
+            return counts
+        accepted = {
+            layer: float(one.float().mean()) for layer, one in enumerate(counts) if one is not None
+        }
+        whole = counts_by_layer(stage, accepted)
+        return [
+            one if one is None or more is None else torch.maximum(one, more)
+            for one, more in zip(counts, whole, strict=True)
+        ]
 
     def _accepted(
         self,

@@ -17,9 +17,8 @@ class Reconstruction(Scorer):
     """S_i = the largest attention that token i receives from any token while the demonstrations are
     read once more behind the memory.
 
-    Differs from the paper in:
-    - Each demonstration is repeated by itself, without the paper's instruction to repeat.
-    - Scores are compared inside a layer and head (uniform budget), not over all of them.
+    Differs from the paper in: each demonstration is repeated by itself, without the paper's
+    instruction to repeat.
     """
 
     replayed = (AttentionReceived("all", "max"),)

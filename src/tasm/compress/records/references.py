@@ -1,0 +1,166 @@
+"""Reference queries: rows of a reading kept whole, to judge by what their attention output loses.
+
+Knows one attention call at a time; not which tokens will be kept.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.kernels import grouped_logits
+from tasm.compress.evidence import Evidence
+from tasm.compress.records.record import Reading, Record
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Rows that asked one layer.
+
+    | field | shape | |
+    |---|---|---|
+    | `queries` | (kv_heads, group, rows, head_dim) | as they asked: after rotation |
+    | `log_sum_exp` | (kv_heads, group, rows) | over everything they saw, nats |
+    | `rest` | (kv_heads, group, rows) | attention that did not go to the memory |
+    | `live` | (kv_heads, group, rows, head_dim) | Σ a·v over what is not the memory |
+    | `before` | (rows,) | they see the transcript's tokens before this one |
+    | `scale` | (rows,) | mean square of the residual stream where they stood |
+    """
+
+    queries: Tensor
+    log_sum_exp: Tensor
+    rest: Tensor
+    live: Tensor
+    before: Tensor
+    scale: Tensor
+    scaling: float
+    softcap: float | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return int(self.scale.shape[0])
+
+    def weights(self, keys: Tensor, index: Tensor, some: slice = slice(None)) -> Tensor:
+        """Return (kv_heads, group, rows, tokens) float32: what `some` rows pay to `keys` (kv_heads,
+        tokens, head_dim), transcript tokens `index` (kv_heads, tokens) of the memory, as a part of
+        all they pay; nothing where they could not see a token."""
+        queries = self.queries[:, :, some]
+        logits = grouped_logits(
+            queries.flatten(0, 1)[None], keys[None].to(queries), None, self.scaling, self.softcap
+        )[0]
+        heads, group, rows, _ = queries.shape
+        logits = logits.reshape(heads, group, rows, -1)
+        unseen = index[:, None, None, :] >= self.before[some, None]
+        logits = logits.float() - self.log_sum_exp[:, :, some, None]
+        return logits.masked_fill_(unseen, -torch.inf).exp_()
+
+    def head(self, number: int) -> "Asked":
+        """Return what one KV head was asked."""
+        one = slice(number, number + 1)
+        return replace(
+            self,
+            queries=self.queries[one],
+            log_sum_exp=self.log_sum_exp[one],
+            rest=self.rest[one],
+            live=self.live[one],
+        )
+
+    def joined(self, later: "Asked") -> "Asked":
+        """Return the rows of both."""
+        return replace(
+            self,
+            queries=torch.cat([self.queries, later.queries], 2),
+            log_sum_exp=torch.cat([self.log_sum_exp, later.log_sum_exp], 2),
+            rest=torch.cat([self.rest, later.rest], 2),
+            live=torch.cat([self.live, later.live], 2),
+            before=torch.cat([self.before, later.before]),
+            scale=torch.cat([self.scale, later.scale]),
+        )
+
+
+@dataclass(frozen=True)
+class References(Record):
+    """About `at_most` rows at equal distances, with what they asked of other demonstrations and
+    what the rest of their attention gave.
+
+    In a replay everything read before is the memory and a row's own demonstration is the rest; in a
+    first reading the memory is what stands before the row's own demonstration. `rows` says which
+    rows there are to choose from, `last_rows` those of the model's last layer, whose output is read
+    only where something is said. State: `Asked`.
+    """
+
+    rows: str = "all"
+    last_rows: str = "predictions"
+    at_most: int = 384
+
+    starts_anew: ClassVar[bool] = True  # type: ignore[misc]
+    needs_hidden: ClassVar[bool] = True  # type: ignore[misc]
+
+    def observe(self, held: Asked | None, reading: Reading) -> Asked:
+        """Append this pass's rows."""
+        call, mine = reading.call, reading.rows.demonstration
+        rows = self._rows(reading)
+        before = sum(segment.tokens for segment in call.segments)
+        heads, group = call.key.shape[1], call.query.shape[1] // call.key.shape[1]
+        values = call.value[0].float()
+        earlier = values.shape[1] - reading.new  # live tokens of earlier passes, in a long chunk
+        live = torch.zeros(heads, group, len(rows), values.shape[-1], device=values.device)
+        rest = torch.ones(heads, group, len(rows), device=values.device)
+        own = torch.zeros(len(rows), values.shape[1], dtype=torch.bool, device=values.device)
+        own[:, earlier:] = mine[rows][:, None] == mine
+        first = 0
+        for block in call.weights(rows):
+            weights, stop = block[0], first + block.shape[-1]
+            if stop > before:
+                inside = slice(max(0, before - first), None)
+                columns = slice(max(first, before) - before, stop - before)
+                kept = weights[..., inside] * own[:, columns]
+                live += kept @ values[:, None, columns]
+                weights[..., inside] -= kept
+            rest -= weights.sum(-1)
+            first = stop
+        starts = (mine[:, None] == mine).int().argmax(1)
+        hidden = reading.hidden
+        assert hidden is not None
+        asked = Asked(
+            queries=call.query[0][:, rows].unflatten(0, (heads, group)).clone(),
+            log_sum_exp=call.log_sum_exp[0][:, rows].unflatten(0, (heads, group)).float(),
+            rest=rest.clamp(min=0),
+            live=live.to(call.value.dtype),
+            before=starts[rows] + reading.rows.first,
+            scale=hidden[rows].float().pow(2).mean(-1),
+            scaling=call.scaling,
+            softcap=call.softcap,
+        )
+        return asked if held is None else held.joined(asked)
+
+    def _rows(self, reading: Reading) -> Tensor:
+        rows = reading.rows.select(self.last_rows if reading.is_last else self.rows)
+        total = reading.rows.chunk or reading.rows.stage_end
+        stride = 1 if reading.is_last else max(1, -(-total // self.at_most))
+        demonstration = reading.rows.demonstration[rows]
+        rows, demonstration = rows[demonstration >= 0], demonstration[demonstration >= 0]
+        return rows[(rows + demonstration) % stride == 0]
+
+
+class TakesReferences(Protocol):
+    """A part that names reference rows of one source."""
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Those of the first reading."""
+
+    @property
+    def replayed(self) -> tuple[Record, ...]:
+        """Those of a replay."""
+
+
+def asked_of(part: TakesReferences, evidence: Evidence) -> Asked:
+    """Return the reference rows that `part` named."""
+    if part.replayed:
+        asked: Asked = evidence.replayed[part.replayed[0]]
+    else:
+        asked = evidence.records[part.records[0]]
+    return asked
