@@ -88,7 +88,9 @@ def others(recipe: Recipe) -> list[str]:
     ]
     for other in recipe.others:
         parts = (other.scorer, other.budget, other.reducer)
-        lines.append(f"| {other.name} | " + " | ".join(f"`{part.name}`" for part in parts) + " |")
+        lines.append(
+            f"| {other.name} | " + " | ".join(f"`{part.class_name}`" for part in parts) + " |"
+        )
     return [*lines, ""]
 
 

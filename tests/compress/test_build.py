@@ -62,7 +62,7 @@ def test_plan_tells_what_build_comes_to(mode: str, given: dict[str, str]) -> Non
             assert planned[name] == report[name], name
     assert planned["chunks"] > 3
     assert planned["seconds"] > 0 and planned["peak_memory_bytes"] > 0
-    assert set(report["seconds"]) == {"encode", "score", "reduce", "total"}
+    assert set(report["seconds"]) == {"encode", "score", "reduce", "trial", "total"}
     assert memory.core_bytes == report["core_bytes"]
     if "core" in given and given["core"] == "20kB":
         assert memory.core_bytes <= 20_000

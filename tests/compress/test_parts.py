@@ -79,7 +79,7 @@ def make(kind: type, **names: object) -> type:
         (Scorer, {"score": print, "allocate_bank": print}, "a Scorer has no 'allocate_bank'"),
         (Scorer, {"score": print, "sourcelayer": print}, "Did you mean 'source_layer'"),
         (Budget, {"allocate": print, "resume": True}, "Did you mean 'resumes'"),
-        (Budget, {"allocate": print, "replayed": ()}, "a Budget has no 'replayed'"),
+        (Budget, {"allocate": print, "source_layer": ()}, "a Budget has no 'source_layer'"),
         (Reducer, {"reduce": print, "wishes": print}, "begins with an underscore"),
         (Reducer, {}, "Mine has no method 'reduce'"),
         (Scorer, {"records": ()}, "Mine has no method 'score'"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tasm.compress.parts.base import Scorer
 from tasm.compress.parts.budgets.measured import Measured, error_curve, lower_hull, steepest
 from tasm.compress.parts.budgets.pooled import Pooled
 from tasm.compress.parts.scorers.effect import Effect
@@ -184,7 +185,7 @@ def test_reference_rows_are_the_stock_models(family: str, source: str) -> None:
     for number in (0, 1):
         one = seen.evidence[number]
         assert one is not None
-        rows = Asking.heard[number]
+        rows = Asking._heard[number]
         some = slice(first, first + length)
         found = rows.weights(one.keys, one.index, some)
         heads, group = found.shape[:2]
@@ -200,12 +201,12 @@ def test_reference_rows_are_the_stock_models(family: str, source: str) -> None:
             torch.testing.assert_close(rows.live[:, :, some], live, atol=1e-5, rtol=1e-4)
 
 
-class Asking:
+class Asking(Scorer):
     """A scorer that names reference rows."""
 
     part: Any = None
-    source = "replay"
-    heard: ClassVar[dict[int, Asked]] = {}
+    source: str = "replay"
+    _heard: ClassVar[dict[int, Asked]] = {}
 
     @property
     def records(self) -> tuple[References, ...]:
@@ -216,7 +217,7 @@ class Asking:
         return (self.part,) if self.source == "replay" else ()
 
     def score(self, found: Any) -> torch.Tensor:
-        self.heard[found.layer] = asked_of(self, found)  # a record ends with its stage
+        self._heard[found.layer] = asked_of(self, found)  # a record ends with its stage
         return torch.zeros(found.kv_heads, found.entries)
 
 

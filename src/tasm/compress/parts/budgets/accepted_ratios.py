@@ -75,6 +75,8 @@ class AcceptedRatios(Budget):
         accepted = {
             layer: float(one.float().mean()) for layer, one in enumerate(counts) if one is not None
         }
+        if sum(accepted.values()) >= stage.tokens * len(accepted):
+            return counts  # nothing is left, or a stream's chunk has no share at all
         whole = counts_by_layer(stage, accepted)
         return [
             one if one is None or more is None else torch.maximum(one, more)
