@@ -62,8 +62,8 @@ class AcceptedRatios(Budget):
         for number in range(self.tries):
             middle = high if number == 0 else (low + high) / 2
             taken = self._accepted(stage, ratios, 10.0**middle, known)
-            counts = [self._count(stage, layer, ratio) for layer, ratio in taken.items()]
-            mean = sum(float(one.float().mean()) for one in counts) / len(counts)
+            asked = [self._count(stage, layer, ratio) for layer, ratio in taken.items()]
+            mean = sum(float(one.float().mean()) for one in asked) / len(asked)
             fits = sum(taken.values()) / len(taken) <= share and mean <= stage.tokens
             if fits:
                 best, best_delta, high = taken, 10.0**middle, middle
