@@ -22,17 +22,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from tasm.compress.gathering import banked_layers, core_of
 
 import tasm
 from tasm.answer import ask_all
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.given import as_backbone
 from tasm.bench.sources import parse_suites, read_episode
-from tasm.compress.calibrate import calibrate, gate_queries, kept_queries
-from tasm.compress.compressor import Compressor, Newest, Parts
+from tasm.compress.calibrate import calibrate, gate_queries
+from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.entries import entries_of
-from tasm.compress.prefill import _table
+from tasm.compress.parts.base import Parts
+from tasm.compress.prefill import collected, token_table
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.records.recorder import Recorder
@@ -77,12 +77,7 @@ class Encoded:
         self.transcript = transcript = backbone.transcript(demonstrations)
         parts = [Parts.of(recipe) for recipe in recipes]
         records = [record for part in parts for record in part.records]
-        again = [
-            record
-            for part in parts
-            for one in (part.scorer, part.budget, part.reducer)
-            for record in getattr(one, "replayed", ())
-        ]
+        again = [record for part in parts for record in part.replayed]
         self.asked = gate_queries(len(transcript.spans))
         started = time.perf_counter()
         with torch.no_grad(), Recorder(backbone, [*records, self.asked]) as recorder:
@@ -103,7 +98,7 @@ class Encoded:
         self.segments, self.states = list(cache.segments), cache.states
         self.next_position = cache.next_position
         kinds = backbone.geometry.layer_kinds
-        self.tokens = _table(transcript, [cache.positions], len(transcript), backbone.device)
+        self.tokens = token_table(transcript, [cache.positions], len(transcript), backbone.device)
         self.replay = RememberedReplay(
             backbone,
             tuple(alone(transcript, number) for number in range(len(transcript.spans))),
@@ -133,15 +128,7 @@ class Encoded:
             seed=seed,
         )
         budget = targets(settings, self.backbone, self.transcript, lambda sentence: None)
-        compressor = Compressor(
-            self.backbone,
-            recipe,
-            Parts.of(recipe),
-            budget.core,
-            budget.bank,
-            len(self.transcript),
-            seed,
-        )
+        compressor = Compressor(self.backbone, settings, budget, len(self.transcript))
         listened = SimpleNamespace(
             layer=self.recorder.layer,
             scalings=self.recorder.scalings,
@@ -153,26 +140,23 @@ class Encoded:
             compressor.stage(
                 segments, listened, self.tokens, Newest(0, len(self.transcript)), self.replay
             )
-            encoded = SimpleNamespace(segments=self.segments, tokens=self.tokens)
-            core_layers = core_of(self.backbone, compressor, encoded)
-            banked = banked_layers(compressor)
+            kept = collected(
+                compressor,
+                self.segments,
+                self.tokens,
+                self.states,
+                self.next_position,
+                self.seconds,
+            )
             reference = None
             if budget.bank > 0 and settings.gate.kind == "js":
-                reference = calibrate(
-                    core_layers,
-                    banked,
-                    kept_queries(self.recorder.held, self.asked),
-                    self.tokens,
-                    self.transcript.spans,
-                    self.backbone.rotary.for_length(len(self.transcript)),
-                    self.recorder.scalings,
-                    self.next_position,
-                    settings.quantile,
-                )
-        has_bank = any(layer is not None for layer in banked)
+                rotary = self.backbone.rotary.for_length(len(self.transcript))
+                spans, quantile = self.transcript.spans, settings.quantile
+                reference = calibrate(kept, self.recorder, spans, rotary, quantile)
+        has_bank = any(layer is not None for layer in kept.bank)
         return TaskMemory(
-            core=core_layers,
-            bank=Bank(banked) if has_bank else None,
+            core=kept.core,
+            bank=Bank(kept.bank) if has_bank else None,
             tokens=self.tokens.to("cpu"),
             gate=settings.gate if has_bank else None,
             reference=reference,

@@ -84,23 +84,44 @@ def read(
             )
         first = end
     progress("encode", len(edges), len(edges))
-    windows = [_window(segments or ()) for segments in cache.segments]
+    return collected(
+        compressor,
+        cache.segments,
+        token_table(transcript, tables, len(transcript), backbone.device),
+        cache.states,
+        cache.next_position,
+        seconds,
+    )
+
+
+def collected(
+    compressor: Compressor,
+    segments: Sequence[Sequence[Segment] | None],
+    tokens: TokenTable,
+    states: list[dict[str, Tensor] | None],
+    next_position: int,
+    encode_seconds: float,
+) -> Compressed:
+    """Return what a compressor kept, with the windows of the layers that do not compete."""
     banked = {layer: found.settled() for layer, found in compressor.bank.items()}
-    layers = range(backbone.geometry.layers)
+    windows = [
+        None if layer in compressor.core else _window(read or ())
+        for layer, read in enumerate(segments)
+    ]
     return Compressed(
         core=[
-            compressor.core[layer].settled() if layer in compressor.core else windows[layer]
-            for layer in layers
+            compressor.core[layer].settled() if layer in compressor.core else window
+            for layer, window in enumerate(windows)
         ],
         bank=[
             banked[layer] if layer in banked and max(banked[layer].counts) else None
-            for layer in layers
+            for layer in range(len(windows))
         ],
-        tokens=_table(transcript, tables, len(transcript), backbone.device),
-        states=cache.states,
-        next_position=cache.next_position,
+        tokens=tokens,
+        states=states,
+        next_position=next_position,
         notes=compressor.notes,
-        seconds={"encode": seconds, **compressor.seconds},
+        seconds={"encode": encode_seconds, **compressor.seconds},
     )
 
 
@@ -133,7 +154,7 @@ def _compressed(
     for layer in compressor.layers:
         cache.layers[layer].segments = ()
     del cache
-    tokens = _table(transcript, tables, newest.stop, backbone.device)
+    tokens = token_table(transcript, tables, newest.stop, backbone.device)
     replay = Replay(
         backbone,
         tuple(alone(transcript, number) for number in demonstrations),
@@ -155,9 +176,10 @@ def _compressed(
     )
 
 
-def _table(
+def token_table(
     transcript: Transcript, tables: list[Tensor], stop: int, device: torch.device
 ) -> TokenTable:
+    """Return the table of the first `stop` tokens, their positions chunk by chunk in `tables`."""
     return TokenTable.make(
         positions=torch.cat(tables, 1),
         roles=transcript.roles[:stop],
