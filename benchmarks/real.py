@@ -208,13 +208,15 @@ def table(rows: Iterable[Any]) -> str:
                 continue
             accuracies = [by_suite[name].accuracy if name in by_suite else None for name in names]
             known = [value for value in accuracies if value is not None]
+            mean = fmean(known) if len(known) == len(names) else None
             stored = fmean(
                 (row.core_bytes + row.bank_bytes) / row.full_bytes for row in by_suite.values()
             )
-            found.append((fmean(known), recipe, accuracies, stored))
-        for mean, recipe, accuracies, stored in sorted(found, key=lambda one: -one[0]):
-            shown = " | ".join("–" if value is None else f"{value:.3f}" for value in accuracies)
-            lines.append(f"| {budget} | {recipe} | {shown} | {mean:.3f} | {stored:.0%} |")
+            found.append((mean, recipe, accuracies, stored))
+        for mean, recipe, accuracies, stored in sorted(found, key=lambda one: -(one[0] or 0.0)):
+            figures = [*accuracies, mean]
+            shown = " | ".join("–" if value is None else f"{value:.3f}" for value in figures)
+            lines.append(f"| {budget} | {recipe} | {shown} | {stored:.0%} |")
     return "\n".join(lines)
 
 
