@@ -21,8 +21,8 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
 
-def later(tiny: Tiny, turn: Turn, before: int = 0) -> dict[str, Any]:
-    """A turn's arguments without a mask, its token types as wide as the conversation."""
+def later(tiny: Tiny, turn: Turn) -> dict[str, Any]:
+    """A turn's arguments without a mask."""
     return {name: value for name, value in tiny.inputs([turn]).items() if name != "attention_mask"}
 
 
@@ -60,7 +60,7 @@ def test_generate_goes_on_with_a_picture(family: str) -> None:
     close(logits[0], expected)
 
 
-@pytest.mark.parametrize("family", THREE_ROWS + ["llava"])
+@pytest.mark.parametrize("family", [*THREE_ROWS, "llava"])
 def test_what_does_not_fit_is_a_sentence(family: str) -> None:
     tiny = tiny_or_skip(family)
     memory, first, second = encode(tiny, [[tiny.turn(1)]]), tiny.turn(2), tiny.turn(3, 9)

@@ -66,9 +66,7 @@ def whole_token_types(types: Any, live: int, count: int, slots: int | None) -> A
     return torch.nn.functional.pad(types, (live, behind))
 
 
-def call_positions(
-    module: Any, tokens: Tensor, mask: Any, kwargs: dict[str, Any]
-) -> Tensor | None:
+def call_positions(module: Any, tokens: Tensor, mask: Any, kwargs: dict[str, Any]) -> Tensor | None:
     """Return the positions (3, batch, n) of one call's tokens, counted from its own beginning.
 
     None where the call has pictures and not their grids. `tokens` are ids (batch, n) or embeddings;

@@ -106,7 +106,9 @@ class LiveRows:
             positions = self.next_position[:, None] + _local(position_ids, order, real)
             known = positions if real is None else positions.masked_fill(~real, -1)
             ends = known.amax((0, 2)) + 1
-            self.first = torch.cat([self.positions(live), positions], 2) if tokens > 1 else self.first
+            self.first = (
+                torch.cat([self.positions(live), positions], 2) if tokens > 1 else self.first
+            )
             self.next_position = torch.maximum(self.next_position, ends)
         else:
             _refuse_images(position_ids, tokens)

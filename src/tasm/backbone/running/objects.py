@@ -5,6 +5,7 @@ unset. `earlier_parts` is what memories before 0.2 recorded of a wrapped model.
 """
 
 import hashlib
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -59,6 +60,7 @@ def object_parts(hf: Any, processor: Any) -> dict[str, str]:
     }
 
 
+@cache
 def _settings() -> set[str]:
     """Settings of generation, which older checkpoints and transformers keep in a configuration."""
     from transformers import GenerationConfig
