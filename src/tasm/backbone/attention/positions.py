@@ -32,7 +32,7 @@ class LiveRows:
         self.coming: Tensor | None = None
         """Ids of the call that is about to begin."""
         self.places: Tensor | None = None
-        """Positions (3, batch, n) of the call that is about to begin, counted from its beginning."""
+        """Positions (3, batch, n) of the call about to begin, counted from its beginning."""
         self.padding: Tensor | None = None
         """1 for real, 0 for padding, long (batch, live tokens); None where nothing is padding."""
         self.mask: Any = None
