@@ -5,6 +5,7 @@
 #   make test          all tests
 #   make lint          style, types, direction of dependencies
 #   make bench         speed, as ratios in one process
+#   make real          the recipes on a language model from the package registry (an hour)
 #   make reference     train the bundled model again (hours)
 #   make test-matrix   exactness under older transformers, each in its own environment
 
@@ -13,7 +14,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 QUIETLY := --quiet --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint bench reference test-matrix clean
+.PHONY: setup demo test lint bench real reference test-matrix clean
 
 setup: .venv/.installed
 
@@ -37,6 +38,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/tasm bench speed --model random:qwen2_vl-0.15b --out out/bench
+
+real: setup
+	$(BIN)/python benchmarks/real.py
 
 reference: setup
 	$(BIN)/python -m training.train

@@ -17,6 +17,7 @@ from tasm.backbone.loading import load_backbone
 from tasm.bench.sources import parse_suites
 from tasm.compress.api import build
 from tasm.compress.evidence import Stage
+from tasm.compress.parts.base import Budget
 from tasm.compress.recipes.recipe import Part
 from tasm.compress.recipes.table import find_recipe
 from tasm.demonstrations import is_correct
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @dataclass(frozen=True)
-class WithoutLayer:
+class WithoutLayer(Budget):
     """Keeps everything, but in `layer` (None: none) only what stands before the demonstrations."""
 
     layer: int | None

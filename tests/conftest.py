@@ -1,4 +1,7 @@
-"""What all tests share: one thread each, no network, no home folder of the person who runs them."""
+"""What all tests share: one thread each, no network, no home folder of the person who runs them.
+
+Those marked `real` are the exception: they fetch a model once into the cache folder.
+"""
 
 import os
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from tasm.backbone.loading import reference_folder
 from tasm.suites import pictures
 from tasm.suites.episodes import Episode
-from tasm.suites.suites import SUITES, episode, suite
+from tasm.suites.suites import PICTURED, episode, suite
 from training import layout
 from training.bank import patches
 from training.curves import plot_shots
@@ -183,7 +183,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
-    parser.add_argument("--suites", default=",".join(SUITES))
+    parser.add_argument("--suites", default=",".join(PICTURED))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--queries", type=int, default=40)

@@ -7,7 +7,6 @@
 
 import inspect
 import re
-from importlib import import_module
 from pathlib import Path
 
 from tasm.compress.recipes.recipe import Part, Recipe
@@ -72,16 +71,16 @@ def page(recipe: Recipe) -> str:
 
 def section(title: str, part: Part) -> list[str]:
     """Return what a part says of itself; one paragraph for those that most methods share."""
-    module = import_module(part.place.partition(":")[0])
-    made = getattr(module, part.name)
+    made = part.find()
+    module = inspect.getmodule(made)
     settings = ", ".join(f"`{name}` = {value!r}" for name, value in part.settings.items())
     with_settings = f" with {settings}" if settings else ""
     text = docstring(made)
-    if part.name in PLAIN:
+    if part.class_name in PLAIN:
         text = text.partition("\n\n")[0]
-    lines = [f"## {title}: `{part.name}`{with_settings}", "", text, ""]
-    source = inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2]
-    if source and part.name not in PLAIN:
+    lines = [f"## {title}: `{part.class_name}`{with_settings}", "", text, ""]
+    source = inspect.cleandoc((module and module.__doc__) or "").partition("\n\n")[2]
+    if source and part.class_name not in PLAIN:
         lines += [f"Source: {source}", ""]
     return lines
 

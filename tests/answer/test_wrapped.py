@@ -195,12 +195,12 @@ def test_what_is_no_model_is_said_in_a_sentence(plain_of: Callable[[str], Plain]
     plain = plain_of("llama")
     hf, processor = plain.fresh(), plain.processor
     for arguments, sentence in (
-        ((None, None), "The model is None; expected a transformers model"),
+        ((None, None), "hf is None; expected a transformers model"),
         ((hf, None), "The processor is None; expected"),
         ((hf, "gpt2"), "The processor is a str"),
         ((processor, hf), "swapped"),
-        ((str(plain.folder), processor), "The model is a str"),
-        ((tasm.wrap(hf, processor), processor), "is a tasm.Model already"),
+        ((str(plain.folder), processor), "hf is a str"),
+        ((tasm.wrap(hf, processor), processor), "is a tasm.Model, which is wrapped already"),
         ((hf.model, processor), "no language head"),
         ((nn.Linear(2, 2), processor), "holds 0 transformers models"),
         ((nn.ModuleList([plain.fresh(), plain.fresh()]), processor), "holds 2 transformers models"),

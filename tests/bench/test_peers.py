@@ -139,7 +139,8 @@ def test_elsewhere_is_one_conversation(adapters, backbone, demonstrations):
             seen.append(backbone.hf(**inputs, past_key_values=cache).logits[:, -1])
         return [1.0] * len(queries)
 
-    peer = adapters.Peer("full", memory=full_context(backbone, demonstrations))
+    others = demonstrations[::-1]  # a prompt that begins with the memory's own would be refused
+    peer = adapters.Peer("full", memory=full_context(backbone, others))
     original, asking._right = asking._right, keep
     try:
         asking.answered_elsewhere(backbone, peer, Episode(demonstrations, rows, ()), 4)

@@ -1,8 +1,7 @@
 """What a run leaves in its folder: fair tables, plots where there are figures, one page."""
 
+import base64
 import random
-import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -11,8 +10,7 @@ from tasm.bench.leaderboard import byte_share, leaderboard, standings, token_sha
 from tasm.bench.pool import pool
 from tasm.bench.publish import publish
 from tasm.bench.results import Row
-from tasm.view.board_page import page, tables
-from tasm.view.html_page import html_table
+from tests.view.html_reader import check_page
 
 pytest.importorskip("matplotlib")
 
@@ -56,7 +54,7 @@ CELLS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rows():
     return [
         made(suite, *cell, seed, count)
@@ -64,6 +62,18 @@ def rows():
         for cell in CELLS
         for seed in range(3)
     ]
+
+
+@pytest.fixture(scope="module")
+def published(rows, tmp_path_factory):
+    """The folder of a run, with its page, and what was written."""
+    folder = tmp_path_factory.mktemp("board")
+    return folder, publish(rows, "tiny <model>", folder, cards=True)
+
+
+@pytest.fixture(scope="module")
+def report(published):
+    return check_page((published[0] / "report.html").read_text())
 
 
 def test_a_recipe_enters_with_the_largest_budget_that_fits(rows):
@@ -111,9 +121,9 @@ def test_the_leaderboard_has_both_tables_and_the_reference(rows):
             assert "| full |" in section and "| zero-shot |" in section
 
 
-def test_the_folder_has_everything_and_the_page_needs_nothing_else(rows, tmp_path):
-    written = publish(rows, "tiny <model>", tmp_path, cards=True)
-    names = {str(path.relative_to(tmp_path)) for path in written}
+def test_the_folder_has_everything_and_the_page_needs_nothing_else(published, report):
+    folder, written = published
+    names = {str(path.relative_to(folder)) for path in written}
     assert names == {
         "leaderboard.md",
         "cards.md",
@@ -123,14 +133,58 @@ def test_the_folder_has_everything_and_the_page_needs_nothing_else(rows, tmp_pat
         "plots/needle.svg",
         "plots/ablations.svg",
     }
-    text = (tmp_path / "report.html").read_text()
-    assert text.count("<svg") == 4 and "tiny &lt;model&gt;" in text
-    outside = re.findall(r'(?:src|href)="(?!#)([^"]+)"', text)
-    assert [link for link in outside if not link.startswith("data:")] == []
-    assert "<script" not in text and "@import" not in text
-    parser = Balanced()
-    parser.feed(re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
-    assert parser.open == []
+    assert "tiny <model>" in report.all("h1")[0].text
+    pictures = [node.attributes["src"] for node in report.all("img")]
+    assert len(pictures) == 4
+    for address in pictures:
+        assert b"<svg" in base64.b64decode(address.partition("base64,")[2])
+
+
+def test_the_page_has_one_overview_and_folds_the_rest(report):
+    root = report
+    seen = [
+        node for node in root.below() if not any(above.tag == "details" for above in node.above())
+    ]
+    (table,) = [node for node in seen if node.tag == "table"]
+    assert "sortable" in table.attributes["class"]
+    assert len([node for node in seen if "plot" in node.attributes.get("class", "").split()]) == 2
+    order = [node.tag for node in seen if node.tag in ("figure", "table", "details")]
+    assert order == ["figure"] * 2 + ["table"] + ["details"] * 4
+    assert not any("open" in node.attributes for node in root.all("details"))
+    assert "`" not in root.text.replace(root.all("script")[0].text, "")
+
+
+def test_the_table_holds_every_budget_with_the_best_in_bold(report):
+    table = report.all("table", "sortable")[0]
+    body = table.all("tbody")[0].all("tr")
+    assert len(body) == len(CELLS)
+    column = [cell.text for cell in table.all("thead")[0].all("th")].index("mean accuracy")
+
+    def mean(row):
+        cells = [cell for cell in row.children if not isinstance(cell, str)]
+        return cells[column]
+
+    values = [float(mean(row).attributes["data-value"]) for row in body]
+    assert values == sorted(values, reverse=True)
+    references = ["reference" in row.attributes.get("class", "") for row in body]
+    assert sum(references) == 2
+    highest = max(v for v, aside in zip(values, references, strict=True) if not aside)
+    for row, value, aside in zip(body, values, references, strict=True):
+        assert bool(mean(row).all("span", "best")) is (not aside and value == highest)
+        assert len(mean(row).all("span", "interval")) == 1
+
+
+def test_a_single_suite_has_no_mean_and_no_rival_no_best(tmp_path):
+    rows = [
+        made("bind", *cell, 0)
+        for cell in CELLS
+        if cell[0] in ("full", "snapkv") and cell[1] != "5%"
+    ]
+    publish(rows, "tiny", tmp_path)
+    root = check_page((tmp_path / "report.html").read_text())
+    heads = [cell.text for cell in root.all("table", "sortable")[0].all("thead")[0].all("th")]
+    assert heads[:2] == ["recipe", "bind"]
+    assert not root.all("table", "sortable")[0].all("span", "best")
 
 
 def test_plots_are_left_out_where_there_is_nothing_to_draw(tmp_path):
@@ -149,26 +203,3 @@ def test_cards_show_what_each_kind_of_token_gives():
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[0] == "late" and cells[1].startswith("1.00") and cells[-1] == "1.00"
     assert cells[2] == cells[3] == "–"  # no zero-shot row, and random only counts at a fifth
-
-
-def test_markdown_becomes_html():
-    text = tables("# A & B\n\n| x | y |\n|---|---|\n| 1 | <2> |\n\n- note")
-    assert "<h1>A &amp; B</h1>" in text and "<td>&lt;2&gt;</td>" in text
-    assert "<li>note</li>" in text and page("t", [text]).startswith("<!doctype html>")
-    assert html_table(["x", "y"], [["1", "<2>"]]) in text
-
-
-class Balanced(HTMLParser):
-    """Fails on tags that are closed in the wrong order."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = []
-
-    def handle_starttag(self, tag, attributes):
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open[-1] == tag
-        self.open.pop()

@@ -21,6 +21,7 @@ class Memory:
     def __init__(self, read: list[tasm.Demonstration]) -> None:
         class Transcript:
             spans = tuple((number, number + 1) for number in range(len(read)))
+            text_ends = ()
 
         class Layout:
             system = read[0].system

@@ -62,6 +62,10 @@ AT_ONCE = [
     (f"{BENCH} --suites bind,bind", "names 'bind' twice"),
     (f"{BENCH} --suites needle:ways=3", "takes no number of ways"),
     (f"{BENCH} --suites bind:font=gone.ttf", "no font file gone.ttf"),
+    (f"{BENCH} --suites bind:cosine=low", "cosine=low is no number"),
+    (f"{BENCH} --suites past:cosine=0.85", "the suite past of the split held-out draws none"),
+    (f"{BENCH} --suites past --queries 60", "past asks nothing twice, and has 66 questions"),
+    ("models convert gone.gguf --out model", "There is no file gone.gguf"),
     (f"{BENCH} --suites digits@1000", "are too many"),
     (f"{BENCH} --suites needle@5000", "at most 800 demonstrations"),
     (f"{BENCH} --suites bind --split test", "held-out or train"),
@@ -102,7 +106,7 @@ AT_ONCE = [
     (f"{BUILD} --recipe tsam", "Did you mean 'tasm'?"),
     (f"{BUILD} --recipe zero-shot --plan", "no memory to build"),
     (f"{BUILD} --core -5", "-5"),
-    (f"{BUILD} --core 0.2", "0.2"),
+    (f"{BUILD} --core 1.0", "1.0"),
     (f"{BUILD} --core ½", "½"),
     (f"{BUILD} --bank 101%", "101%"),
     (f"{BUILD} --core 1e9GB", "1e9GB"),
@@ -253,7 +257,7 @@ def test_a_bad_line_is_a_sentence(
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("/proc/nothing/here", "cannot be made"),
+        ("/proc/nothing/here", "cannot be written"),
         ("LONG", "too long"),
         ("TEXT/below", "is no folder"),
         ("LOOSE/below", "is no folder"),
@@ -313,7 +317,7 @@ def test_a_disk_with_less_room_than_the_memory_needs(
     monkeypatch.setattr(tasm, "build", no_build)
     ran, _ = type_in(BUILD)
     assert ran.code == 1
-    assert "needs about 1,000" in ran.err
+    assert "needs 1,000," in ran.err
     assert not (tmp_path / "new").exists()
 
 

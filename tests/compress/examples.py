@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
-from tasm.memory import TokenTable
+from tasm.memory import LayerTokens, TokenTable
 
 
 class ScaledRotary:
@@ -64,13 +64,13 @@ def evidence(
     return Evidence(
         layer=layer,
         layers=layers,
-        keys=rotary.rotate(layer, keys, tokens.positions[:, where]),
-        values=torch.as_tensor(values, dtype=torch.float32),
-        index=where,
-        counts=torch.ones(heads, entries) if counts is None else torch.as_tensor(counts).float(),
-        valid=torch.ones(heads, entries, dtype=torch.bool)
-        if valid is None
-        else torch.tensor(valid),
+        held=LayerTokens(
+            rotary.rotate(layer, keys, tokens.positions[:, where]),
+            torch.as_tensor(values, dtype=torch.float32),
+            where,
+            originals=None if counts is None else torch.as_tensor(counts).float(),
+            valid=None if valid is None else torch.tensor(valid),
+        ),
         tokens=tokens,
         records=records or {},
         replayed={},

@@ -1,18 +1,17 @@
 """Parts that a package of someone else might bring."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence, Stage
+from tasm.compress.parts.base import Budget, Scorer
 from tasm.compress.recipes.recipe import Part, Recipe
-from tasm.compress.records.received import Record
 
 
 @dataclass(frozen=True)
-class Uneven:
+class Uneven(Budget):
     """The first head keeps 5 fewer than the budget, the second 5 more."""
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
@@ -21,11 +20,10 @@ class Uneven:
 
 
 @dataclass(frozen=True)
-class LargeKeys:
+class LargeKeys(Scorer):
     """Keeps the tokens with the largest keys."""
 
     sign: float = 1.0
-    records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         return self.sign * evidence.keys.float().norm(dim=-1)

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 import torch
 
-from tasm.compress.parts.protocols import Budget, Reducer, Scorer
+from tasm.compress.parts.base import Budget, Reducer, Scorer
 from tasm.compress.recipes import table as recipes
 from tasm.compress.recipes.table import all_recipes, find_recipe
 from tasm.errors import InputError, RecipeError, TasmError
@@ -93,9 +93,9 @@ def test_recipes_do_not_import_torch() -> None:
     ("given", "sentence"),
     [
         ({"mode": "jiont"}, "Did you mean 'joint'"),
-        ({"mode": "independent"}, "joint or streaming"),
+        ({"mode": "independent"}, "one of joint, streaming"),
         ({"store": "float64"}, "float32"),
-        ({"chunk_tokens": 0}, "at least 1"),
+        ({"chunk_tokens": 0}, "1 or more"),
     ],
 )
 def test_settings_that_cannot_be(given: dict[str, object], sentence: str) -> None:

@@ -12,7 +12,8 @@ from tasm.backbone.attention.hooks import attach, detach
 from tasm.backbone.prompt.transcript import Role, Transcript
 from tasm.compress.records.centroids import TaskCentroids
 from tasm.compress.records.queries import Queries, QueryMoments
-from tasm.compress.records.received import AttentionReceived, Record
+from tasm.compress.records.received import AttentionReceived
+from tasm.compress.records.record import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows, parse_rule
 from tasm.errors import RecipeError

@@ -87,7 +87,7 @@ def literal_task_scores(head: int, gamma: float) -> list[float]:
 
 def test_literal_task_score() -> None:
     scorer = TaskScorer(scaling="literal", value_weight=0.7, question_tokens="text")
-    found = scorer.task_score(case(scorer, [1, 2]))
+    found = scorer._task_score(case(scorer, [1, 2]))
     expected = [literal_task_scores(head, 0.7) for head in range(2)]
     torch.testing.assert_close(found, torch.tensor(expected))
 
@@ -233,7 +233,7 @@ def test_matching_and_merging(
             expected = turned(key, POSITIONS[sink]) if keys == "plain" else key
             torch.testing.assert_close(reduced.keys[head, slot], torch.tensor(expected))
             torch.testing.assert_close(reduced.values[head, slot], torch.tensor(value))
-            assert reduced.counts[head, slot] == len(members)
+            assert reduced.originals[head, slot] == len(members)
             assert reduced.bias is not None
             assert reduced.bias[head, slot] == pytest.approx(math.log(len(members)))
     assert merged_anything
@@ -246,5 +246,5 @@ def test_banked_tokens_may_stay_out_of_the_merge() -> None:
     kept[:, [0, 1, 6, 8]] = True
     selection = Selection(kept, ~kept)
     untouched = SpatialMerge(sources="unbanked").reduce(one, selection, torch.zeros(2, 10))
-    assert untouched.counts.tolist() == [[1.0] * 4] * 2
-    assert SpatialMerge().reduce(one, selection, torch.zeros(2, 10)).counts.sum() > 8
+    assert untouched.originals.tolist() == [[1.0] * 4] * 2
+    assert SpatialMerge().reduce(one, selection, torch.zeros(2, 10)).originals.sum() > 8

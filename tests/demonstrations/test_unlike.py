@@ -10,7 +10,7 @@ from PIL import Image
 from tasm.demonstrations import make_query, warn_of_unlike_pictures
 from tasm.demonstrations.unlike import FRAME
 from tasm.suites import pictures
-from tasm.suites.suites import SUITES, write_suite
+from tasm.suites.suites import PICTURED, write_suite
 
 
 def warned(images: list[Image.Image], name: str = "reference") -> list[str]:
@@ -29,7 +29,7 @@ def test_the_frame_is_the_suites_own() -> None:
     assert FRAME == pictures.FRAME
 
 
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("suite", PICTURED)
 def test_pictures_of_every_suite_are_known(suite: str, tmp_path: Path) -> None:
     write_suite(suite, tmp_path, demonstrations=4, queries=2)
     images = [Image.open(path) for path in sorted(tmp_path.rglob("*.png"))]

@@ -89,7 +89,7 @@ def test_what_is_saved_is_what_is_loaded(core, bank, bias, dtype, seed, tmp_path
     loaded = tasm.load(folder)
     assert_same(memory, loaded)
     loaded.check_all()
-    assert loaded.contents.nbytes == memory.core_bytes
+    assert loaded.contents.core.nbytes == memory.core_bytes
 
 
 def test_linear_states_and_layers_without_tokens_come_back(tmp_path):
@@ -225,7 +225,7 @@ def test_opening_reads_no_block_but_those_of_the_headers(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 1024)
     task_memory(bank=(200, 150), total=400).save(tmp_path / "m.tasm")
     memory = tasm.load(tmp_path / "m.tasm")
-    for file in (memory._core_file, memory._bank_file):
+    for file in memory.contents.files:
         header = 8 + int.from_bytes(file.path.read_bytes()[:8], "little")
         assert sum(file._checked) == -(-header // 1024) < len(file._checked)
 

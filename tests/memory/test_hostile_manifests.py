@@ -252,7 +252,7 @@ def test_faults_once_accepted_are_refused_by_name(tmp_path, place, value):
     field = place.split(".")[-1]
     started = time.perf_counter()
     with pytest.raises(TasmError, match=f"{field}|NaN"):
-        _ = tasm.load(tmp_path / "m.tasm").contents
+        _ = tasm.load(tmp_path / "m.tasm").core
     assert time.perf_counter() - started < 1
 
 

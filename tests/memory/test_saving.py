@@ -11,6 +11,7 @@ import pytest
 import tasm
 from tasm import files
 from tasm.errors import InputError, WorkError
+from tasm.files import writing
 from tests.memory.memories import task_memory
 from tests.memory.test_files import assert_same, listing
 
@@ -21,12 +22,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("", "is empty"),
-        ("  ", "is empty"),
-        (5, "is int"),
-        (None, "is NoneType"),
-        (b"x.tasm", "is bytes"),
-        ("a\0b", "characters that no file name can have"),
+        ("", "expected the path"),
+        ("  ", "expected the path"),
+        (5, "is 5; expected the path"),
+        (None, "is None; expected the path"),
+        (b"x.tasm", "is a bytes; expected the path"),
+        ("a\0b", "expected the path"),
         ("\ud800.tasm", "characters that no file name can have"),
         (".", "no name of its own"),
         ("..", "no name of its own"),
@@ -38,7 +39,7 @@ ROOT = Path(__file__).parents[2]
         ("new/" + "n" * 300 + "/x.tasm", "File name too long"),
         ("d/" * 3000 + "x.tasm", "File name too long"),
         ("note.txt", "note.txt.*is not a folder|exists"),
-        ("note.txt/x.tasm", "note.txt is a file|Not a directory"),
+        ("note.txt/x.tasm", "note.txt is no folder|Not a directory"),
         ("loop/x.tasm", "symbolic links|cannot be written"),
     ],
 )
@@ -109,7 +110,7 @@ def test_leftovers_of_killed_writers_go_and_those_of_live_ones_stay(tmp_path):
 
 
 def test_a_writer_whose_folder_is_swept_before_it_was_locked_makes_another(tmp_path, monkeypatch):
-    real, swept = files._open_locked, []
+    real, swept = writing.open_locked, []
 
     def sweep_first(path, *, wait):
         if wait and not swept:
@@ -117,7 +118,7 @@ def test_a_writer_whose_folder_is_swept_before_it_was_locked_makes_another(tmp_p
             path.rmdir()
         return real(path, wait=wait)
 
-    monkeypatch.setattr(files, "_open_locked", sweep_first)
+    monkeypatch.setattr(writing, "open_locked", sweep_first)
     task_memory().save(tmp_path / "m.tasm")
     assert swept and [path.name for path in tmp_path.iterdir()] == ["m.tasm"]
 

@@ -32,8 +32,11 @@ def test_a_seed_gives_the_same_files(name, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "a/demonstrations.jsonl").open()]
     assert len(rows) == SMALL["demonstrations"]
     for row in rows:
-        assert row["question"].count("<image>") == len(row["images"]) == 1
+        pictures_each = int(SUITES[name].kind == "picture")
+        assert row["question"].count("<image>") == len(row["images"]) == pictures_each
         assert row["answer"]
+        if not pictures_each:
+            continue
         with Image.open(tmp_path / "a" / row["images"][0]) as image:
             assert image.size == (pictures.SIDE, pictures.SIDE)
 
@@ -106,3 +109,36 @@ def test_counts_of_one_picture_differ_and_one_colour_is_always_meant(seed):
         assert shown[1] != shown[2]
         meant.add(next(kind for kind in shown if words.NUMBERS[shown[kind]] == turn.answer))
     assert len(meant) == 1
+
+
+def test_harder_glyphs_look_like_no_training_glyph():
+    found = fonts.glyphs("held-out", None, 0.85)
+    assert 0 < len(found) < len(fonts.glyphs("held-out")) / 4
+
+    def small(char):
+        mask = fonts.plain_mask(char, fonts.BASE_FONT)
+        return np.asarray(mask.resize((12, 12), Image.Resampling.BILINEAR), np.float64).ravel()
+
+    known = np.stack([small(char) for char in fonts.glyphs("train")])
+    known /= np.linalg.norm(known, axis=1, keepdims=True)
+    for char in found:
+        assert (known @ small(char)).max() / np.linalg.norm(small(char)) < 0.8501
+    made = episode("bind", seed=1, cosine=0.85, **SMALL)
+    shown = {item.name for t in made.demonstrations for item in t.pictures()[0].items}
+    assert shown <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "bind", "cosine": 0.5}, "0 held-out glyphs have no training glyph at a cosine"),
+        ({"name": "bind", "cosine": 0.85, "ways": 40}, "the suite bind needs 40"),
+        ({"name": "bind", "cosine": 2.0}, "The cosine is 2; expected"),
+        ({"name": "bind", "cosine": float("nan")}, "The cosine is nan; expected"),
+        ({"name": "rule", "cosine": 0.85}, "rule of the split held-out draws none"),
+        ({"name": "bind", "split": "train", "cosine": 0.85}, "of the split train draws none"),
+    ],
+)
+def test_a_cosine_that_cannot_be_met_is_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        episode(**given)

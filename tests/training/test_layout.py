@@ -7,7 +7,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from tasm.suites import pictures, words
 from tasm.suites.episodes import Episode
-from tasm.suites.suites import SUITES, episode
+from tasm.suites.suites import PICTURED, episode
 from training import layout, net
 from training import tokenizer as tokens
 from training.bank import patches
@@ -32,7 +32,7 @@ def ids(tokenizer, chat, ask=False):
     return tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * net.TOKENS))["input_ids"]
 
 
-@pytest.mark.parametrize("name", sorted(SUITES))
+@pytest.mark.parametrize("name", sorted(PICTURED))
 def test_training_sees_what_the_chat_template_gives(name, tokenizer):
     made = episode(name, demonstrations=5, queries=1)
     chat = [m for turn in made.demonstrations for m in messages(turn)]
@@ -44,7 +44,7 @@ def test_training_sees_what_the_chat_template_gives(name, tokenizer):
     assert apart + last == whole[: len(apart) + len(last)]
 
 
-@pytest.mark.parametrize("name", sorted(SUITES))
+@pytest.mark.parametrize("name", sorted(PICTURED))
 def test_most_of_a_demonstration_is_visual(name):
     made = episode(name, demonstrations=5, queries=1)
     row = layout.batch([Episode(made.demonstrations, [])]).ids[0]

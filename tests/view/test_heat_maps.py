@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tasm.memory import Bank, LayerTokens, TokenTable
-from tasm.view.heat_maps import BANK_COLOUR, as_sprite, heat_maps, kept_shares
+from tasm.view.heat_maps import BANK_COLOUR, STEPS, STRONGEST, as_sprite, heat_maps, kept_shares
 
 
 class Memory:
@@ -73,14 +73,29 @@ def test_a_memory_without_a_bank_has_empty_maps() -> None:
     assert not only.bank.any()
 
 
-def test_a_sprite_stacks_the_mean_and_every_layer() -> None:
-    shares = np.array([[[1.0, 0.0]], [[0.0, 0.0]]], np.float32)
-    address = as_sprite(shares, BANK_COLOUR)
+def pixels(address: str) -> np.ndarray:
     head, _, data = address.partition(",")
     assert head == "data:image/png;base64"
-    image = Image.open(io.BytesIO(base64.b64decode(data)))
-    assert image.size == (2, 3)
-    alpha = np.asarray(image)[..., 3].astype(float)
-    assert alpha[1, 0] > 0 == alpha[1, 1] == alpha[2].max()
-    assert alpha[0, 0] == pytest.approx(alpha[1, 0] / 2, abs=1)
-    assert image.getpixel((0, 1))[:3] == BANK_COLOUR
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+
+
+def test_a_sprite_stacks_the_mean_and_every_layer() -> None:
+    shares = np.array([[[1.0, 0.0]], [[0.0, 0.0]]], np.float32)
+    image = pixels(as_sprite(shares, BANK_COLOUR))
+    assert image.shape == (3, 2, 4)
+    alpha = image[..., 3].astype(float)
+    assert alpha[1, 0] == round(255 * STRONGEST)
+    assert alpha[1, 1] == alpha[2].max() == 0
+    assert alpha[0, 0] == pytest.approx(alpha[1, 0] / 2, abs=alpha[1, 0] / STEPS)
+    assert tuple(image[1, 0, :3]) == BANK_COLOUR
+
+
+def test_the_least_share_is_seen() -> None:
+    alpha = pixels(as_sprite(np.array([[[0.01, 0.0]]], np.float32), BANK_COLOUR))[1, :, 3]
+    assert alpha[0] > 0 == alpha[1]
+
+
+def test_rows_may_stand_apart() -> None:
+    shares = np.ones((2, 1, 3), np.float32)
+    alpha = pixels(as_sprite(shares, BANK_COLOUR, strongest=1.0, row_height=4))[..., 3]
+    assert alpha[:, 0].tolist() == [255, 0, 0, 0] * 3

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasm.memory import TaskMemory
 
 GateKind = Literal["js", "always", "never"]
+BankOn = Literal["auto", "device", "host"]
 SPARE_TOKENS = 8
 
 
@@ -35,6 +36,7 @@ def ask_all(
     batch_size: int = 8,
     gate: GateKind | None = None,
     epsilon: float | Literal["calibrated"] | None = None,
+    bank_on: BankOn = "auto",
     max_new_tokens: int | None = None,
     explain: bool = False,
     on_text: Callable[[str], None] | None = None,
@@ -45,8 +47,9 @@ def ask_all(
     `memory` may be a folder, `queries` a file, rows in Python, or `Query`s.
 
     The rows of a batch read one memory and retrieve each for itself. `gate` and `epsilon` (nats)
-    override the memory's own; `max_new_tokens` defaults to `default_new_tokens(memory)`; `on_text`
-    receives a single query's answer piece by piece; `progress` is called with what is done.
+    override the memory's own; `bank_on` is as in `TaskMemory.cache`; `max_new_tokens` defaults to
+    `default_new_tokens(memory)`; `on_text` receives a single query's answer piece by piece;
+    `progress` is called with what is done.
 
     ```python
     answers = ask_all(model.backbone, memory, read_queries("queries.jsonl"), batch_size=16)
@@ -71,6 +74,7 @@ def ask_all(
         batch_size=batch_size,
         gate=gate,
         epsilon=epsilon,
+        bank_on=bank_on,
         max_new_tokens=max_new_tokens,
         explain=explain,
         on_text=on_text,
@@ -97,6 +101,7 @@ def ask_batches(
     batch_size: int = 8,
     gate: GateKind | None = None,
     epsilon: float | Literal["calibrated"] | None = None,
+    bank_on: BankOn = "auto",
     max_new_tokens: int | None = None,
     explain: bool = False,
     on_text: Callable[[str], None] | None = None,
@@ -115,6 +120,7 @@ def ask_batches(
         one_of(gate, "gate", get_args(GateKind))
     if epsilon is not None and epsilon != "calibrated":
         epsilon = nats(epsilon, "epsilon")
+    one_of(bank_on, "bank_on", get_args(BankOn))
     flag(explain, "explain")
     check_memory(backbone, memory)
     entries = memory.demonstrations
@@ -123,7 +129,11 @@ def ask_batches(
         inputs = backbone.query_inputs(rows, layout=memory.layout)
         new_tokens = _new_tokens(backbone, memory, inputs, max_new_tokens)
         cache = memory.cache(
-            device=backbone.device, dtype=backbone.dtype, gate=gate, epsilon=epsilon
+            device=backbone.device,
+            dtype=backbone.dtype,
+            gate=gate,
+            epsilon=epsilon,
+            bank_on=bank_on,
         )
         explanation = None
         if explain:

@@ -180,7 +180,11 @@ class _FirstStep(LogitsProcessor):
 
 
 class _TextStream(BaseStreamer):
-    """Turns tokens into text as they come; holds back what a later token may still change."""
+    """Turns tokens into text as they come; holds back what a later token may still change.
+
+    Not transformers' `TextStreamer`: it forgets its tokens at a line's end, so the pieces need not
+    add up to the decoded answer, and its iterator needs a thread.
+    """
 
     def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
         self._tokenizer = tokenizer

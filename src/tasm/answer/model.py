@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasm.answer.ask import GateKind, ask_all, check_memory
+from tasm.answer.ask import BankOn, GateKind, ask_all, check_memory
 from tasm.answer.given import as_memory, as_query
-from tasm.answer.notebook import model_facts, model_html
 from tasm.answer.result import Answer
-from tasm.arguments import path, shown
 from tasm.errors import InputError, ModelError
+from tasm.memory.showing import bytes_text, html_table
 
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype
@@ -52,13 +51,27 @@ class Model:
         return self.backbone.name
 
     def __repr__(self) -> str:
-        facts = dict(model_facts(self))
+        facts = dict(self._facts())
         return (
             f"<Model {facts['Name']}: {facts['Class']}, {facts['Parameters']}, {facts['Runs in']}>"
         )
 
+    def _facts(self) -> list[tuple[str, str]]:
+        """Names and values of what a person wants to know; hashes no weights."""
+        backbone = self.backbone
+        parameters = sum(parameter.numel() for parameter in backbone.hf.parameters())
+        size = sum(parameter.nbytes for parameter in backbone.hf.parameters())
+        longest = backbone.geometry.max_positions
+        return [
+            ("Name", self.name),
+            ("Class", type(backbone.hf).__name__),
+            ("Parameters", f"{parameters:,}, {bytes_text(size)}"),
+            ("Runs in", f"{str(backbone.dtype).removeprefix('torch.')} on {backbone.device}"),
+            ("Positions", "not said" if longest is None else f"{longest:,}"),
+        ]
+
     def _repr_html_(self) -> str:
-        return model_html(self)
+        return html_table("Model", self._facts())
 
     def ask(
         self,
@@ -69,6 +82,7 @@ class Model:
         explain: bool = False,
         gate: GateKind | None = None,
         epsilon: float | Literal["calibrated"] | None = None,
+        bank_on: BankOn = "auto",
         max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
@@ -77,7 +91,9 @@ class Model:
         `memory` is a task memory or its folder, which is then opened at every call. `images` are
         paths, PIL images or arrays of pixels, one or a list; `<image>` in the question says where
         one stands, otherwise images come first. `explain` adds the share of each demonstration.
-        `gate` ("js", "always", "never") and `epsilon` (nats) override the memory's own; `on_text`
+        `gate` ("js", "always", "never") and `epsilon` (nats) override the memory's own; `bank_on`
+        ("auto", "device", "host") says where the bank is searched, as in
+        `TaskMemory.cache`; `on_text`
         receives the answer's text piece by piece. `max_new_tokens` defaults to twice the longest
         demonstration answer and a little more.
 
@@ -97,6 +113,7 @@ class Model:
             explain=explain,
             gate=gate,
             epsilon=epsilon,
+            bank_on=bank_on,
             max_new_tokens=max_new_tokens,
             on_text=on_text,
         )[0]
@@ -110,6 +127,7 @@ class Model:
         explain: bool = False,
         gate: GateKind | None = None,
         epsilon: float | Literal["calibrated"] | None = None,
+        bank_on: BankOn = "auto",
         max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
@@ -133,6 +151,7 @@ class Model:
             explain=explain,
             gate=gate,
             epsilon=epsilon,
+            bank_on=bank_on,
             max_new_tokens=max_new_tokens,
             on_text=on_text,
             progress=progress,
@@ -172,10 +191,7 @@ def load_model(
     """
     from tasm.backbone.loading import load_backbone
 
-    path(name, "name", "a model folder, or a model's name")
-    named = _in_words(dtype, "dtype", "auto, float32, float16 or bfloat16")
-    on = _in_words(device, "device", "auto, cpu, cuda or another device of torch")
-    return Model(load_backbone(name, dtype=named, device=on))
+    return Model(load_backbone(name, dtype=dtype, device=device))
 
 
 def wrap(hf: Any, processor: Any) -> Model:
@@ -223,12 +239,3 @@ def model_for(memory: "TaskMemory", model: "Any | None" = None, *, option: str =
         raise ModelError(
             f"{error} The memory was built with {memory.model_name}; {option} says where it is now."
         ) from error
-
-
-def _in_words(value: Any, name: str, expected: str) -> str:
-    """A dtype or device of torch by its name."""
-    if isinstance(value, str) and value:
-        return value
-    if type(value).__module__ == "torch" and type(value).__name__ in (name,):
-        return str(value).removeprefix("torch.")
-    raise InputError(f"{name} is {shown(value)}; expected {expected}.")

@@ -101,6 +101,18 @@ class Answer:
         return f"<Answer {self.text!r}: {', '.join(facts)}>"
 
     def _repr_html_(self) -> str:
-        from tasm.answer.notebook import answer_html
+        from tasm.memory.showing import html_table
 
-        return answer_html(self)
+        rows: list[tuple[str, ...]] = [
+            ("Tokens", f"{self.tokens.get('query', 0)} read, {self.tokens.get('answer', 0)} said"),
+            ("Time", f"{sum(self.seconds.values()):.2f} s"),
+            ("Retrieved", f"{100 * self.triggered:.0f} % of layers and steps"),
+        ]
+        if self.expected:
+            rows.append(("Expected", " · ".join(self.expected)))
+            rows.append(("Right", "yes" if self.correct else "no"))
+        for one in self.nearest():
+            pictures = ", ".join(str(path) for path in one.pictures if path is not None)
+            said = (one.question or "", one.answer or "", pictures)
+            rows.append((f"{100 * one.weight:.1f} %", one.id, *said))
+        return html_table(self.text or "(an empty answer)", rows)

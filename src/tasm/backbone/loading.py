@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from tasm.arguments import shown
 from tasm.backbone.checkpoint.processors import LOCAL, load_processor
 from tasm.backbone.checkpoint.quiet import quiet
 from tasm.backbone.checkpoint.random_models import RANDOM_MODELS, random_model
 from tasm.backbone.model import Backbone
+from tasm.backbone.pickling import check_arrived
 from tasm.backbone.running.guard import FolderSource, ObjectSource
 from tasm.backbone.wrappers import unwrap
 from tasm.errors import InputError, ModelError, did_you_mean
@@ -46,8 +48,8 @@ def load_backbone(
     """
     if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
         raise InputError(
-            f"The model is {name_or_path!r:.80}; expected a folder, a hub name (owner/name), "
-            f"'{REFERENCE}' or 'random:NAME'. A model in memory is wrapped: "
+            f"The model's name is {shown(name_or_path)}; expected a folder, a hub name "
+            f"(owner/name), '{REFERENCE}' or 'random:NAME'. A model in memory is wrapped: "
             "tasm.wrap(model, processor)."
         )
     name = str(name_or_path)
@@ -55,13 +57,8 @@ def load_backbone(
     if name.startswith("random:"):
         with quiet():
             hf, processor = random_model(name.removeprefix("random:"))
-        return Backbone(
-            hf.to(place, kind or torch.float32),
-            processor,
-            name,
-            ObjectSource(),
-            opened_by_name=True,
-        )
+        hf = hf.to(place, kind or torch.float32)
+        return Backbone(hf, processor, name, ObjectSource(), reopen=_opened_again)
     folder = reference_folder() if name == REFERENCE else _folder(name)
     wanted: Any = kind or (torch.float32 if place.type == "cpu" else "auto")
     source = FolderSource.of(folder)
@@ -72,7 +69,14 @@ def load_backbone(
         # The processor first: what it lacks is known long before large weights are read.
         processor = load_processor(folder, config.model_type, has_images=has_images)
         hf = _weights(folder, has_images, wanted).to(place)
-    return Backbone(hf, processor, name, source, opened_by_name=True)
+    return Backbone(hf, processor, name, source, reopen=_opened_again)
+
+
+def _opened_again(name: str, dtype: str, device: str, parts: dict[str, str]) -> Backbone:
+    """What unpickling a loaded model does; raises `MismatchError` where it is another one."""
+    backbone = load_backbone(name, dtype=dtype, device=device)
+    check_arrived(name, parts, backbone.identity)
+    return backbone
 
 
 def wrap_backbone(hf: Any, processor: Any, *, name: str | None = None) -> Backbone:
@@ -86,7 +90,7 @@ def wrap_backbone(hf: Any, processor: Any, *, name: str | None = None) -> Backbo
     Raises `ModelError` for anything but a transformers model and its processor.
     """
     if isinstance(getattr(hf, "backbone", None), Backbone):
-        raise ModelError("The model is a tasm.Model already: use it as it is, or wrap its `hf`.")
+        raise ModelError("hf is a tasm.Model, which is wrapped already: use it as it is.")
     core = unwrap(hf)
     known = name or getattr(core.config, "_name_or_path", "") or type(core).__name__
     return Backbone(hf, processor, str(known), ObjectSource())
@@ -218,13 +222,15 @@ def _device(name: Any) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not isinstance(name, str | torch.device):
+            raise RuntimeError("it is no name.")
         device = torch.device(name)
         if device.type == "meta":
             raise RuntimeError("tensors on it have no values, so nothing can be computed.")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise InputError(
-            f"The device {str(name)!r} cannot be used here: {_first_line(error)} "
+            f"The device {shown(name)} cannot be used here: {_first_line(error)} "
             f"Expected 'auto', 'cpu' or a device that torch knows, such as 'cuda:0'."
         ) from error
     return device
@@ -235,10 +241,11 @@ def _dtype(name: Any) -> torch.dtype | None:
     if name == "auto":
         return None
     text = str(name).removeprefix("torch.")
-    if text not in _DTYPES:
+    if not isinstance(name, str | torch.dtype) or text not in _DTYPES:
+        given = text if isinstance(name, torch.dtype) else shown(name)
         raise InputError(
-            f"Unknown dtype {text!r}. Expected auto, "
-            f"{', '.join(_DTYPES)}.{did_you_mean(text, _DTYPES)}"
+            f"Unknown dtype {given}. Expected auto, {', '.join(_DTYPES)}."
+            f"{did_you_mean(text, _DTYPES)}"
         )
     return _DTYPES[text]
 

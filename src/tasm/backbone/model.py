@@ -20,6 +20,7 @@ from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.checkpoint.processors import tokenizer_of
 from tasm.backbone.decoder import find_decoder
 from tasm.backbone.geometry import Geometry
+from tasm.backbone.pickling import Reopen, reduced
 from tasm.backbone.prompt.chat import ChatTemplate
 from tasm.backbone.prompt.conversation import Conversations, Prompt
 from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout
@@ -40,7 +41,8 @@ from tasm.errors import DemonstrationError, ModelError
 
 
 class Backbone:
-    """A loaded model; made by `load_backbone` and `wrap_backbone`.
+    """A loaded model; made by `load_backbone` and `wrap_backbone`. `reopen` opens it again in
+    another process; None for one that was wrapped.
 
     Attributes: `hf` (the transformers model, in what wraps it), `core` (the model itself),
     `processor`, `name`, `family` (a row of `FAMILIES`, or generic facts), `decoder`, `rotary`,
@@ -62,14 +64,14 @@ class Backbone:
         name: str,
         source: Source,
         *,
-        opened_by_name: bool = False,
+        reopen: Reopen | None = None,
     ) -> None:
         self.core: Any = unwrap(hf)
         check_processor(processor)
         self.hf: Any = runner(hf, self.core).eval()
         self.processor = processor
         self.name = name
-        self.opened_by_name = opened_by_name
+        self._reopen = reopen
         config: Any = self.core.config
         takes_images = hasattr(processor, "image_processor")
         self.family: Family = family_of(config.model_type, has_images=takes_images)
@@ -111,9 +113,14 @@ class Backbone:
 
     def __reduce__(self) -> Any:
         """Pickle as the place to load from; raises `InputError` for a model without one."""
-        from tasm.backbone.pickling import reduced
-
-        return reduced(self)
+        return reduced(
+            self._reopen,
+            self.name,
+            self.dtype,
+            self.device,
+            lambda: self.identity,
+            lambda: self.is_changed,
+        )
 
     @property
     def is_changed(self) -> bool:

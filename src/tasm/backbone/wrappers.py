@@ -27,15 +27,15 @@ def unwrap(hf: Any) -> Any:
 
     if not isinstance(hf, nn.Module):
         raise ModelError(
-            f"The model is {_kind(hf)}; expected a transformers model, such as "
+            f"hf is {_kind(hf)}; expected a transformers model, such as "
             f"AutoModelForImageTextToText.from_pretrained(…) gives.{_swapped(hf)}"
         )
     found = list(_outermost(hf, PreTrainedModel))
     if len(found) != 1:
         names = ", ".join(type(model).__name__ for model in found) or "none"
         raise ModelError(
-            f"{type(hf).__name__} holds {len(found)} transformers models ({names}); expected one. "
-            "Give the transformers model itself."
+            f"hf, a {type(hf).__name__}, holds {len(found)} transformers models ({names}); "
+            "expected one. Give the transformers model itself."
         )
     core: Any = found[0]
     if not core.can_generate():

@@ -55,7 +55,15 @@ def role_tokens(recipe: Recipe, tokens: "TokenTable") -> int:
 
 
 def card_table(rows: Iterable[PooledRow]) -> str:
-    """Return the cards of all measured suites as a Markdown table of accuracies.
+    """Return the cards of all measured suites as a Markdown table of accuracies."""
+    header, *body = card_texts(rows)
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    lines += ["| " + " | ".join(cells) + " |" for cells in body]
+    return "\n".join(lines) + "\n"
+
+
+def card_texts(rows: Iterable[PooledRow]) -> list[list[str]]:
+    """Return the cards as cells: a header, then one row a suite.
 
     The last column is what is lost when only answer tokens are kept.
     """
@@ -63,8 +71,7 @@ def card_table(rows: Iterable[PooledRow]) -> str:
     for row in rows:
         if row.recipe in COLUMNS.values() and (row.recipe != "random" or row.core == RANDOM_SHARE):
             found.setdefault(row.suite, {})[row.recipe] = row
-    header = ["suite", *COLUMNS, "lost with answer tokens only"]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    made = [["suite", *COLUMNS, "lost with answer tokens only"]]
     for suite, by_recipe in found.items():
         cells = [suite]
         for recipe in COLUMNS.values():
@@ -72,8 +79,8 @@ def card_table(rows: Iterable[PooledRow]) -> str:
         full, answers = by_recipe.get("full"), by_recipe.get("answer-tokens")
         lost = None if full is None or answers is None else full.accuracy - answers.accuracy
         cells.append("–" if lost is None else f"{lost:.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        made.append(cells)
+    return made
 
 
 def _figure(row: PooledRow | None) -> str:

@@ -19,6 +19,7 @@ TOLERANCE = 1.1
 """A row may pass a limit by a tenth: positions, indices and gate references are counted too."""
 
 Budget = tuple[str | None, str | None]
+Share = Callable[[Sequence[Row]], float]
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,7 @@ def byte_share(rows: Sequence[Row]) -> float:
     return fmean((row.core_bytes + row.bank_bytes) / row.full_bytes for row in rows)
 
 
-def standings(
-    rows: Sequence[Row], limit: float, share: Callable[[Sequence[Row]], float]
-) -> list[Standing]:
+def standings(rows: Sequence[Row], limit: float, share: Share) -> list[Standing]:
     """Return the recipes within a limit, best mean first.
 
     Args:
@@ -97,6 +96,47 @@ def _standing(
     return Standing(recipe, *budget, mean, by_suite, token_share(rows), byte_share(rows))
 
 
+def all_budgets(rows: Sequence[Row]) -> list[Standing]:
+    """Return every recipe at every one of its budgets, best mean first."""
+    suites = list(dict.fromkeys(row.suite for row in rows))
+    pooled = {cell_of(row): row for row in pool(rows)}
+    found = [
+        _standing(recipe, (core, bank), own, suites, pooled)
+        for (recipe, core, bank), own in _by_budget(rows).items()
+    ]
+    return sorted(found, key=lambda item: -1.0 if item.mean is None else item.mean.mean)[::-1]
+
+
+TABLES: tuple[tuple[str, Share], ...] = (
+    ("At equal attended tokens (core + mean retrieved)", token_share),
+    ("At equal stored bytes (core + bank)", byte_share),
+)
+"""The two comparisons: what is held equal, and the share that says so."""
+
+
+def sections(rows: Sequence[Row], share: Share) -> list[tuple[float, list[Standing]]]:
+    """Return the standings at every limit that changes who stands there, `full` among them."""
+    found: list[tuple[float, list[Standing]]] = []
+    shown: list[tuple[str, ...]] = []
+    for limit in LIMITS:
+        within = standings(rows, limit, share)
+        entries = tuple(
+            f"{item.recipe} {item.core} {item.bank}" for item in within if item.core is not None
+        )
+        if not entries or entries in shown:
+            continue
+        shown.append(entries)
+        if not any(item.recipe == "full" for item in within):
+            within = [*_references(rows), *within]
+        found.append((limit, within))
+    return found
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return what recipes found while building, a line a cell."""
+    return [f"{row.suite}, {row.recipe} {row.core}: {row.note}" for row in pool(rows) if row.note]
+
+
 def leaderboard(rows: Iterable[Row], model: str) -> str:
     """Return the two tables as Markdown, a section a limit.
 
@@ -114,32 +154,17 @@ def leaderboard(rows: Iterable[Row], model: str) -> str:
         "context's tokens and bytes. `full` and `zero-shot` are there for reference.",
         "",
     ]
-    for title, share in (
-        ("At equal attended tokens (core + mean retrieved)", token_share),
-        ("At equal stored bytes (core + bank)", byte_share),
-    ):
+    for title, share in TABLES:
         lines += [f"## {title}", ""]
-        shown: list[tuple[str, ...]] = []
-        for limit in LIMITS:
-            found = standings(rows, limit, share)
-            entries = tuple(
-                f"{item.recipe} {item.core} {item.bank}" for item in found if item.core is not None
-            )
-            if not entries or entries in shown:
-                continue
-            shown.append(entries)
-            lines += [f"### At most {100 * limit:g} %", "", *_table(found, rows, suites), ""]
-    notes = [
-        f"- {row.suite}, {row.recipe} {row.core}: {row.note}" for row in pool(rows) if row.note
-    ]
-    if notes:
-        lines += ["## Notes", "", *notes, ""]
+        for limit, found in sections(rows, share):
+            lines += [f"### At most {100 * limit:g} %", "", *_table(found, suites), ""]
+    noted = [f"- {line}" for line in notes(rows)]
+    if noted:
+        lines += ["## Notes", "", *noted, ""]
     return "\n".join(lines)
 
 
-def _table(found: list[Standing], rows: Sequence[Row], suites: Sequence[str]) -> list[str]:
-    if not any(item.recipe == "full" for item in found):
-        found = [*_references(rows), *found]
+def _table(found: list[Standing], suites: Sequence[str]) -> list[str]:
     # Of one suite the mean is the suite's own figure, and is not said twice.
     mean = ["mean"] if len(suites) > 1 else []
     header = ["recipe", "core", "bank", *mean, *suites, "tokens", "bytes"]

@@ -1,21 +1,23 @@
 """What a run of the leaderboard leaves in its folder: tables, plots, and one page with all of it.
 
 The page carries its pictures and styles in itself and opens without a server. Where matplotlib is
-missing there are no plots, and the page says so.
+missing there are no plots of single suites, and the page says so.
 """
 
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasm.bench.cards import card_table
-from tasm.bench.leaderboard import leaderboard
+from tasm.bench.cards import card_table, card_texts
+from tasm.bench.leaderboard import TABLES, leaderboard, notes, sections
+from tasm.bench.overview import Overview
 from tasm.bench.pool import pool
 from tasm.bench.results import Row
 from tasm.errors import WorkError
-from tasm.view.board_page import page, tables
+from tasm.view.board_page import Fold, board_page
+from tasm.view.heat_maps import data_uri
+from tasm.view.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,15 +37,8 @@ def publish(rows: Sequence[Row], model: str, out: Path, *, cards: bool = False) 
     if cards:
         written["cards.md"] = "# Suite cards\n\n" + card_table(pool(rows))
     pictures = _pictures(rows)
-    sections = [tables(text) for text in written.values()]
-    sections += [
-        f"<h2>{html.escape(_TITLES[name])}</h2>\n<figure>{picture}</figure>"
-        for name, picture in pictures.items()
-    ]
-    if not pictures:
-        sections.append("<p>No plots: matplotlib is not installed (the extra <i>plots</i>).</p>")
-    written |= {f"plots/{name}.svg": picture for name, picture in pictures.items()}
-    written["report.html"] = page(f"Leaderboard: {model}", sections)
+    written |= {f"plots/{name}.svg": picture for name, picture in (pictures or {}).items()}
+    written["report.html"] = _page(rows, model, pictures, cards=cards)
     try:
         for name, text in written.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +46,62 @@ def publish(rows: Sequence[Row], model: str, out: Path, *, cards: bool = False) 
     except OSError as error:
         raise WorkError(f"Could not write {error.filename}: {error.strerror}.") from error
     return [out / name for name in written]
+
+
+def _page(rows: Sequence[Row], model: str, pictures: dict[str, str] | None, *, cards: bool) -> str:
+    overview = Overview.of(rows)
+    folds = [
+        Fold(
+            title,
+            "each recipe with the largest of its budgets that stays within a limit",
+            tables=tuple(
+                (name, overview.standings(f"{title}: {name}", found))
+                for limit, found in sections(rows, share)
+                for name in [f"At most {100 * limit:g} %"]
+            ),
+        )
+        for title, share in TABLES
+    ]
+    if cards:
+        header, *body = card_texts(pool(rows))
+        table = Table.of("Suite cards", header, body, header[1:])
+        folds.append(Fold("Suite cards", "what each kind of token gives", tables=(("", table),)))
+    folds.append(_plots(pictures))
+    noted = notes(rows)
+    if noted:
+        folds.append(Fold("Notes", "what recipes found while building", lines=tuple(noted)))
+    shown = [fold for fold in folds if fold.tables or fold.pictures or fold.lines]
+    return board_page(model, [_about(rows)], overview.panels(), overview.table(), shown)
+
+
+def _about(rows: Sequence[Row]) -> str:
+    suites = dict.fromkeys(row.suite for row in rows)
+    seeds = len({row.seed for row in rows})
+    queries = sum({(row.suite, row.seed): len(row.correct) for row in rows}.values())
+    return (
+        f"Suites: {', '.join(suites)}. {queries:,} questions over {_counted(seeds, 'seed')}; "
+        "intervals resample seeds, then questions. Shares are of the full context's tokens and "
+        "bytes."
+    )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _plots(pictures: dict[str, str] | None) -> Fold:
+    if pictures is None:
+        return Fold(
+            "Plots of single suites", lines=("matplotlib is not installed (the extra plots).",)
+        )
+    return Fold(
+        "Plots of single suites",
+        ", ".join(_TITLES[name].lower() for name in pictures),
+        pictures=tuple(
+            (data_uri(picture.encode(), "image/svg+xml"), _TITLES[name])
+            for name, picture in pictures.items()
+        ),
+    )
 
 
 _TITLES = {
@@ -61,11 +112,12 @@ _TITLES = {
 }
 
 
-def _pictures(rows: Sequence[Row]) -> dict[str, str]:
+def _pictures(rows: Sequence[Row]) -> dict[str, str] | None:
+    """Plots by name; None where matplotlib is missing."""
     try:
         from tasm.bench import plots
     except ImportError:
-        return {}
+        return None
     figures = {
         "accuracy-bytes": plots.accuracy_against_bytes(rows),
         "accuracy-demonstrations": plots.accuracy_against_demonstrations(rows),
@@ -76,7 +128,7 @@ def _pictures(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _svg(figure: "Figure") -> str:
-    """The figure as an `<svg>` element that can stand inside a page."""
+    """The figure as a document of one `<svg>` element."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
     text = buffer.getvalue()

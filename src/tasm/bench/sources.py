@@ -19,7 +19,7 @@ from tasm.suites.suites import SUITES, check_suite, write_suite
 
 _SAYS_NOTHING = ("demonstrations", "examples", "train", "training", "data", "metadata")
 
-OPTIONS = ("ways", "font")
+OPTIONS = ("ways", "font", "cosine")
 """What may stand after a suite's name, beside the number of demonstrations."""
 
 
@@ -91,6 +91,7 @@ class SuiteSource:
     def _settings(self) -> dict[str, Any]:
         """What the suite is drawn with, but for the seed."""
         ways, font = self.options.get("ways"), self.options.get("font")
+        cosine = self.options.get("cosine")
         if ways is not None and not ways.isdecimal():
             raise InputError(f"ways={ways} is no whole number. Write {self.name}:ways=4, for one.")
         return {
@@ -99,7 +100,16 @@ class SuiteSource:
             "split": self.split,
             "ways": None if ways is None else int(ways),
             "font": font,
+            "cosine": None if cosine is None else self._number(cosine),
         }
+
+    def _number(self, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError as error:
+            raise InputError(
+                f"cosine={text} is no number. Write {self.name}:cosine=0.85, for one."
+            ) from error
 
     def check(self) -> None:
         """Raise `InputError` where the suite cannot be drawn with these options."""

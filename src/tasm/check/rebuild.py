@@ -12,6 +12,7 @@ from tasm.answer.given import as_memory
 from tasm.arguments import listener
 from tasm.check.originals import read_given, recorded_demonstrations
 from tasm.compress.api import build
+from tasm.compress.recipes.parts import name_of
 from tasm.compress.recipes.table import find_recipe
 from tasm.demonstrations import Demonstration
 from tasm.errors import InputError
@@ -55,7 +56,7 @@ def rebuild(
 
 def settings_of(memory: TaskMemory) -> dict[str, Any]:
     """Return the recipe and settings that a memory was built with, for `build`."""
-    return {"recipe": memory.recipe["name"], **memory.recipe["settings"]}
+    return {"recipe": memory.recipe["name"], **(memory.recipe.get("settings") or {})}
 
 
 def recipe_change(memory: TaskMemory) -> str | None:
@@ -88,9 +89,9 @@ def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonst
 
 
 def _settings(part: Any) -> Any:
-    """What counts of a part: its settings; where its class lives may change."""
+    """What counts of a part: its name, not where its class once lived, and its settings."""
     if isinstance(part, dict) and set(part) == {"part", "settings"}:
-        return part["part"].rpartition(":")[2], part["settings"]
+        return name_of(str(part["part"])), part["settings"]
     return part
 
 

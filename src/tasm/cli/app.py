@@ -58,10 +58,10 @@ for _function in (
     suite,
     demo,
     recipes,
-    models,
     doctor,
 ):
     app.command(cls=Command)(_function)
+app.add_typer(models)
 app.add_typer(bench)
 
 

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tasm.cli.answers import drawn_on, listing
-from tasm.cli.files import check_beside, check_no_input, check_out_file, write_text
+from tasm.cli.files import check_beside, check_no_input, check_out_file
 from tasm.cli.frame import Result, command, to_json, warn
 from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
+from tasm.files import write_text
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
 
 GateKind = Literal["js", "always", "never"]
+BankOn = Literal["auto", "device", "host"]
 BATCH_SIZE = 8
 
 
@@ -94,6 +96,14 @@ def ask(
             show_default=False,
         ),
     ] = None,
+    bank_on: Annotated[
+        BankOn | None,
+        typer.Option(
+            "--bank-on",
+            help="Where the bank is searched. Default: auto, on a GPU with room for it.",
+            show_default=False,
+        ),
+    ] = None,
     max_new_tokens: Annotated[
         int | None,
         typer.Option(
@@ -119,6 +129,7 @@ def ask(
     settings: dict[str, Any] = {
         "gate": gate,
         "epsilon": _epsilon(epsilon),
+        "bank_on": bank_on or "auto",
         "explain": explain,
         "max_new_tokens": max_new_tokens,
     }
@@ -127,6 +138,11 @@ def ask(
     if epsilon is not None and gate in ("always", "never"):
         raise InputError(
             f"--epsilon {epsilon} has no effect with --gate {gate}, which asks no threshold. Leave "
+            "one of them out."
+        )
+    if bank_on is not None and gate == "never":
+        raise InputError(
+            f"--bank-on {bank_on} has no effect with --gate never, which searches no bank. Leave "
             "one of them out."
         )
     if overwrite and out is None:
@@ -220,6 +236,11 @@ def _check_gate(memory: "TaskMemory", settings: dict[str, Any]) -> None:
     if memory.bank_counts is None:
         if gate in ("js", "always"):
             warn(f"This memory has no bank: --gate {gate} has nothing to retrieve.")
+        if settings["bank_on"] != "auto":
+            raise InputError(
+                f"--bank-on {settings['bank_on']} has no effect: this memory has no bank. Leave it "
+                "out."
+            )
         if epsilon is not None:
             raise InputError(
                 f"--epsilon {epsilon} has no effect: this memory has no bank, so there is nothing "

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasm.cli.files import check_out_memory, check_room
+from tasm.cli.files import check_out_memory
 from tasm.cli.frame import warn
 from tasm.cli.progress import Progress
 from tasm.errors import InputError, RecipeError
+from tasm.files import check_writable, free_bytes
 
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
@@ -104,14 +105,10 @@ def check_room_for(
     What a memory will take is known exactly only from the tokens, which costs a second reading of
     all pictures; so that is looked at only where the disk holds less than a few full contexts.
     """
-    import shutil
-
-    from tasm.cli.files import existing_above
     from tasm.compress.plan import plan
 
-    try:
-        free = shutil.disk_usage(existing_above(out)).free
-    except OSError:  # some file systems do not say
+    free = free_bytes(out)
+    if free is None:
         return
     geometry = backbone.geometry
     token_bytes = geometry.layers * geometry.kv_heads * (2 * geometry.head_dim * 4 + 16) + 64
@@ -120,7 +117,7 @@ def check_room_for(
     planned = plan(backbone, demonstrations, notice=lambda sentence: None, **settings)
     pictures = sum(len(one.pictures) for one in demonstrations)
     beside = 10_000 * pictures + 2_000 * len(demonstrations) + 100_000
-    check_room(out, planned["core_bytes"] + planned["bank_bytes"] + beside)
+    check_writable(out, planned["core_bytes"] + planned["bank_bytes"] + beside)
 
 
 def read_files(demonstrations: "Sequence[Demonstration]") -> list[Path]:
@@ -187,7 +184,15 @@ def without_demonstrations(memory: "TaskMemory") -> "TaskMemory":
     Ids, spans and content hashes stay; keys and values still encode what was shown.
     """
     entries = [
-        replace(entry, pictures=(), origin=None, question=None, answer=None)
+        replace(
+            entry,
+            pictures=(),
+            origin=None,
+            question=None,
+            answer=None,
+            earlier=(),
+            text_ends=(),
+        )
         for entry in memory.demonstrations
     ]
     return memory.replaced(demonstrations=entries)

@@ -28,7 +28,7 @@ def demo(
       tasm demo --out out/demo
     """
     from tasm.demo import FILES, run_demo
-    from tasm.folders import check_replaceable
+    from tasm.files import check_replaceable
 
     check_out(out, overwrite, needed=20_000_000)
     check_replaceable(out, *FILES)

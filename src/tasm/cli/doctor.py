@@ -16,6 +16,7 @@ OPTIONAL = {
     "torchvision": "faster image processing; tasm works without",
     "pyarrow": "Parquet files: pip install 'tasm[data]'",
     "matplotlib": "plots: pip install 'tasm[plots]'",
+    "gguf": "GGUF files: pip install 'tasm[gguf]'",
     "scikit-learn": "the digits suite: pip install 'tasm[suites]'",
 }
 

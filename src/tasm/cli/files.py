@@ -1,22 +1,16 @@
-"""Writing what a command makes: never over something by accident, never over what is read, never
-by halves, never inside a memory; and said before the work, not after it."""
+"""Where a command may write: never over something by accident, never over what is read, never
+inside a memory; and said before the work, not after it. How it is written is `tasm.files`'
+business."""
 
-import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasm.errors import InputError, WorkError
-from tasm.folders import naming
+from tasm.errors import InputError
+from tasm.files import check_writable
 
 MANIFEST = "memory.json"  # of a memory; its own module takes torch to import
 METADATA = ("metadata.jsonl", "metadata.csv")
-SMALL = 1_000_000
-"""Bytes asked for where nobody knows yet how many it will be."""
-
-_TEMPORARY = ".12345678.partial"  # as long as what a name gets while it is being written
 
 
 def check_out(
@@ -25,7 +19,7 @@ def check_out(
     *,
     option: str = "--out",
     inputs: Iterable[Path | None] = (),
-    needed: int = SMALL,
+    needed: int = 0,
 ) -> None:
     """Refuse, before any work is done, an output that exists or cannot be written.
 
@@ -46,8 +40,7 @@ def check_out(
                 f"{path} is a device, a pipe or a socket, which is not replaced. Give another "
                 f"{option}."
             )
-    above = _place(path, option)
-    check_room(path, needed, above)
+    check_writable(path, needed, f"Give another {option}.")
 
 
 def check_out_file(
@@ -64,7 +57,7 @@ def check_out_file(
 
 
 def check_out_memory(
-    path: Path, overwrite: bool, *, inputs: Iterable[Path | None] = (), needed: int = SMALL
+    path: Path, overwrite: bool, *, inputs: Iterable[Path | None] = (), needed: int = 0
 ) -> None:
     """Refuse what `check_out` refuses, and to overwrite what is no memory."""
     if overwrite and os.path.lexists(path):
@@ -88,7 +81,7 @@ def check_out_folder(
     known = list(inputs)
     for name in names:
         check_no_input(path / name, known, option=option)
-    check_room(path, SMALL, _place(path / "file", option))
+    check_writable(path / "file", instead=f"Give another {option}.")
 
 
 def check_outside(path: Path, *, option: str = "--out") -> None:
@@ -138,78 +131,3 @@ def class_folder(place: Path | None) -> Path | None:
     if place is None or not os.path.isdir(place):
         return None
     return None if any((place / name).is_file() for name in METADATA) else place
-
-
-def check_room(path: Path, needed: int, above: Path | None = None) -> None:
-    """Raise `WorkError` where the disk of `path` has less than `needed` bytes free."""
-    folder = above or existing_above(path)
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError:  # some file systems do not say
-        return
-    if free < needed:
-        raise WorkError(
-            f"The disk is full: {folder} has {free / 1e6:,.1f} MB free, and {path} needs about "
-            f"{needed / 1e6:,.1f} MB. Make room, or choose a place on another disk."
-        )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a temporary sibling, synced, then renamed.
-
-    Raises `InputError` or `OSError`, both of which name `path`.
-    """
-    with naming(path):
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.absolute().parent, prefix=f".{path.name[:40]}-"
-        )
-    with naming(path, temporary):
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-
-
-def existing_above(path: Path) -> Path:
-    """Return the nearest folder above that is there."""
-    return next(folder for folder in path.absolute().parents if os.path.lexists(folder))
-
-
-def _place(path: Path, option: str) -> Path:
-    """Return the nearest folder above that is there, in which something could just be made."""
-    above = existing_above(path)
-    if not above.is_dir():
-        raise InputError(f"{path} cannot be made: {above} is no folder. Give another {option}.")
-    try:
-        os.lstat(path.absolute().parent / f".{path.name}{_TEMPORARY}")
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            longest = max(len(os.fsencode(part)) for part in path.absolute().parts)
-            raise InputError(
-                f"{path} cannot be made: the name is too long (the longest part has {longest} "
-                f"bytes, the whole path {len(os.fsencode(path.absolute()))}). Give a shorter "
-                f"{option}."
-            ) from error
-    try:
-        os.rmdir(tempfile.mkdtemp(dir=above, prefix=".tasm-"))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise InputError(
-            f"{path} cannot be made: {above} must not be written to ({error.strerror}). Give "
-            f"another {option}."
-        ) from error
-    return above
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -2,19 +2,40 @@
 
 from typing import Any
 
+import typer
+
 from tasm.cli.frame import Result, command
+from tasm.cli.models_convert import convert
 from tasm.cli.options import Json
+from tasm.cli.parsing import Command
+
+models = typer.Typer(
+    name="models",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+models.command("convert", cls=Command)(convert)
 
 
-@command
-def models(json: Json = False) -> Result:
+@models.callback()
+def _models(context: typer.Context, json: Json = False) -> None:
     """List the model families that work, and the models that come with tasm.
 
     \b
     Example:
       tasm models
       tasm doctor --model Qwen/Qwen2.5-VL-7B-Instruct
+      tasm models convert smollm2.gguf --out smollm2
     """
+    if context.invoked_subcommand is None:
+        _list(json=json)
+    elif json:
+        context.fail("--json belongs after the command: tasm models convert … --json.")
+
+
+@command
+def _list(json: bool = False) -> Result:
     from tasm.backbone.listing import models as known_models
 
     found = known_models()

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 def open_memory(path: Path) -> "TaskMemory":
     """Open a memory's folder; raises `InputError` where there is none."""
-    if not path.is_dir():
-        seen = "a file" if path.is_file() else "nothing"
-        raise InputError(f"{path}: there is {seen} here; expected the folder of a task memory.")
+    check_there(path)
     from tasm.memory import TaskMemory
 
     return TaskMemory.load(path)
+
+
+def check_there(path: Path) -> None:
+    """Raise `InputError` where there is no folder."""
+    if not path.is_dir():
+        seen = "a file" if path.is_file() else "nothing"
+        raise InputError(f"{path}: there is {seen} here; expected the folder of a task memory.")
 
 
 def open_model(memory: "TaskMemory", place: str | None) -> "Model":

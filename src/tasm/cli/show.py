@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasm.cli.files import check_no_input, check_out_file, write_text
+from tasm.cli.files import check_no_input, check_out_file
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import open_memory
 from tasm.cli.options import Json, MemoryPath, Overwrite
 from tasm.errors import InputError
+from tasm.files import write_text
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
@@ -62,10 +63,14 @@ def _for_people(memory: "TaskMemory", place: Path) -> Any:
     summary = table("", "", title=plain(place.resolve().name))
     summary.show_header = False
     recipe = memory.recipe
+    mode = (recipe.get("settings") or {}).get("mode", "joint")
     for name, value in (
         ("Model", memory.model_name or "wrapped in Python"),
         ("Identity", memory.identity.digest),
-        ("Recipe", f"{recipe.get('name', '?')}, {recipe.get('mode', 'joint')}"),
+        (
+            "Recipe",
+            f"{recipe.get('name', '?')}, {mode}",
+        ),
         ("Demonstrations", f"{len(memory.demonstrations):,}, {memory.logical_length:,} tokens"),
         ("Core", core_text(memory.core_bytes, memory.full_bytes)),
         ("Bank", bytes_text(memory.bank_bytes)),

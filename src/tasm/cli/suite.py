@@ -9,7 +9,7 @@ from tasm.cli import completion
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Json, Overwrite
-from tasm.folders import check_replaceable, whole_folder
+from tasm.files import check_replaceable, whole_folder
 
 Split = Literal["held-out", "train"]
 FILES = ("demonstrations.jsonl", ("demonstrations.jsonl", "queries.jsonl", "images"))
@@ -22,7 +22,7 @@ def suite(
         str,
         typer.Argument(
             metavar="NAME",
-            help="bind, needle, late …",
+            help="bind, needle, late …; of text alone: past, category …",
             show_default=False,
             autocompletion=completion.suites,
         ),
@@ -66,6 +66,15 @@ def suite(
             "--font", metavar="FILE", help="A TrueType font to draw with.", show_default=False
         ),
     ] = None,
+    cosine: Annotated[
+        float | None,
+        typer.Option(
+            "--cosine",
+            metavar="X",
+            help="Harder: held-out glyphs that look less than this like any training glyph (0.85).",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> Result:
@@ -84,6 +93,7 @@ def suite(
         "queries": queries,
         "ways": ways,
         "font": None if font is None else str(font),
+        "cosine": cosine,
     }
     chosen = {option: value for option, value in given.items() if value is not None}
     check_out(out, overwrite, inputs=[font])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasm.cli.frame import Result, command, say, warn
-from tasm.cli.opening import open_memory
+from tasm.cli.opening import check_there, open_memory
 from tasm.cli.options import Json, MemoryPath, ModelPlace
 from tasm.cli.progress import Progress
 from tasm.errors import ModelError
@@ -61,6 +61,7 @@ def verify(
     from tasm.check.verify import verify as verify_memory
     from tasm.demonstrations import read_queries
 
+    check_there(memory)
     with Progress() as progress:
         asked = None if queries is None else read_queries(queries, warn=warn, progress=progress)
         try:

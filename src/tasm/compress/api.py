@@ -12,15 +12,13 @@ from tasm.backbone.attention.admission import transcript_digest
 from tasm.backbone.given import as_backbone
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.calibrate import calibrate, gate_queries, kept_queries
-from tasm.compress.compressor import Compressor, Parts
+from tasm.compress.calibrate import calibrate, gate_queries
+from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
-from tasm.compress.gathering import banked_layers, core_of
 from tasm.compress.limits import check_transcript
 from tasm.compress.peak import PeakMemory
-from tasm.compress.prefill import Encoded, Progress, read
+from tasm.compress.prefill import Compressed, Progress, read
 from tasm.compress.recipes.recipe import Recipe
-from tasm.compress.records.received import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.settings import Settings, Targets, targets, warn
 from tasm.demonstrations import Demonstration, read_demonstrations, warn_of_unlike_pictures
@@ -162,61 +160,37 @@ def build_transcript(
     check_transcript(transcript, backbone.geometry)
     warn_of_unlike_pictures(backbone.name, demonstrations, notice)
     budget = targets(settings, backbone, transcript, notice)
-    parts = Parts.of(settings.recipe)
-    compressor = Compressor(
-        backbone, settings.recipe, parts, budget.core, budget.bank, len(transcript), settings.seed
-    )
+    compressor = Compressor(backbone, settings, budget, len(transcript))
     calibrates = budget.bank > 0 and settings.gate.kind == "js"
-    asked = gate_queries(len(transcript.spans))
-    records: tuple[Record, ...] = (*parts.records, *((asked,) if calibrates else ()))
-    with torch.no_grad(), Recorder(backbone, records) as recorder:
-        encoded = read(
-            backbone,
-            transcript,
-            compressor,
-            recorder,
-            settings.mode,
-            settings.chunk_tokens,
-            progress,
-        )
-        core = core_of(backbone, compressor, encoded)
-        banked = banked_layers(compressor)
-        reference = None
+    asked = (gate_queries(len(transcript.spans)),) if calibrates else ()
+    reference = None
+    with torch.no_grad(), Recorder(backbone, (*compressor.parts.records, *asked)) as recorder:
+        kept = read(backbone, transcript, compressor, recorder, progress)
         if calibrates:
-            queries = kept_queries(recorder.held, asked)
-            reference = calibrate(
-                core,
-                banked,
-                queries,
-                encoded.tokens,
-                transcript.spans,
-                backbone.rotary.for_length(len(transcript)),
-                recorder.scalings,
-                encoded.next_position,
-                settings.quantile,
-            )
-    bank = Bank(banked) if any(layer is not None for layer in banked) else None
+            rotary = backbone.rotary.for_length(len(transcript))
+            reference = calibrate(kept, recorder, transcript.spans, rotary, settings.quantile)
+    bank = Bank(kept.bank) if any(layer is not None for layer in kept.bank) else None
     memory = TaskMemory(
-        core=core,
+        core=kept.core,
         bank=bank,
-        tokens=encoded.tokens.to("cpu"),
+        tokens=kept.tokens.to("cpu"),
         gate=settings.gate if bank is not None else None,
         reference=reference,
-        states=None if all(state is None for state in encoded.states) else encoded.states,
-        next_position=encoded.next_position,
+        states=None if all(state is None for state in kept.states) else kept.states,
+        next_position=kept.next_position,
         logical_length=len(transcript),
         full_bytes=_full_bytes(budget, settings, backbone),
         geometry=backbone.geometry,
         identity=backbone.identity,
         layout=transcript.layout,
-        recipe=settings.to_json() | ({"notes": compressor.notes} if compressor.notes else {}),
+        recipe=settings.to_json() | ({"notes": kept.notes} if kept.notes else {}),
         model_name=backbone.name,
         demonstrations=entries_of(demonstrations, transcript),
     )
     dtype = settings.dtype(backbone)
     if dtype != backbone.dtype:
         memory = memory.store_as(dtype)
-    memory.report.update(_report(memory, settings, compressor, encoded, peak, started))
+    memory.report.update(_report(memory, settings, kept, peak, started))
     memory.report["transcript"] = transcript_digest(transcript.input_ids)
     return memory
 
@@ -229,19 +203,15 @@ def _full_bytes(budget: Targets, settings: Settings, backbone: Backbone) -> int:
 def _report(
     memory: TaskMemory,
     settings: Settings,
-    compressor: Compressor,
-    encoded: Encoded,
+    kept: Compressed,
     peak: PeakMemory,
     started: float,
 ) -> dict[str, Any]:
-    layers = compressor.layers
-    core = [count for layer in layers for count in compressor.working[layer].valid.sum(1).tolist()]
-    bank = [
-        count
-        for layer in layers
-        if layer in compressor.banked
-        for count in compressor.banked[layer].valid.sum(1).tolist()
-    ]
+    full = [n for n, kind in enumerate(memory.geometry.layer_kinds) if kind == "full"]
+    core, bank = (
+        [count for layer in full if (one := layers[layer]) is not None for count in one.counts]
+        for layers in (kept.core, kept.bank)
+    )
     return {
         "recipe": settings.recipe.name,
         "mode": settings.mode,
@@ -253,12 +223,7 @@ def _report(
         "core_bytes": memory.core_bytes,
         "bank_bytes": memory.bank_bytes,
         "peak_memory_bytes": peak.bytes_above_start(),
-        "seconds": {
-            "encode": encoded.seconds,
-            "score": compressor.seconds["score"],
-            "reduce": compressor.seconds["reduce"],
-            "total": time.perf_counter() - started,
-        },
+        "seconds": {**kept.seconds, "total": time.perf_counter() - started},
     }
 
 

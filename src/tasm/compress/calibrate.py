@@ -6,14 +6,16 @@ threshold. Which quantile is measured too: as many of these queries find too lit
 that many lie above it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.attention.rotary import Rotary
+from tasm.compress.prefill import Compressed
 from tasm.compress.records.queries import Kept, Queries
+from tasm.compress.records.recorder import Recorder
 from tasm.memory.layer import LayerTokens
 from tasm.memory.retrieval.gate import GateReference, core_distribution, gate_divergence
 from tasm.memory.tokens import TokenTable
@@ -38,14 +40,10 @@ def gate_queries(demonstrations: int) -> Queries:
 
 
 def calibrate(
-    core: Sequence[LayerTokens | None],
-    bank: Sequence[LayerTokens | None],
-    kept: Mapping[int, Kept],
-    tokens: TokenTable,
+    compressed: Compressed,
+    recorder: Recorder,
     spans: Sequence[tuple[int, int]],
     rotary: Rotary,
-    scalings: Mapping[int, float],
-    next_position: int,
     quantile: float | Literal["need"],
 ) -> GateReference:
     """Return reference and thresholds, by layer.
@@ -54,24 +52,26 @@ def calibrate(
     share of them that give the bank at most `MISSED` of what they give both, in each layer; at most
     0.9, so that a query unlike all of them still opens the gate.
 
-    `kept` holds each layer's recorded queries, `spans` where every demonstration lies in the
+    `recorder` has heard `gate_queries`; `spans` says where every demonstration lies in the
     transcript. With a single demonstration nothing is left to compare with, and the gate never
     opens.
     """
+    core, tokens = compressed.core, compressed.tokens
+    record = gate_queries(len(spans))
     references: list[Tensor | None] = [None] * len(core)
     first: list[float | None] = [None] * len(core)
     later: list[float | None] = [None] * len(core)
-    for layer, queries in kept.items():
-        entries = core[layer]
-        if entries is None:
+    for layer, held in recorder.held.items():
+        entries, queries = core[layer], held.get(record)
+        if entries is None or queries is None or not queries.index.numel():
             continue
         here = tokens.to(entries.keys.device)
-        asked = _Asked.of(layer, queries, here, spans, rotary, next_position)
-        looks = asked.looks(entries, scalings[layer])
+        asked = _Asked.of(layer, queries, here, spans, rotary, compressed.next_position)
+        looks = asked.looks(entries, recorder.scalings[layer])
         own = asked.own(entries, here)
         at: float
         if isinstance(quantile, str):
-            missed = _missed(asked, entries, bank[layer], here, scalings[layer])
+            missed = _missed(asked, entries, compressed.bank[layer], here, recorder.scalings[layer])
             at = min(0.9, float((missed <= MISSED).float().mean()))
         else:
             at = quantile
@@ -195,9 +195,3 @@ def _without(looks: Tensor, own: Tensor) -> Tensor:
 
 def _quantile(values: Tensor, share: float) -> float:
     return float(torch.quantile(values.float(), share))
-
-
-def kept_queries(held: Mapping[int, Mapping[Any, Any]], record: Queries) -> dict[int, Kept]:
-    """Return each layer's recorded queries, of layers that have any."""
-    found = {layer: records[record] for layer, records in held.items() if record in records}
-    return {layer: kept for layer, kept in found.items() if kept.index.numel()}

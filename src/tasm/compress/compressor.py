@@ -1,13 +1,13 @@
 """One compression: scores, counts, selections, reduced layers. The same for joint and streaming
 builds.
 
-Knows parts and working layers; not how demonstrations are read.
+Knows parts and the layers' tokens; not how demonstrations are read.
 """
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,48 +15,21 @@ from torch import Tensor
 
 from tasm.backbone.attention.segment import Segment
 from tasm.backbone.model import Backbone
-from tasm.compress.banking import Banked
 from tasm.compress.evidence import Evidence, Selection, Stage
-from tasm.compress.parts.protocols import Budget, Reducer, Scorer
+from tasm.compress.parts.base import Parts
 from tasm.compress.parts.reducers.drop import Drop
-from tasm.compress.recipes.recipe import Recipe
-from tasm.compress.records.received import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.replay import ReadAgain, Replay
-from tasm.compress.selection import select
-from tasm.compress.sharing import shared_scores
-from tasm.compress.working import WorkingLayer, joined
+from tasm.compress.selection import best_of, select, shared_scores
+from tasm.compress.settings import Settings, Targets
 from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import packed
 from tasm.memory.tokens import TokenTable
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A recipe's parts, made."""
-
-    scorer: Scorer
-    budget: Budget
-    reducer: Reducer
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> "Parts":
-        """Make them; raises RecipeError where settings do not fit."""
-        made = [
-            None if part is None else part.make()
-            for part in (recipe.scorer, recipe.budget, recipe.reducer)
-        ]
-        return cls(*made)  # type: ignore[arg-type]
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """What the parts want gathered."""
-        others = (getattr(part, "records", ()) for part in (self.budget, self.reducer))
-        return (*self.scorer.records, *(record for records in others for record in records))
-
-
-@dataclass(frozen=True)
 class Newest:
-    """What a stage adds: transcript tokens `first` to `stop - 1`, as demonstrations `spans`."""
+    """What a stage adds: transcript tokens `first` to `stop - 1`."""
 
     first: int
     stop: int
@@ -64,22 +37,23 @@ class Newest:
 
 @dataclass
 class Compressor:
-    """Compresses stage after stage and holds what is kept between them.
+    """Compresses stage after stage and holds what is kept between them, `core` and `bank` by layer.
 
-    `core` and `bank` are tokens per layer and KV head, `total` the tokens of the whole transcript.
+    `total` are the tokens of the whole transcript.
     """
 
     backbone: Backbone
-    recipe: Recipe
-    parts: Parts
-    core: int
-    bank: int
+    settings: Settings
+    targets: Targets
     total: int
-    seed: int
-    working: dict[int, WorkingLayer] = field(default_factory=dict)
-    banked: dict[int, Banked] = field(default_factory=dict)
+    core: dict[int, LayerTokens] = field(default_factory=dict)
+    bank: dict[int, LayerTokens] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"score": 0.0, "reduce": 0.0})
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.recipe = self.settings.recipe
+        self.parts = Parts.of(self.recipe)
 
     @property
     def layers(self) -> list[int]:
@@ -101,12 +75,11 @@ class Compressor:
         reduced.
         """
         started = time.perf_counter()
-        whole: dict[int, WorkingLayer] = {}
+        whole: dict[int, LayerTokens] = {}
         for layer in self.layers:
-            before = self.working.get(layer)
-            whole[layer] = WorkingLayer.of_segments(
-                segments[layer] or (), before, newest.first, newest.stop
-            )
+            read = _read(segments[layer] or (), newest)
+            before = self.core.get(layer)
+            whole[layer] = read if before is None else before.joined(read)
             segments[layer] = None
         reading = self._read_again(whole, replay)
         appends = self.recipe.streaming == "append" and newest.first > 0
@@ -139,7 +112,7 @@ class Compressor:
         for layer in self.layers:
             one, score, count = evidence[layer], scores[layer], counts[layer]
             assert one is not None and score is not None and count is not None
-            before = self.working.get(layer) if appends else None
+            before = self.core.get(layer) if appends else None
             order = self._reduce(one, score, count, banked[layer], whole.pop(layer), before)
             if self.recipe.streaming == "append":
                 recorder.forget_columns(layer)
@@ -158,46 +131,41 @@ class Compressor:
             if one is None or count is None:
                 result.append(None)
                 continue
-            appends = self.recipe.streaming == "append" and one.layer in self.working
+            appends = self.recipe.streaming == "append" and one.layer in self.core
             result.append(count.to(one.keys.device).clamp(min=0 if appends else 1))
         return result
 
     def _bank_counts(self, stage: Stage, counts: list[Tensor | None]) -> list[Tensor | None]:
         """(kv_heads,) originals each layer banks: the same everywhere unless the budget says."""
-        if self.bank == 0:
+        if self.targets.bank == 0:
             return [None if count is None else torch.zeros_like(count) for count in counts]
-        divides = getattr(self.parts.budget, "allocate_bank", None)
-        if divides is not None:
-            divided = divides(stage, counts, self.bank)
-            return [
-                one if one is None or kept is None else one.to(kept.device)
-                for one, kept in zip(divided, counts, strict=True)
-            ]
-        return [None if c is None else torch.full_like(c, self.bank) for c in counts]
+        divided = self.parts.budget.allocate_bank(stage, counts, self.targets.bank)
+        return [
+            one if one is None or kept is None else one.to(kept.device)
+            for one, kept in zip(divided, counts, strict=True)
+        ]
 
-    def _read_again(self, whole: Mapping[int, WorkingLayer], replay: Replay) -> ReadAgain | None:
+    def _read_again(self, whole: Mapping[int, LayerTokens], replay: Replay) -> ReadAgain | None:
         """Read the new demonstrations again over everything, if a part asks for it."""
-        records = getattr(self.parts.scorer, "replayed", ())
-        resumes = getattr(self.parts.budget, "resumes", False)
+        records, resumes = self.parts.scorer.replayed, self.parts.budget.resumes
         if not records and not resumes:
             return None
-        layers = {layer: held.layer_tokens() for layer, held in whole.items()}
-        return replay.read(layers, tuple(records), keep_inputs=resumes)
+        return replay.read(dict(whole), records, keep_inputs=resumes)
 
     def _core_for(self, newest: Newest) -> int:
         if self.recipe.streaming != "append" or newest.stop - newest.first == self.total:
-            return self.core
+            return self.targets.core
         # Shares are cut from one running total, so that they add up to the whole core. A chunk that
         # had to keep more than its share (the system prompt) leaves less for the next.
-        counts = [float(held.valid.sum(1).float().mean()) for held in self.working.values()]
+        counts = [sum(held.counts) / held.kv_heads for held in self.core.values()]
         held = math.ceil(sum(counts) / len(counts)) if counts else 0
-        spent = max(held, self.core * newest.first // self.total)
-        return max(0, self.core * newest.stop // self.total - spent)
+        spent = max(held, self.targets.core * newest.first // self.total)
+        return max(0, self.targets.core * newest.stop // self.total - spent)
 
     def _evidence(
         self,
         layer: int,
-        held: WorkingLayer,
+        held: LayerTokens,
         recorder: Recorder,
         reading: ReadAgain | None,
         tokens: TokenTable,
@@ -208,7 +176,7 @@ class Compressor:
         replayed = {} if reading is None else reading.held.get(layer, {})
         if appends:
             entries, new = held.keys.shape[1], newest.stop - newest.first
-            held = held.tail(new)
+            held = held.last(new)
             last = torch.arange(entries - new, entries, device=held.keys.device)
             order = last.expand(held.keys.shape[0], -1)
             records = {record: record.keep(state, order) for record, state in records.items()}
@@ -216,11 +184,7 @@ class Compressor:
         return Evidence(
             layer=layer,
             layers=self.backbone.geometry.layers,
-            keys=held.keys,
-            values=held.values,
-            index=held.index,
-            counts=held.counts,
-            valid=held.valid,
+            held=held,
             tokens=tokens
             if tokens.roles.device == held.keys.device
             else tokens.to(held.keys.device),
@@ -232,7 +196,7 @@ class Compressor:
             total=self.total,
             budget=self._core_for(newest),
             scaling=recorder.scalings.get(layer, held.keys.shape[-1] ** -0.5),
-            seed=self.seed,
+            seed=self.settings.seed,
         )
 
     def _candidate(
@@ -241,21 +205,16 @@ class Compressor:
         scores: list[Tensor | None],
         layer: int,
         counts: Tensor,
-        whole: WorkingLayer,
+        whole: LayerTokens,
     ) -> LayerTokens:
         """What a layer would keep with these counts; for budgets that try."""
         one, score = evidence[layer], scores[layer]
         assert one is not None and score is not None
         if _keeps_all(one, counts):
-            return whole.layer_tokens()
-        none = torch.zeros_like(counts)
-        selection = select(one, score, counts, none, self.recipe.bank_choice)
-        reduced = self._reducer(selection).reduce(one, selection, score)
-        kept = WorkingLayer.of_reduced(reduced, selection, one.index, one.keys.dtype)
-        before = self.working.get(layer)
-        if before is not None and self.recipe.streaming == "append":
-            kept = joined(before, kept)
-        return kept.layer_tokens()
+            return whole
+        selection = select(one, score, counts, torch.zeros_like(counts), self.recipe.bank_choice)
+        before = self.core.get(layer) if self.recipe.streaming == "append" else None
+        return self._kept(one, selection, score, before)
 
     def _reduce(
         self,
@@ -263,29 +222,58 @@ class Compressor:
         scores: Tensor,
         counts: Tensor,
         bank: Tensor | None,
-        whole: WorkingLayer,
-        before: WorkingLayer | None,
+        whole: LayerTokens,
+        before: LayerTokens | None,
     ) -> Tensor | None:
         """Reduce one layer; returns the entries of the evidence that stay, None where all do."""
         layer = evidence.layer
         if _keeps_all(evidence, counts):
-            self.working[layer] = whole
-            return None
+            self.core[layer] = whole.compact()
+            return None if whole.valid is None else packed(whole.valid)
         assert bank is not None
         selection = select(evidence, scores, counts, bank, self.recipe.bank_choice)
-        reduced = self._reducer(selection).reduce(evidence, selection, scores)
-        kept = WorkingLayer.of_reduced(reduced, selection, evidence.index, evidence.keys.dtype)
+        kept = self._kept(evidence, selection, scores, before)
         if selection.wish is not None:
-            seen = whole if before is None else whole.tail(evidence.entries)
-            found = Banked.of(seen, selection.wish, selection.banked)
-            earlier = self.banked.get(layer)
-            self.banked[layer] = found if earlier is None else earlier.joined(found, bank)
-        self.working[layer] = kept if before is None else joined(before, kept)
+            seen = replace(evidence.held, bias=None, originals=None, scores=selection.wish.float())
+            found, earlier = seen.where(selection.banked), self.bank.get(layer)
+            self.bank[layer] = found if earlier is None else best_of(earlier.joined(found), bank)
+        self.core[layer] = kept
         return selection.order
 
-    def _reducer(self, selection: Selection) -> Reducer:
-        """The recipe's, or where nothing is kept the only thing that can be done."""
-        return self.parts.reducer if selection.order.shape[1] else Drop()
+    def _kept(
+        self,
+        evidence: Evidence,
+        selection: Selection,
+        scores: Tensor,
+        before: LayerTokens | None,
+    ) -> LayerTokens:
+        """What the reducer leaves, after what was kept `before` of a stream that appends."""
+        # Where nothing is kept, dropping is all that can be done.
+        reducer = self.parts.reducer if selection.order.shape[1] else Drop()
+        reduced = reducer.reduce(evidence, selection, scores).to(dtype=evidence.keys.dtype)
+        return reduced if before is None else before.joined(reduced).compact()
+
+
+def _read(segments: Sequence[Segment], newest: Newest) -> LayerTokens:
+    """The transcript tokens that a stage adds, the last of `segments`."""
+    left = newest.stop - newest.first
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    for segment in reversed(segments):
+        if left:
+            keys.insert(0, segment.keys[0, :, -left:])
+            values.insert(0, segment.values[0, :, -left:])
+            left -= keys[0].shape[1]
+    index = torch.arange(newest.first, newest.stop, device=keys[0].device, dtype=torch.int32)
+    return LayerTokens(_whole(keys), _whole(values), index.expand(keys[0].shape[0], -1))
+
+
+def _whole(parts: list[Tensor]) -> Tensor:
+    """One tensor of several along the entries; never a tensor of inference mode, which users could
+    not run a plain forward pass over."""
+    if len(parts) > 1:
+        return torch.cat(parts, 1)
+    return parts[0].clone() if parts[0].is_inference() else parts[0]
 
 
 def _keeps_all(evidence: Evidence, counts: Tensor) -> bool:

@@ -12,6 +12,7 @@ def entries_of(
     demonstrations: Sequence[Demonstration], transcript: Transcript
 ) -> list[DemonstrationEntry]:
     """Return one entry a demonstration, paths absolute."""
+    text_ends = transcript.text_ends or ((),) * len(demonstrations)
     return [
         DemonstrationEntry(
             id=demonstration.id,
@@ -21,8 +22,12 @@ def entries_of(
             origin=_recordable(demonstration.file),
             question=demonstration.question,
             answer=demonstration.answer,
+            earlier=tuple(message.text for message in demonstration.turns[:-2]),
+            text_ends=ends,
         )
-        for demonstration, span in zip(demonstrations, transcript.spans, strict=True)
+        for demonstration, span, ends in zip(
+            demonstrations, transcript.spans, text_ends, strict=True
+        )
     ]
 
 

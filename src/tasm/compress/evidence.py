@@ -8,22 +8,19 @@ every head keeps other tokens: entry `e` of head `h` is transcript token `index[
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tasm.backbone.attention.rotary import Rotary
 from tasm.backbone.prompt.transcript import Role
 from tasm.compress.draws import uniform
+from tasm.compress.records.record import Record
+from tasm.compress.replay import ReadAgain, Replay
 from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import packed
 from tasm.memory.tokens import TokenTable
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from tasm.backbone.attention.rotary import Rotary
-    from tasm.compress.records.received import Record
-    from tasm.compress.replay import ReadAgain, Replay
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +30,7 @@ class Evidence:
     | field | shape | |
     |---|---|---|
     | `layer`, `layers` | | number of this layer, and how many the model has |
-    | `keys`, `values` | (kv_heads, entries, head_dim) | as cached: keys after rotation |
-    | `index` | (kv_heads, entries) int64 | transcript token of each entry, ascending |
-    | `counts` | (kv_heads, entries) float32 | originals an entry stands for |
-    | `valid` | (kv_heads, entries) bool | false where a ragged head has only padding |
+    | `held` | | its entries, as every stage of a build hands them on |
     | `tokens` | | table of the transcript read so far, on the keys' device |
     | `records` | | what the recorder gathered, by record |
     | `replayed` | | what a replay gathered, by record, for scorers that ask for it |
@@ -48,21 +42,21 @@ class Evidence:
     | `budget` | | entries a layer and head may keep, in the mean |
     | `seed` | | the build's, which `draws` depend on |
 
-    `roles`, `demonstration`, `place`, `positions`, `always` give the table's columns per entry.
+    Of `held`: `keys`, `values` (kv_heads, entries, head_dim) as cached, after rotation; `index`
+    (kv_heads, entries) int64, the transcript token of each entry, ascending; `counts` (kv_heads,
+    entries) float32, the originals an entry stands for; `valid` (kv_heads, entries) bool, false
+    where a ragged head has only padding. `roles`, `demonstration`, `place`, `positions`, `always`
+    give the table's columns per entry.
     """
 
     layer: int
     layers: int
-    keys: Tensor
-    values: Tensor
-    index: Tensor
-    counts: Tensor
-    valid: Tensor
+    held: LayerTokens
     tokens: TokenTable
-    records: Mapping["Record", Any]
-    replayed: Mapping["Record", Any]
-    rotary: "Rotary"
-    module: "nn.Module | None" = None
+    records: Mapping[Record, Any]
+    replayed: Mapping[Record, Any]
+    rotary: Rotary
+    module: nn.Module | None = None
     first_new: int = 0
     total: int = 0
     budget: int = 0
@@ -70,9 +64,39 @@ class Evidence:
     seed: int = 0
 
     @property
+    def keys(self) -> Tensor:
+        """(kv_heads, entries, head_dim) as cached, after rotation."""
+        return self.held.keys
+
+    @property
+    def values(self) -> Tensor:
+        """(kv_heads, entries, head_dim)."""
+        return self.held.values
+
+    @cached_property
+    def index(self) -> Tensor:
+        """(kv_heads, entries) int64 transcript token of each entry."""
+        index = self.held.index
+        if index.stride(0) == 0:  # one row for all heads stays one row
+            return index[0].long().expand_as(index)
+        return index.long()
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(kv_heads, entries) float32 originals an entry stands for."""
+        own = self.held.originals
+        return torch.ones(self.index.shape, device=self.keys.device) if own is None else own
+
+    @cached_property
+    def valid(self) -> Tensor:
+        """(kv_heads, entries) bool: false for padding."""
+        padding = self.held.padding
+        return torch.ones_like(self.index, dtype=torch.bool) if padding is None else ~padding
+
+    @property
     def kv_heads(self) -> int:
         """Number of key-value heads."""
-        return int(self.keys.shape[0])
+        return self.held.kv_heads
 
     @property
     def entries(self) -> int:
@@ -165,27 +189,17 @@ class Selection:
     def order(self) -> Tensor:
         """(kv_heads, most kept) entries kept, ascending; where a head keeps fewer, padding
         follows."""
-        return packed(self.kept)
+        return packed(self.kept, max(self.lengths))
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """How many each head keeps, as numbers."""
+        return tuple(self.counts.tolist())
 
     @cached_property
     def slot(self) -> Tensor:
         """(kv_heads, entries) place of a kept entry in `order`; meaningless elsewhere."""
         return (self.kept.long().cumsum(1) - 1).clamp(min=0)
-
-
-@dataclass(frozen=True, eq=False)
-class Reduced:
-    """What a reducer made of one layer, in the order of `Selection.order`.
-
-    `keys` (after rotation) and `values` are (kv_heads, most kept, head_dim), `counts` (kv_heads,
-    most kept) float32 how many originals each entry now stands for, `bias` None or (kv_heads, most
-    kept) float32 to be added to the logits.
-    """
-
-    keys: Tensor
-    values: Tensor
-    counts: Tensor
-    bias: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,8 +218,8 @@ class Stage:
     scores: tuple[Tensor | None, ...]
     tokens: int
     reduce: Callable[[int, Tensor], LayerTokens]
-    replay: "Replay"
-    read: "ReadAgain | None" = None
+    replay: Replay
+    read: ReadAgain | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -216,32 +230,3 @@ class Stage:
     def with_scores(self, scores: tuple[Tensor | None, ...]) -> "Stage":
         """Return the stage with other scores."""
         return replace(self, scores=scores)
-
-
-def packed(mask: Tensor) -> Tensor:
-    """Return (kv_heads, most) the indices that `mask` (kv_heads, entries) marks, ascending, padded.
-
-    ```python
-    >>> packed(torch.tensor([[True, False, True], [False, True, False]]))
-    tensor([[0, 2],
-            [1, 0]])
-    ```
-    """
-    most = int(mask.sum(1).max()) if mask.numel() else 0
-    return (~mask).to(torch.uint8).sort(dim=1, stable=True).indices[:, :most]
-
-
-def take(tensor: Tensor, index: Tensor) -> Tensor:
-    """Return `tensor` (kv_heads, entries, …) at `index` (kv_heads, n), head by head."""
-    if tensor.ndim == 2:
-        return tensor.gather(1, index)
-    # Rows of one flat table: many times faster than gather with an expanded index.
-    rows = flat_rows(index, tensor.shape[1])
-    taken = tensor.reshape(-1, tensor.shape[-1]).index_select(0, rows)
-    return taken.view(*index.shape, tensor.shape[-1])
-
-
-def flat_rows(index: Tensor, entries: int) -> Tensor:
-    """Return the row numbers of `index` (kv_heads, n) in a table whose heads follow each other."""
-    heads = torch.arange(index.shape[0], device=index.device)[:, None]
-    return (index + heads * entries).flatten()

@@ -19,8 +19,8 @@ from tasm.compress.settings import Settings, Targets, targets, warn
 _PATCHES_A_TOKEN = 4  # what most vision towers merge into one token
 _FLOAT_BYTES = 4
 _BLOCK = 1 << 21  # numbers of a block of attention; never is all of it held
-_LIBRARIES = 12 * 10**6  # what a process on a CPU grows by when a model first runs in it
-_GAPS, _FEW_GAPS = 1.75, 1.2  # resident bytes over live ones, measured with glibc
+_LIBRARIES = 6 * 10**6  # what a process on a CPU grows by when a model first runs in it
+_GAPS, _FEW_GAPS = 1.55, 1.2  # resident bytes over live ones, measured with glibc
 
 
 def plan(
@@ -123,9 +123,8 @@ def _peak(
 def _compares(recipe: Recipe) -> bool:
     """Whether tokens are compared with each other, or their attention is looked at: more work than
     a rule of places such as that of `recent`."""
-    rule = recipe.scorer is not None and ".simple:" in recipe.scorer.place
-    drops = recipe.reducer is not None and recipe.reducer.place.endswith(":Drop")
-    return not (rule and drops)
+    by_place = recipe.scorer is not None and recipe.scorer.name in ("equal", "random", "recent")
+    return not (by_place and recipe.reducer is not None and recipe.reducer.name == "drop")
 
 
 def _flops(backbone: Backbone, transcript: Transcript) -> float:

@@ -7,13 +7,13 @@ chunk, so that memory is bounded by a chunk and the budget.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.backbone.attention.segment import Segment
+from tasm.backbone.attention.segment import Segment, join
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.chunks import chunk_edges
@@ -21,25 +21,28 @@ from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
 from tasm.compress.replay import Replay, alone
+from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
 
-Mode = Literal["joint", "streaming"]
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
-    """What reading left besides the compressor's working layers.
+class Compressed:
+    """What a build keeps of the demonstrations, by layer: `core` (None for a recurrent layer),
+    `bank`, and the `states` of recurrent layers.
 
-    `segments` holds those of sliding layers, `states` those of recurrent ones, by layer; `tokens`
-    the transcript's table on the model's device.
+    `tokens` is the transcript's table on the model's device; `notes` is what parts found,
+    `seconds` what encoding, scoring and reducing took.
     """
 
+    core: list[LayerTokens | None]
+    bank: list[LayerTokens | None]
     tokens: TokenTable
-    segments: list[tuple[Segment, ...] | None]
     states: list[dict[str, Tensor] | None]
     next_position: int
-    seconds: float
+    notes: dict[str, Any]
+    seconds: dict[str, float]
 
 
 def read(
@@ -47,12 +50,11 @@ def read(
     transcript: Transcript,
     compressor: Compressor,
     recorder: Recorder,
-    mode: Mode,
-    chunk_tokens: int,
     progress: Progress,
-) -> Encoded:
-    """Read all demonstrations and compress them; the working layers are in `compressor`."""
-    edges = chunk_edges(transcript.spans, chunk_tokens)
+) -> Compressed:
+    """Read all demonstrations and compress them."""
+    streams = compressor.settings.mode == "streaming"
+    edges = chunk_edges(transcript.spans, compressor.settings.chunk_tokens)
     cache = MemoryCache.empty(backbone.hf.config)
     tables: list[Tensor] = []
     seconds, first = 0.0, 0
@@ -66,7 +68,7 @@ def read(
             chunk.demonstration.to(backbone.device),
             chunk.answer_numbers.to(backbone.device),
             first,
-            len(transcript) if mode == "joint" else end,
+            end if streams else len(transcript),
         )
         recorder.start(rows, cache)
         backbone.encode(chunk, cache)
@@ -74,8 +76,7 @@ def read(
         cache.commit()
         tables.append(cache.positions[:, -len(chunk) :])
         seconds += time.perf_counter() - started
-        if mode == "streaming" or number == len(edges) - 1:
-            streams = mode == "streaming"
+        if streams or number == len(edges) - 1:
             newest = Newest(first if streams else 0, end)
             again = range(begin if streams else 0, stop)
             cache = _compressed(
@@ -83,13 +84,35 @@ def read(
             )
         first = end
     progress("encode", len(edges), len(edges))
-    return Encoded(
+    windows = [_window(segments or ()) for segments in cache.segments]
+    banked = {layer: found.settled() for layer, found in compressor.bank.items()}
+    layers = range(backbone.geometry.layers)
+    return Compressed(
+        core=[
+            compressor.core[layer].settled() if layer in compressor.core else windows[layer]
+            for layer in layers
+        ],
+        bank=[
+            banked[layer] if layer in banked and max(banked[layer].counts) else None
+            for layer in layers
+        ],
         tokens=_table(transcript, tables, len(transcript), backbone.device),
-        segments=cache.segments,
         states=cache.states,
         next_position=cache.next_position,
-        seconds=seconds,
+        notes=compressor.notes,
+        seconds={"encode": seconds, **compressor.seconds},
     )
+
+
+def _window(segments: Sequence[Segment]) -> LayerTokens | None:
+    """A sliding layer's last tokens, whole."""
+    if not segments:
+        return None
+    whole = join(segments)
+    heads = whole.keys.shape[1]
+    assert whole.index is not None
+    index = whole.index.reshape(-1, whole.tokens).expand(heads, -1).to(torch.int32)
+    return LayerTokens(whole.keys[0].clone(), whole.values[0].clone(), index.contiguous())
 
 
 def _compressed(
@@ -122,7 +145,7 @@ def _compressed(
     )
     compressor.stage(segments, recorder, tokens, newest, replay)
     for layer in compressor.layers:
-        segments[layer] = (compressor.working[layer].layer_tokens().segment(),)
+        segments[layer] = (compressor.core[layer].segment(),)
     return MemoryCache.from_segments(
         backbone.hf.config,
         segments,

@@ -18,7 +18,7 @@ from tasm.backbone.attention.segment import Segment
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.images import NO_IMAGES
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.records.received import Record
+from tasm.compress.records.record import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
 from tasm.memory import LayerTokens

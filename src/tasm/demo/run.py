@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query, is_correct, read_demonstrations, read_queries
-from tasm.folders import whole_folder
+from tasm.files import whole_folder
 
 if TYPE_CHECKING:
     from tasm.answer import Answer

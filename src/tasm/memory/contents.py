@@ -1,21 +1,27 @@
-"""What every answer needs of a memory: the core of all layers, the token table, the gate's
-distributions, whole states. All of it lies in one file.
+"""The tensors of a memory, wherever they lie.
 
-Knows tensors, not where they came from.
+`Contents` is all that a memory knows of them; `HeldContents` has them in memory, and
+`tasm.memory.disk.stored` opens them from files. Knows tensors, not how they were chosen.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from tasm.memory.layer import LayerTokens
+from tasm.memory.retrieval.bank import Bank
+from tasm.memory.retrieval.gate import GateReference
 from tasm.memory.tokens import TokenTable
 
+Counts = tuple[tuple[int, ...] | None, ...]
+"""Tokens of every layer and KV head; None for a layer that holds none."""
 
-@dataclass(frozen=True)
-class CoreContents:
-    """The tensors of the core.
+
+@dataclass(frozen=True, eq=False)
+class CoreTensors:
+    """What every answer needs of a memory; all of it lies in one file.
 
     Attributes:
         layers: what each layer keeps, or None.
@@ -38,10 +44,107 @@ class CoreContents:
         return held + gate + states + self.tokens.nbytes
 
 
-Counts = tuple[tuple[int, ...] | None, ...]
-"""Tokens of every layer and KV head; None for a layer that holds none."""
+class Contents(Protocol):
+    """A memory's tensors. Only `core` and what a search of the bank touches need be read; the
+    figures are known without reading."""
+
+    @property
+    def core(self) -> CoreTensors:
+        """What every answer needs, checked where it lies on disk."""
+
+    @property
+    def bank(self) -> Bank | None:
+        """Originals that a query may retrieve."""
+
+    @property
+    def reference(self) -> GateReference | None:
+        """What the gate learned while the memory was built."""
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of keys and values, such as "float32"."""
+
+    @property
+    def core_counts(self) -> Counts:
+        """Core tokens of every layer and KV head."""
+
+    @property
+    def bank_counts(self) -> Counts | None:
+        """Bank tokens of every layer and KV head; None without a bank."""
+
+    @property
+    def core_bytes(self) -> int:
+        """Bytes of every tensor held for the core."""
+
+    @property
+    def bank_bytes(self) -> int:
+        """Bytes of every tensor of the bank."""
+
+    @property
+    def digest(self) -> str | None:
+        """What tells one memory on disk from another; None for one in memory."""
+
+    def check_all(self) -> None:
+        """Read and check everything that lies on disk; raises DamageError."""
+
+    def thumbnails(self) -> dict[str, bytes]:
+        """JPEG or PNG by the SHA-256 of the picture it shows."""
+
+    def about_files(self) -> dict[str, Any]:
+        """JSON values about the files; empty without any."""
 
 
-def counts_of(layers: Sequence[LayerTokens | None]) -> Counts:
-    """How many tokens each layer and KV head keeps."""
+@dataclass(frozen=True, eq=False)
+class HeldContents:
+    """Tensors that lie in memory, on any device; the attributes are those of `Contents`."""
+
+    core: CoreTensors
+    bank: Bank | None
+    reference: GateReference | None
+    digest: str | None = None
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the first layer's keys."""
+        held = [layer.keys.dtype for layer in self.core.layers if layer is not None]
+        return str(held[0]).removeprefix("torch.") if held else "float32"
+
+    @property
+    def core_counts(self) -> Counts:
+        """Core tokens of every layer and KV head."""
+        return _counts(self.core.layers)
+
+    @property
+    def bank_counts(self) -> Counts | None:
+        """Bank tokens of every layer and KV head."""
+        return None if self.bank is None else _counts(self.bank.layers)
+
+    @property
+    def core_bytes(self) -> int:
+        """Bytes held."""
+        return self.core.nbytes
+
+    @property
+    def bank_bytes(self) -> int:
+        """Bytes held."""
+        return 0 if self.bank is None else self.bank.nbytes
+
+    def check_all(self) -> None:
+        """Nothing: there are no files."""
+
+    def thumbnails(self) -> dict[str, bytes]:
+        """None: only a folder has some."""
+        return {}
+
+    def about_files(self) -> dict[str, Any]:
+        """None: there are no files."""
+        return {}
+
+
+class _Counted(Protocol):
+    @property
+    def counts(self) -> tuple[int, ...]: ...
+
+
+def _counts(layers: Sequence[_Counted | None]) -> Counts:
     return tuple(None if layer is None else layer.counts for layer in layers)

@@ -38,6 +38,10 @@ class DemonstrationEntry:
         origin: the file it was read from (as `PictureEntry.path`), or None.
         question: text with `<image>` marks, or None where texts were left out.
         answer: text, or None where texts were left out.
+        earlier: texts of the messages before the last question, the user's and the assistant's in
+            turn.
+        text_ends: for each message (`earlier`, the question, the answer), where each of its text
+            tokens ends in its text; empty where it was not recorded. A page colours texts by it.
     """
 
     id: str
@@ -47,6 +51,8 @@ class DemonstrationEntry:
     origin: str | None = None
     question: str | None = None
     answer: str | None = None
+    earlier: tuple[str, ...] = ()
+    text_ends: tuple[tuple[int, ...], ...] = ()
 
     def to_json(self, folder: Path) -> dict[str, Any]:
         """JSON values, paths relative to the memory's `folder`."""
@@ -57,6 +63,8 @@ class DemonstrationEntry:
             "origin": relative_hint(self.origin, folder),
             "question": self.question,
             "answer": self.answer,
+            "earlier": list(self.earlier),
+            "text_ends": [list(ends) for ends in self.text_ends],
             "pictures": [
                 {
                     "sha256": picture.sha256,
@@ -85,6 +93,10 @@ class DemonstrationEntry:
             origin=absolute_hint(document.get("origin"), folder),
             question=document.get("question"),
             answer=document.get("answer"),
+            earlier=tuple(str(text) for text in document.get("earlier") or ()),
+            text_ends=tuple(
+                tuple(int(end) for end in ends) for ends in document.get("text_ends") or ()
+            ),
         )
 
 

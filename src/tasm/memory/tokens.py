@@ -13,7 +13,7 @@ TABLE = ("positions", "roles", "demonstration", "place")
 """The table's tensors, by the names of its fields."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenTable:
     """Positions, roles and places of the transcript's tokens; one per memory.
 

@@ -75,10 +75,11 @@ class World:
     named: str = fonts.NAMED
     ease: float = 0.0  # how often an attribute that does not decide stays the same
     wide: bool = False  # training: any colours, and letters as shapes
+    cosine: float | None = None  # how much a held-out glyph may look like a training one
     closer: bool = False  # training: what is slow to learn comes more often
 
     def glyphs(self, count: int) -> list[str]:
-        return self.rng.sample(fonts.glyphs(self.split, self.face), count)
+        return self.rng.sample(fonts.glyphs(self.split, self.face, self.cosine), count)
 
     def labels(self, count: int) -> list[str]:
         return words.labels(self.rng, count, self.split, self.long)

@@ -90,13 +90,29 @@ def classes(name: str = BASE_FONT, alike: float = 0.93) -> tuple[str, ...]:
         ink = float(np.asarray(mask, dtype=np.float32).sum()) / 255
         if not 60 <= ink <= 900:
             continue
-        small = np.asarray(mask.resize((12, 12), Image.Resampling.BILINEAR), np.float32).ravel()
-        small /= np.linalg.norm(small) + 1e-6
+        small = _small(mask)
         if chosen and float(np.max(seen[: len(chosen)] @ small)) > alike:
             continue
         seen[len(chosen)] = small
         chosen.append(chr(code))
     return tuple(chosen)
+
+
+def _small(mask: Image.Image) -> np.ndarray:
+    """A mask at 12x12, of length one."""
+    small = np.asarray(mask.resize((12, 12), Image.Resampling.BILINEAR), np.float32).ravel()
+    small /= np.linalg.norm(small) + 1e-6
+    return small
+
+
+@cache
+def closeness() -> dict[str, float]:
+    """For each held-out class, its cosine with the training class that looks most like it."""
+    known = np.stack([_small(plain_mask(char, BASE_FONT)) for char in glyphs("train")])
+    return {
+        char: float(np.max(known @ _small(plain_mask(char, BASE_FONT))))
+        for char in glyphs("held-out")
+    }
 
 
 def held_out(char: str) -> bool:
@@ -108,13 +124,16 @@ def held_out(char: str) -> bool:
 
 
 @cache
-def glyphs(split: str, name: str | None = None) -> tuple[str, ...]:
-    """The classes of a split; with a font, those of them that the font can draw."""
+def glyphs(split: str, name: str | None = None, cosine: float | None = None) -> tuple[str, ...]:
+    """The classes of a split; with a font, those of them that the font can draw; with a cosine,
+    those held-out ones that look less than that like any training class."""
     if split not in {"train", "held-out"}:
         raise ValueError(f"split is 'train' or 'held-out', not {split!r}")
     found = [c for c in classes() if held_out(c) == (split == "held-out")]
     if name is not None:
         found = [c for c in found if ord(c) in code_points(name)]
+    if cosine is not None:
+        found = [c for c in found if closeness().get(c, 1.0) < cosine]
     return tuple(found)
 
 

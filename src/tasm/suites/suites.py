@@ -20,13 +20,27 @@ from tasm.suites.tasks.needle import needle
 from tasm.suites.tasks.pair import pair
 from tasm.suites.tasks.read import read
 from tasm.suites.tasks.rule import rule
+from tasm.suites.text.capital import capital
+from tasm.suites.text.category import category
+from tasm.suites.text.date import date
+from tasm.suites.text.language import language
+from tasm.suites.text.opposite import opposite
+from tasm.suites.text.past import past
+from tasm.suites.text.person import person
+from tasm.suites.text.plural import plural
+from tasm.suites.text.room import check_room
+from tasm.suites.text.sentiment import sentiment
 
 SPLITS = ("held-out", "train")
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A task family with the settings it is measured at; `ways` is 0 where it has none."""
+    """A task family with the settings it is measured at; `ways` is 0 where it has none.
+
+    `kind` is `"picture"` for those that the bundled model was made for, `"text"` for those that a
+    language model learns from examples; the bundled model cannot read their words.
+    """
 
     name: str
     description: str
@@ -34,6 +48,11 @@ class Suite:
     demonstrations: int
     ways: int = 0
     glyph_face: bool = True  # whether it draws letters, and so whether a font matters
+    kind: str = "picture"
+
+
+def _text(name: str, description: str, task: Task, demonstrations: int, ways: int = 0) -> Suite:
+    return Suite(name, description, task, demonstrations, ways, False, "text")
 
 
 SUITES: dict[str, Suite] = {
@@ -49,8 +68,23 @@ SUITES: dict[str, Suite] = {
         Suite("mixed", "two tasks in one memory, the query belongs to one", mixed, 40, 6),
         Suite("late", "several attributes, and only the query says which decides", late, 24, 4),
         Suite("pair", "two attributes together decide (never trained on)", pair, 32, 4, False),
+        _text("capital", "the capital of a country", capital, 20),
+        _text("past", "the past of an irregular verb", past, 20),
+        _text("plural", "the plural of a noun, regular or not", plural, 20),
+        _text("opposite", "the word that means the contrary", opposite, 20),
+        _text(
+            "category", "words of some kinds, each kind called by a Greek letter", category, 60, 3
+        ),
+        _text("sentiment", "whether somebody liked it, called by Greek letters", sentiment, 40),
+        _text("language", "which language a sentence is in", language, 36, 3),
+        _text("date", "a date in the one form that the demonstrations show", date, 20),
+        _text("person", "a name in the one form that the demonstrations show", person, 20),
     )
 }
+
+
+PICTURED = tuple(s.name for s in SUITES.values() if s.kind == "picture")
+TEXT = tuple(s.name for s in SUITES.values() if s.kind == "text")
 
 
 def suite(name: str) -> Suite:
@@ -64,6 +98,7 @@ def suite(name: str) -> Suite:
 
 
 LIMITS = {"bind": 40, "rule": 4, "count": 8, "digits": 10, "mixed": 20, "late": 10, "pair": 4}
+LIMITS |= {"category": 4, "language": 6}
 """The most ways of a suite, where it has ways."""
 
 MOST = 10_000
@@ -74,6 +109,9 @@ NAMED_APART = {"needle": 1, "locate": 1, "mixed": 2}
 
 WORDS = {"held-out": 800, "train": 400}
 """How many made-up words of a split can be told apart."""
+
+DRAWN = {"bind": 1, "mixed": 1, "late": 4, "locate": 4}
+"""Suites whose glyphs are classes of the split, and how many a way (or, without ways, in all)."""
 
 HANDWRITTEN = 100
 """Pictures of each digit; none is shown twice."""
@@ -87,6 +125,7 @@ def check_suite(
     queries: int = 40,
     ways: int | None = None,
     font: str | None = None,
+    cosine: float | None = None,
 ) -> None:
     """Refuse what no seed of a suite can give, before anything is drawn.
 
@@ -94,8 +133,8 @@ def check_suite(
     check_suite("bind", ways=4)
     ```
 
-    Raises `InputError` for an unknown suite or split, for a number out of range, and for ways or a
-    font of a suite that has none.
+    Raises `InputError` for an unknown suite or split, for a number out of range, and for ways, a
+    font or a cosine of a suite that has none.
     """
     chosen = suite(name)
     if split not in SPLITS:
@@ -106,10 +145,10 @@ def check_suite(
         raise InputError(
             f"The demonstrations and queries are at least 1; {min(shown, queries)} was asked for."
         )
-    for what, number, limit in (("demonstrations", shown, most), ("queries", queries, MOST)):
-        if number > limit:
+    for what, wanted, limit in (("demonstrations", shown, most), ("queries", queries, MOST)):
+        if wanted > limit:
             raise InputError(
-                f"The suite {name} has at most {limit:,} {what}; {number:,} were asked for."
+                f"The suite {name} has at most {limit:,} {what}; {wanted:,} were asked for."
             )
     if ways is not None and not chosen.ways:
         raise InputError(f"Without classes, the suite {name} takes no number of ways.")
@@ -122,6 +161,8 @@ def check_suite(
                 f"The suite digits shows no picture twice, and has {HANDWRITTEN} of each of its "
                 f"{classes} digits: {shown} demonstrations and {queries} queries are too many."
             )
+    if chosen.kind == "text":
+        check_room(name, split, shown, queries, chosen.ways if ways is None else ways)
     if font is not None:
         if not chosen.glyph_face:
             raise InputError(f"The suite {name} draws no letters, so a font changes nothing.")
@@ -132,6 +173,25 @@ def check_suite(
                 f"The font {font} holds {found} of the characters that the suites show; the suite "
                 f"{name} needs {needed}."
             )
+    if cosine is not None:
+        _check_cosine(chosen, split, cosine, chosen.ways if ways is None else ways, font)
+
+
+def _check_cosine(chosen: Suite, split: str, cosine: float, ways: int, font: str | None) -> None:
+    if chosen.name not in DRAWN or split != "held-out":
+        raise InputError(
+            f"A cosine bounds how much held-out glyphs look like training ones; the suite "
+            f"{chosen.name} of the split {split} draws none. {', '.join(DRAWN)} do."
+        )
+    if not 0 < cosine <= 1:
+        raise InputError(f"The cosine is {cosine:g}; expected one above 0, at most 1: 0.85, say.")
+    needed = DRAWN[chosen.name] * max(ways, 1)
+    found = len(fonts.glyphs(split, font, cosine))
+    if found < needed:
+        raise InputError(
+            f"{found} held-out glyphs have no training glyph at a cosine of {cosine:g} or more; "
+            f"the suite {chosen.name} needs {needed}. Give a larger cosine, or fewer ways."
+        )
 
 
 def episode(
@@ -142,15 +202,23 @@ def episode(
     queries: int = 40,
     ways: int | None = None,
     font: str | None = None,
+    cosine: float | None = None,
 ) -> Episode:
     """One seed's task in memory: its demonstrations, and queries that they all serve."""
     check_suite(
-        name, split=split, demonstrations=demonstrations, queries=queries, ways=ways, font=font
+        name,
+        split=split,
+        demonstrations=demonstrations,
+        queries=queries,
+        ways=ways,
+        font=font,
+        cosine=cosine,
     )
     chosen = SUITES[name]
     shown = chosen.demonstrations if demonstrations is None else demonstrations
     rng = Random(f"{name} {split} {seed}")
-    world = World(rng, split, font, long=split == "held-out" or rng.random() < 0.5)
+    long = split == "held-out" or rng.random() < 0.5
+    world = World(rng, split, font, long=long, cosine=cosine)
     return chosen.task(world, shown, queries, chosen.ways if ways is None else ways)
 
 
@@ -163,11 +231,15 @@ def write_suite(
     split: str = "held-out",
     ways: int | None = None,
     font: str | None = None,
+    cosine: float | None = None,
 ) -> dict[str, object]:
-    """Write demonstrations.jsonl, queries.jsonl and images/*.png; the same files for a seed."""
-    made = episode(name, seed, split, demonstrations, queries, ways, font)
+    """Write demonstrations.jsonl, queries.jsonl and, where there are pictures, images/*.png; the
+    same files for a seed."""
+    made = episode(name, seed, split, demonstrations, queries, ways, font, cosine)
     folder = Path(out)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if SUITES[name].kind == "picture":
+        (folder / "images").mkdir(exist_ok=True)
     shown = _write(folder, "demonstrations", "d", made.demonstrations)
     asked = _write(folder, "queries", "q", made.queries)
     return {
@@ -181,8 +253,8 @@ def _write(folder: Path, name: str, letter: str, turns: list[Turn]) -> int:
     lines, files = [], 0
     for index, turn in enumerate(turns):
         paths = []
-        for number, picture in enumerate(turn.pictures()):
-            path = f"images/{letter}{index:04d}{'abcdefgh'[number] if number else ''}.png"
+        for place, picture in enumerate(turn.pictures()):
+            path = f"images/{letter}{index:04d}{'abcdefgh'[place] if place else ''}.png"
             pictures.draw(picture).save(folder / path)
             paths.append(path)
         files += len(paths)

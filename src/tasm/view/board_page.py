@@ -1,43 +1,40 @@
-"""The leaderboard's page from Markdown tables and pictures. Knows no rows."""
+"""The leaderboard's page: one overview, one table to sort, the rest folded. Knows no rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from tasm.view import html_page
-
-_STYLE = """
-td:not(:first-child), th:not(:first-child) { text-align:right; white-space:nowrap; }
-figure { background:#fff; margin:.5rem 0 1.5rem; }
-"""
+from tasm.view.html_page import render
+from tasm.view.scatter import VERTICAL, Scatter
+from tasm.view.tables import Table
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """Return a whole HTML document from sections that are HTML already."""
-    return html_page.page(title, "\n".join(sections), style=_STYLE)
+@dataclass(frozen=True)
+class Fold:
+    """What stands folded: tables, pictures (an address and what it shows) or lines of text."""
+
+    title: str
+    note: str = ""
+    tables: tuple[tuple[str, Table], ...] = ()
+    pictures: tuple[tuple[str, str], ...] = ()
+    lines: tuple[str, ...] = ()
 
 
-def tables(markdown: str) -> str:
-    """Return headings, paragraphs, lists and tables of simple Markdown as HTML.
+def board_page(
+    model: str, facts: Sequence[str], panels: Sequence[Scatter], table: Table, folds: Sequence[Fold]
+) -> str:
+    """Return the page; `facts` are sentences about the run, every text is escaped.
 
     ```python
-    >>> tables("## Title")
-    '<h2>Title</h2>'
+    Path("report.html").write_text(board_page("reference", [], [], table, []))
     ```
     """
-    found: list[str] = []
-    table: list[list[str]] = []
-    for line in [*markdown.splitlines(), ""]:
-        if line.startswith("|"):
-            table.append([cell.strip() for cell in line.strip("|").split("|")])
-            continue
-        if table:
-            header, _, *body = table
-            found.append(html_page.html_table(header, body))
-            table = []
-        if line.startswith("#"):
-            level = len(line) - len(line.lstrip("#"))
-            found.append(f"<h{level}>{html_page.escape(line[level:].strip())}</h{level}>")
-        elif line.startswith("- "):
-            found.append(f"<li>{html_page.escape(line[2:])}</li>")
-        elif line:
-            found.append(f"<p>{html_page.escape(line)}</p>")
-    return "\n".join(found)
+    return render(
+        "board.html",
+        title=f"Leaderboard: {model}",
+        model=model,
+        facts=facts,
+        panels=panels,
+        vertical=VERTICAL,
+        table=table,
+        folds=folds,
+    )

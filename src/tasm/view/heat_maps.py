@@ -1,4 +1,4 @@
-"""Where on a picture a memory kept its tokens: shares per image token, and pictures of them.
+"""Where a memory kept its tokens: shares per token, and pictures of them.
 
 It counts entries of a memory; it knows neither scores nor HTML.
 """
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from tasm.memory import LayerTokens, TaskMemory
 
 Shares = NDArray[np.float32]
-CORE_COLOUR = (245, 130, 32)
-BANK_COLOUR = (38, 132, 255)
+Colour = tuple[int, int, int]
+CORE_COLOUR: Colour = (245, 130, 32)
+BANK_COLOUR: Colour = (38, 132, 255)
 STRONGEST = 0.72  # opacity of a token that every head keeps, so that the picture stays visible
+STEPS = 15  # a palette of sixteen takes half a byte a token
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,25 @@ def heat_maps(memory: "TaskMemory", core: Shares, bank: Shares) -> list[HeatMap]
     return maps
 
 
-def as_sprite(shares: Shares, colour: tuple[int, int, int]) -> str:
+def as_sprite(
+    shares: Shares, colour: Colour, *, strongest: float = STRONGEST, row_height: int = 1
+) -> str:
     """Return a PNG data URI: the mean over layers, then every layer, one below the other.
 
-    `shares` is (layers, h, w); colour stays, opacity says how much is kept.
+    `shares` is (layers, h, w); colour stays, opacity (`strongest` at most) says how much is kept.
+    Each layer's rows stand at the top of `row_height` rows, the others are clear.
     """
     stacked = np.concatenate([shares.mean(0, keepdims=True), shares])
     layers, height, width = stacked.shape
-    pixels = np.empty((layers * height, width, 4), np.uint8)
-    pixels[..., :3] = colour
-    pixels[..., 3] = np.round(255 * STRONGEST * stacked.reshape(-1, width)).astype(np.uint8)
+    levels = np.ceil(STEPS * np.clip(stacked, 0, 1) - 1e-6).astype(np.uint8)
+    pixels = np.zeros((layers, max(height, row_height), width), np.uint8)
+    pixels[:, :height] = levels
+    image = Image.fromarray(pixels.reshape(-1, width))
+    image = image.convert("P")
+    image.putpalette(list(colour) * (STEPS + 1))
+    opacity = bytes(round(255 * strongest * step / STEPS) for step in range(STEPS + 1))
     buffer = io.BytesIO()
-    Image.fromarray(pixels, "RGBA").save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True, bits=4, transparency=opacity)
     return data_uri(buffer.getvalue(), "image/png")
 
 

@@ -3,9 +3,12 @@
 import io
 from collections.abc import Iterable
 
+from PIL import Image
+
 from tasm.demonstrations import Demonstration
 
 LONGEST_SIDE = 256
+SMALLEST_SIDE = 32
 JPEG_FROM_PIXELS = 64 * 64  # below this a PNG is small anyway, and sharp
 
 
@@ -22,12 +25,44 @@ def thumbnails(demonstrations: Iterable[Demonstration]) -> dict[str, bytes]:
     for demonstration in demonstrations:
         for picture in demonstration.pictures:
             if picture.sha256 not in found:
-                image = picture.load()
-                image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-                buffer = io.BytesIO()
-                if image.width * image.height > JPEG_FROM_PIXELS:
-                    image.save(buffer, "JPEG", quality=85)
-                else:
-                    image.save(buffer, "PNG", optimize=True)
-                found[picture.sha256] = buffer.getvalue()
+                found[picture.sha256] = _encoded(picture.load(), LONGEST_SIDE)
     return found
+
+
+def within(pictures: dict[str, bytes], most_bytes: int) -> dict[str, bytes]:
+    """Return thumbnails that together take about `most_bytes`, made smaller where they must be.
+
+    ```python
+    >>> within({"a": b"..."}, 1000)
+    {'a': b'...'}
+    ```
+    """
+    total = sum(map(len, pictures.values()))
+    if total <= most_bytes:
+        return pictures
+    factor = (most_bytes / total) ** 0.5
+    return {name: _smaller(content, factor) for name, content in pictures.items()}
+
+
+def size(content: bytes) -> tuple[int, int]:
+    """Return a thumbnail's width and height in pixels."""
+    with Image.open(io.BytesIO(content)) as image:
+        return image.size
+
+
+def _smaller(content: bytes, factor: float) -> bytes:
+    with Image.open(io.BytesIO(content)) as image:
+        side = max(SMALLEST_SIDE, int(factor * max(image.size)))
+        if max(image.size) <= side:
+            return content
+        return _encoded(image, side, as_jpeg=image.format == "JPEG")
+
+
+def _encoded(image: Image.Image, side: int, *, as_jpeg: bool = False) -> bytes:
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    if as_jpeg or image.width * image.height > JPEG_FROM_PIXELS:
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+    else:
+        image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

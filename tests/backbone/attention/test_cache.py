@@ -186,13 +186,19 @@ def test_a_mask_over_the_memory_is_refused_or_harmless() -> None:
         )
 
 
-def test_images_in_a_later_call_are_refused() -> None:
+def test_positions_of_a_later_call_are_those_of_its_tokens() -> None:
+    """What is passed for text beside a memory is not believed: generate() itself passes some that
+    count the live tokens alone. Pictures in later calls are in test_later_pictures.py."""
     tiny = tiny_or_skip("qwen2_vl")
-    session = encode(tiny, [[tiny.turn(1)]]).fork()
-    logits_of(tiny, session, input_ids=torch.tensor([[5, 6, 7]]))
+    memory = encode(tiny, [[tiny.turn(1)]])
     places = torch.tensor([[[3, 3, 3]], [[3, 3, 4]], [[3, 4, 3]]])
-    with pytest.raises(InputError, match="An image came in a later call"):
-        logits_of(tiny, session, input_ids=torch.tensor([[8, 9, 10]]), position_ids=places)
+    later = torch.tensor([[8, 9, 10]])
+    found = []
+    for given in ({}, {"position_ids": places}):
+        session = memory.fork()
+        logits_of(tiny, session, input_ids=torch.tensor([[5, 6, 7]]))
+        found.append(logits_of(tiny, session, input_ids=later, **given))
+    assert torch.equal(*found)
 
 
 def test_the_memory_must_fit_one_stock_forward_with_segments_by_hand() -> None:

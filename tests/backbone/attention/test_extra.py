@@ -22,9 +22,7 @@ class Withheld:
     events: list[str] = field(default_factory=list)
     rows: Tensor | None = None
 
-    def __call__(
-        self, layer: int, query: Tensor, scaling: float, log_sum_exp: Tensor | None
-    ) -> Segment | None:
+    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
         self.asked.append((layer, query, scaling))
         if self.rows is None:
             self.rows = torch.arange(query.shape[0])
@@ -179,7 +177,7 @@ def test_extra_that_brings_nothing_changes_nothing() -> None:
         for (s,) in extra.segments
     ]
 
-    def shut(layer: int, query: Tensor, scaling: float, log_sum_exp: Tensor | None) -> Segment:
+    def shut(layer: int, query: Tensor, scaling: float) -> Segment:
         (segment,) = extra.segments[layer]
         return segment
 

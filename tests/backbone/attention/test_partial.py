@@ -99,7 +99,7 @@ def test_a_kernel_without_grouped_heads(monkeypatch: pytest.MonkeyPatch) -> None
     query = torch.randn(2, 6, 18, 8)
     key, value = torch.randn(2, 2, 2, 18, 8)
     grouped = partial_attention(query, key, value, None, 0.3, causal=True)
-    monkeypatch.setattr("tasm.backbone.attention.kernels.fused._takes_grouped_heads", lambda: False)
+    monkeypatch.setattr("tasm.backbone.attention.kernels.fused._TAKES_GROUPED_HEADS", False)
     repeated = partial_attention(query, key, value, None, 0.3, causal=True)
     for a, b in zip(grouped, repeated, strict=True):
         torch.testing.assert_close(a, b)
@@ -152,3 +152,14 @@ def test_unused_slots_change_nothing(dtype: torch.dtype, softcap: float | None) 
     # Nothing but unused slots: weights are meaningless, but finite.
     nothing, lowest = merge([empty, empty]), total_log_sum_exp([empty, empty])
     assert bool(nothing.isfinite().all()) and bool(lowest.isfinite().all())
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_a_run_without_keys_adds_nothing(softcap: float | None) -> None:
+    torch.manual_seed(0)
+    query = torch.randn(2, 4, 3, 8)
+    key, value = torch.randn(2, 1, 2, 5, 8)
+    used = partial_attention(query, key, value, None, 0.3, softcap)
+    none = partial_attention(query, key[:, :, :0], value[:, :, :0], None, 0.3, softcap)
+    assert torch.equal(merge([used, none]), used[0])
+    assert torch.equal(total_log_sum_exp([none, used]), used[1])

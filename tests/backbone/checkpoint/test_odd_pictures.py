@@ -24,7 +24,7 @@ REFUSED_BY_OLDER = {
     "smolvlm": [(20_000, 3)],
     "glm4v": [size for size in SIZES if size != (20_000, 3)],
 }
-"""What the processors of transformers before 5.1 take in no shape; it is refused by name."""
+"""What the processors of transformers 4.57 and 5.0 refuse; the refusal names the picture."""
 
 
 def two_colours(size: tuple[int, int]) -> Image.Image:

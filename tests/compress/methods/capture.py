@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
+from tasm.compress.parts.base import Budget
 from tasm.compress.recipes.recipe import Part
 from tasm.compress.recipes.table import find_recipe
 from tests.compress.tiny_backbone import TinyBackbone, build_tiny
@@ -16,7 +17,7 @@ SEEN: list[Stage] = []
 
 
 @dataclass(frozen=True)
-class Capture:
+class Capture(Budget):
     """A budget that keeps what it was asked with."""
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
@@ -32,7 +33,7 @@ def captured(backbone: TinyBackbone, name: str, seeds: list[int], **given: Any) 
     recipe = replace(
         find_recipe(name),
         budget=Part("tests.compress.methods.capture:Capture"),
-        reducer=Part("tasm.compress.parts.reducers.drop:Drop"),
+        reducer=Part("drop"),
     )
     SEEN.clear()
     build_tiny(backbone, backbone.transcript(seeds), recipe=recipe, **given)

@@ -81,7 +81,7 @@ def check(reduced: Any, head: int, sink: int, key: Vector, value: Vector, count:
     expected = torch.tensor(turned(key, POSITIONS[sink]))
     torch.testing.assert_close(reduced.keys[head, slot], expected)
     torch.testing.assert_close(reduced.values[head, slot], torch.tensor(value))
-    assert reduced.counts[head, slot] == count
+    assert reduced.originals[head, slot] == count
 
 
 WEIGHTS = {
@@ -169,10 +169,10 @@ def test_layers_that_keep_more_than_the_mean_do_not_merge(budget: int, merges: b
     reduced = reducer.reduce(one, selection(7, KEPT), SCORES)
     assert reduced.bias is not None
     if merges:
-        assert reduced.counts.sum() == 14
+        assert reduced.originals.sum() == 14
         return
     for head in range(2):
-        assert reduced.counts[head].tolist() == [1.0] * 4
+        assert reduced.originals[head].tolist() == [1.0] * 4
         assert reduced.bias[head].tolist() == [0.0] * 4
         assert torch.equal(reduced.keys[head], one.keys[head, KEPT[head]])
         assert reduced.values[head].tolist() == [VALUES[head][t] for t in KEPT[head]]

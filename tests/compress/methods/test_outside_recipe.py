@@ -18,13 +18,13 @@ from tests.compress.tiny_backbone import build_tiny, tiny_backbone
 MODULE = """
 from dataclasses import dataclass
 
+from tasm.compress.parts.base import Scorer
 from tasm.compress.recipes.recipe import Part, Recipe
 
 
 @dataclass(frozen=True)
-class Loudness:
+class Loudness(Scorer):
     power: float = 1.0
-    records = ()
 
     def score(self, evidence):
         return evidence.values.float().norm(dim=-1) ** self.power
@@ -68,7 +68,7 @@ def test_it_is_found_and_built(installed: Path) -> None:
 def test_the_command_line_lists_it(installed: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tasm", "recipes", "--json"],
-        env={**os.environ, "PYTHONPATH": str(installed)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), *sys.path])},
         capture_output=True,
         text=True,
         check=True,

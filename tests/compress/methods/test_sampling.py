@@ -132,7 +132,7 @@ def test_any_projection_is_judged_by_what_it_does(kind: str) -> None:
         changed[1].module.self_attn.o_proj = Adapted(4, 4, bias=False)
         changed[1].module.self_attn.o_proj.weight.data = matrix / 2
     shares = [
-        Neyman().wishes(stage(some, [torch.zeros(1, 40)] * 3, 10)) for some in (layers, changed)
+        Neyman()._wishes(stage(some, [torch.zeros(1, 40)] * 3, 10)) for some in (layers, changed)
     ]
     assert shares[0] == pytest.approx(shares[1], rel=1e-2)
     assert shares[0][0] == pytest.approx(shares[1][0], rel=1e-2) and shares[0][0] > 0.02

@@ -2,9 +2,7 @@
 
 import torch
 
-from tasm.compress.parts.reducers.slots import SlotMerge
-from tasm.compress.parts.scorers.slots import SlotFounders
-from tasm.compress.parts.slots import write_slots
+from tasm.compress.parts.slots import SlotFounders, SlotMerge, write_slots
 from tests.compress.examples import evidence, table
 from tests.compress.methods.examples import selection
 
@@ -36,7 +34,7 @@ def test_slots_are_means() -> None:
     one = evidence(KEYS, VALUES, TOKENS, budget=3)
     reduced = SlotMerge().reduce(one, selection(6, [[0, 1, 4], [0, 1, 5]]), torch.zeros(2, 6))
     # Tokens 1, 3 and 5 of head 0; 1 to 4 of head 1, as 5 is kept by itself.
-    assert reduced.counts.tolist() == [[1, 3, 1], [1, 4, 1]]
+    assert reduced.originals.tolist() == [[1, 3, 1], [1, 4, 1]]
     torch.testing.assert_close(reduced.keys[0, 1], torch.tensor([5 / 3, 0.1 / 3]))
     torch.testing.assert_close(reduced.values[0, 1], torch.tensor([3.0, 1.0]))
     torch.testing.assert_close(reduced.keys[1, 1], torch.tensor([7 / 4, 7.1 / 4]))

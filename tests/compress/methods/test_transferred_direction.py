@@ -12,7 +12,8 @@ from tasm.compress.evidence import Stage
 from tasm.compress.parts.scorers.tasm import TaskScorer
 from tasm.compress.recipes.recipe import Part, Recipe
 from tasm.compress.recipes.table import find_recipe
-from tasm.compress.records.received import AnswerNumbers, Reading
+from tasm.compress.records.received import AnswerNumbers
+from tasm.compress.records.record import Reading
 from tasm.compress.records.row_rules import Rows
 from tests.compress.examples import ScaledRotary, evidence, table
 from tests.compress.methods.capture import SEEN
@@ -105,18 +106,18 @@ def test_every_token_is_scored_by_the_other_half(
     direction: str, edges: list[tuple[int, int]]
 ) -> None:
     scorer = literal(direction, "other answers")
-    found = scorer.task_score(case(scorer, edges))
+    found = scorer._task_score(case(scorer, edges))
     torch.testing.assert_close(found[:, 1:], torch.tensor([expected(0), expected(1)]))
     ordinary = literal(direction, "all")
-    assert not torch.allclose(found[:, 1:], ordinary.task_score(case(ordinary, edges))[:, 1:])
+    assert not torch.allclose(found[:, 1:], ordinary._task_score(case(ordinary, edges))[:, 1:])
 
 
 @pytest.mark.parametrize("direction", ["keys", "hidden"])
 def test_the_ordinary_direction_while_there_is_one_answer(direction: str) -> None:
     transferred, ordinary = literal(direction, "other answers"), literal(direction, "all")
     first = [(0, 3)]
-    found = transferred.task_score(case(transferred, first))
-    assert torch.equal(found, ordinary.task_score(case(ordinary, first)))
+    found = transferred._task_score(case(transferred, first))
+    assert torch.equal(found, ordinary._task_score(case(ordinary, first)))
 
 
 def test_a_build_with_one_answer_is_that_of_tasm() -> None:
@@ -138,7 +139,7 @@ def transferring(direction: str) -> Recipe:
         "A test",
         2026,
         "",
-        scorer=Part("tasm.compress.parts.scorers.tasm:TaskScorer", scorer),
+        scorer=Part("task-scorer", scorer),
         budget=Part("tests.compress.methods.capture:Capture"),
     )
 

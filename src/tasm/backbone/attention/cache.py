@@ -4,7 +4,7 @@ Knows segments, positions and layers; nothing of how a memory was built. `attach
 to read it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from tasm.backbone.attention.layers import DynamicMemoryLayer, StaticMemoryLayer
 from tasm.backbone.attention.live import LiveCache
 from tasm.backbone.attention.masks import live_mask, real_tokens
-from tasm.backbone.attention.positions import LiveRows
+from tasm.backbone.attention.positions import LiveRows, Starts
 from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra, Segment
 from tasm.backbone.attention.states import StateMemoryLayer, number_of_states, refuse_padding
@@ -31,8 +31,8 @@ class MemoryCache(LiveCache):
     output = model.generate(**query, past_key_values=cache.fork())    # any number of sessions
     ```
 
-    Attributes: `next_position`, the position of the first live token; `logical_length`, the tokens
-    before it; `positions` (position_rows, tokens) of everything committed to this cache.
+    Attributes: `starts`, where the live tokens of each row begin; `positions` (position_rows,
+    tokens) of everything committed to this cache.
     """
 
     made_for: Any = None
@@ -44,16 +44,14 @@ class MemoryCache(LiveCache):
         rows: LiveRows,
         *,
         config: Any,
-        next_position: int,
-        logical_length: int,
+        starts: Starts,
         live_tokens: int | None,
         transcript: str | None = None,
     ) -> None:
         super().__init__(layers, rows)
         self.transcript = transcript
         self.config = config
-        self.next_position = next_position
-        self.logical_length = logical_length
+        self.starts = starts
         self.live_tokens = live_tokens
         self.positions = torch.empty(position_rows(config), 0, dtype=torch.long)
         self._states = [layer for layer in layers if isinstance(layer, StateMemoryLayer)]
@@ -71,8 +69,8 @@ class MemoryCache(LiveCache):
         config: Any,
         segments: Sequence[Sequence[Segment] | None] | None,
         *,
-        next_position: int,
-        logical_length: int,
+        next_position: int | Sequence[int],
+        logical_length: int | Sequence[int],
         extra: Extra | None = None,
         states: Sequence[dict[str, Tensor] | None] | None = None,
         live_tokens: int | None = None,
@@ -86,6 +84,8 @@ class MemoryCache(LiveCache):
         ```
 
         `config` is a transformers configuration, or the `Geometry` that a memory keeps of one.
+        `next_position` and `logical_length` are one number, or one a row where the rows have
+        different memories: then a segment's `bias` switches off, with `UNUSED`, what a row has not.
         `states` gives the recurrent layers of hybrid models their state (see `states`).
         `live_tokens` makes the live part a buffer of that many tokens, for torch.compile and CUDA
         graphs. `transcript` is the `transcript_digest` of the tokens that the memory stands for: a
@@ -112,11 +112,20 @@ class MemoryCache(LiveCache):
             layers,
             rows,
             config=config,
-            next_position=next_position,
-            logical_length=logical_length,
+            starts=Starts.of(next_position, logical_length),
             live_tokens=live_tokens,
             transcript=transcript,
         )
+
+    @property
+    def next_position(self) -> int:
+        """Position of the first live token; of several rows' memories the furthest."""
+        return max(self.starts.positions)
+
+    @property
+    def logical_length(self) -> int:
+        """Tokens before the first live token; of several rows' memories the most."""
+        return max(self.starts.indices)
 
     @property
     def segments(self) -> list[tuple[Segment, ...] | None]:
@@ -146,8 +155,10 @@ class MemoryCache(LiveCache):
         for layer in self.layers:
             layer.commit(self.logical_length)
         self.positions = torch.cat([self.positions.to(positions.device), positions[:, 0]], 1)
-        self.next_position = int(self._rows.next_position)  # type: ignore[arg-type]
-        self.logical_length += live
+        self.starts = Starts.of(
+            int(self._rows.next_position),  # type: ignore[arg-type]
+            self.logical_length + live,
+        )
         self._rows.forget()
 
     def fork(self) -> "MemoryCache":
@@ -158,8 +169,8 @@ class MemoryCache(LiveCache):
         twin = MemoryCache.from_segments(
             self.config,
             self.segments,
-            next_position=self.next_position,
-            logical_length=self.logical_length,
+            next_position=self.starts.positions,
+            logical_length=self.starts.indices,
             extra=extra,
             states=self.states,
             live_tokens=self.live_tokens,
@@ -168,6 +179,10 @@ class MemoryCache(LiveCache):
         twin.positions = self.positions
         twin.made_for = self.made_for
         return twin
+
+    def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        super()._map_rows(change)
+        self.starts = self.starts.map(change)
 
     def live_mask(self, mask: Any, batch: int, tokens: int) -> Any:
         """Return a call's attention mask as the mask of the live tokens alone; see `masks`.
@@ -217,13 +232,15 @@ class MemoryCache(LiveCache):
                 "A query was read in several calls (or by assisted decoding) while the memory "
                 "retrieves from its bank. Read it in one call, or use gate='never'."
             )
-        before = self.next_position
+        before = min(self.starts.positions)
         if switch is not None and rows.next_position is not None:
             before = int(rows.next_position.min())
         real = self._real(attention_mask, batch, count, begins)
-        start = (self.next_position, self.logical_length, self.positions.shape[0])
+        numbers = self.positions.shape[0]
         live = 0 if begins or rows.places is None else int(self._live())
-        positions = rows.place(batch, count, tokens.device, position_ids, real, start, live)
+        positions = rows.place(
+            batch, count, tokens.device, position_ids, real, self.starts, numbers, live
+        )
         if switch is not None and not torch.compiler.is_compiling():
             switch.check(before, int(positions.max()) + 1)
         for layer in self._states if begins else ():

@@ -58,9 +58,8 @@ def memory_attention(
 
         parts = [read(segment) for segment in segments]
         if rows.extra is not None:
-            seen = total_log_sum_exp(parts) if parts and softcap is None else None
-            last, seen = _last_rows(query, seen, rows.last, key.shape[1])
-            brought = rows.extra(module.layer_idx, last, scaling, seen)
+            last = _last_rows(query, rows.last, key.shape[1])
+            brought = rows.extra(module.layer_idx, last, scaling)
             if brought is not None:
                 segments = (*segments, brought)
                 parts.append(read(brought))
@@ -88,22 +87,15 @@ def memory_attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _last_rows(
-    query: Tensor, log_sum_exp: Tensor | None, last: Tensor | None, kv_heads: int
-) -> tuple[Tensor, Tensor | None]:
-    """Each row's last live query (batch, kv_heads, group, head_dim), and its (batch, kv_heads,
-    group) of `log_sum_exp` (batch, query_heads, n). `last` is None where it is the last token."""
+def _last_rows(query: Tensor, last: Tensor | None, kv_heads: int) -> Tensor:
+    """Each row's last live query, (batch, kv_heads, group, head_dim); `last` is None where it is
+    the last token."""
     batch, query_heads, n, head_dim = query.shape
-    grouped = (batch, kv_heads, query_heads // kv_heads)
     if last is not None:
-        place = last.view(batch, 1, 1).expand(-1, query_heads, 1)
-        query = query.gather(2, place[..., None].expand(-1, -1, -1, head_dim))
-        log_sum_exp = None if log_sum_exp is None else log_sum_exp.gather(2, place)
+        query = query.gather(2, last.view(batch, 1, 1, 1).expand(-1, query_heads, 1, head_dim))
     elif n > 1:
         query = query[:, :, -1]
-        log_sum_exp = None if log_sum_exp is None else log_sum_exp[:, :, -1]
-    total = None if log_sum_exp is None else log_sum_exp.reshape(grouped)
-    return query.reshape(*grouped, head_dim), total
+    return query.reshape(batch, kv_heads, query_heads // kv_heads, head_dim)
 
 
 def _additive(mask: Tensor | None, tokens: int) -> Tensor | None:

@@ -139,14 +139,11 @@ class Extra(Protocol):
         """Whether reading a query in several calls gives the same as reading it in one."""
         ...
 
-    def __call__(
-        self, layer: int, query: Tensor, scaling: float, log_sum_exp: Tensor | None
-    ) -> Segment | None:
+    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
         """Return what this layer's live tokens attend to in this call, or None.
 
         `query` is (batch, kv_heads, group, head_dim): the rotated query of each row's last live
-        token that is no padding; `log_sum_exp` (batch, kv_heads, group) its own over the layer's
-        segments, in nats, or None where there are none or the logits are soft-capped.
+        token that is no padding.
         """
         ...
 

@@ -22,6 +22,7 @@ from tasm.backbone.prompt.image_layout import (
     UnusablePicture,
 )
 from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs
+from tasm.backbone.prompt.text_ends import text_ends
 from tasm.backbone.prompt.tokenised import TokenisedConversation, tokenise
 from tasm.backbone.prompt.transcript import Layout, Role, Transcript, empty_places, number_answers
 from tasm.demonstrations import Conversation, Demonstration, Query
@@ -97,6 +98,7 @@ class Conversations:
             answer_numbers=number_answers([one.answer for one in demonstrations]),
             images=laid_out.inputs,
             layout=layout,
+            text_ends=text_ends(demonstrations, rendering, roles, tokens.where[:kept]),
         )
 
     def query(self, query: Query, layout: Layout) -> Prompt:

@@ -16,7 +16,7 @@ from tasm.backbone.prompt.images import ImageInputs
 from tasm.backbone.prompt.roles import Role
 from tasm.errors import FormatError
 
-__all__ = ["Layout", "Role", "Transcript", "empty_places", "number_answers"]
+__all__ = ["Layout", "Role", "TextEnds", "Transcript", "empty_places", "number_answers"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Layout:
             ) from error
 
 
+TextEnds = tuple[tuple[tuple[int, ...], ...], ...]
+"""Characters, by demonstration, message and text token."""
+
+
 @dataclass(frozen=True)
 class Transcript:
     """The demonstrations as the model reads them, on the CPU.
@@ -67,6 +71,8 @@ class Transcript:
     | `spans` | | (start, end) of every demonstration; the head lies before the first |
     | `answer_numbers` | (demonstrations,) int64 | which of the distinct answers each one gives |
     | `images` | | the processor's image tensors |
+    | `text_ends` | | for every demonstration, for each of its messages, where each of its text
+      tokens ends in the message's text (`<image>` marks counted); empty where not recorded |
 
     Images count from 0 over the whole transcript. A chunk keeps `answer_numbers` whole, because its
     `demonstration` counts over the whole transcript, too.
@@ -88,6 +94,7 @@ class Transcript:
     images: ImageInputs
     layout: Layout
     first_image: int = 0
+    text_ends: TextEnds = ()
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
@@ -118,6 +125,7 @@ class Transcript:
             ),
             layout=self.layout,
             first_image=images_before,
+            text_ends=self.text_ends[first:stop],
         )
 
 

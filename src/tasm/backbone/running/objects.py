@@ -53,7 +53,9 @@ def object_parts(hf: Any, processor: Any) -> dict[str, str]:
         own = {k: v for k, v in vars(processor).items() if isinstance(v, int | str)}
         images = [_said(part, _NO_PART_OF_A_PROCESSOR) for part in (image_processor.to_dict(), own)]
     return {
-        "config": json_sha256(_said(hf.config.to_dict(), _NO_PART_OF_A_MODEL | _settings())),
+        "config": json_sha256(
+            _said(hf.config.to_dict(), _NO_PART_OF_A_MODEL | _settings_of_generation())
+        ),
         "processor": json_sha256(images) if images else "",
         "tokenizer": _tokenizer_sha256(tokenizer),
         "chat template": json_sha256(_template(processor)),
@@ -61,8 +63,9 @@ def object_parts(hf: Any, processor: Any) -> dict[str, str]:
 
 
 @cache
-def _settings() -> set[str]:
-    """Settings of generation, which older checkpoints and transformers keep in a configuration."""
+def _settings_of_generation() -> set[str]:
+    """What older checkpoints put among the model's own settings; answers are greedy whatever it
+    says. Token ids are no such settings: they end an answer."""
     from transformers import GenerationConfig
 
     return {name for name in GenerationConfig().to_dict() if not name.endswith("_token_id")}

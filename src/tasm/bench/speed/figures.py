@@ -83,6 +83,24 @@ SPEED_ROWS = (
         at_least=2.0,
     ),
     SpeedRow("gate_over_decode", "cost of the shut gate / decode step, gate never", at_most=0.1),
+    SpeedRow(
+        "decode_ops_over_stock@never",
+        "operations of a decode step, gate never / stock cache",
+        at_most=1.6,
+    ),
+    SpeedRow(
+        "decode_ops_over_stock@js",
+        "operations of a decode step, gate js that stays shut / stock cache",
+        at_most=1.6,
+    ),
+    *(
+        SpeedRow(
+            f"peak_bytes_per_token@{length}",
+            f"most bytes of tensors alive in a build, a token; {length} of the demonstrations",
+            unit="B / token",
+        )
+        for length in ("quarter", "half", "whole")
+    ),
     SpeedRow("core_bytes_over_full", "bytes held by a core of 20 % / full cache", at_most=0.22),
     SpeedRow(
         "open_seconds_per_100mb",

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 import tasm
-from tasm.bench.speed import building, decoding, loading
+from tasm.bench.speed import building, counting, decoding, loading
 from tasm.bench.speed.bench import FULL, Bench, Scale
 from tasm.bench.speed.figures import SPEED_ROWS, Measured
 from tasm.errors import InputError, did_you_mean
@@ -34,6 +34,11 @@ MEASURES: dict[str, Callable[[Bench], float]] = {
     "decode_full_over_memory@16k": partial(decoding.decode_full_over_memory, tokens=16384),
     "batch8_expanded_over_shared": decoding.batch8_expanded_over_shared,
     "gate_over_decode": decoding.gate_over_decode,
+    "decode_ops_over_stock@never": partial(counting.decode_ops_over_stock, gate="never"),
+    "decode_ops_over_stock@js": partial(counting.decode_ops_over_stock, gate="js"),
+    "peak_bytes_per_token@quarter": partial(counting.peak_bytes_per_token, share=4),
+    "peak_bytes_per_token@half": partial(counting.peak_bytes_per_token, share=2),
+    "peak_bytes_per_token@whole": partial(counting.peak_bytes_per_token, share=1),
     "core_bytes_over_full": building.core_bytes_over_full,
     "open_seconds_per_100mb": loading.open_seconds_per_100mb,
     "checked_load_seconds_per_100mb": loading.checked_load_seconds_per_100mb,

@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence, take
+from tasm.compress.evidence import Evidence
+from tasm.memory.per_head import take
 
 _TEXT_BLOCK = 256
 _PAIRS = 1 << 22

@@ -40,7 +40,7 @@ def project(layer: Any, hidden: Tensor) -> Tensor:
     attention: Any = getattr(layer, "self_attn", None)
     norm = getattr(layer, "input_layernorm", None)
     projection = getattr(attention, "k_proj", None)
-    if projection is None or norm is None:
+    if attention is None or projection is None or norm is None:
         raise ModelError(
             f"{type(layer).__name__} has no `self_attn.k_proj` and `input_layernorm`, which a task "
             "vector from hidden states needs. Use the recipe 'tasm', whose task vector comes from "

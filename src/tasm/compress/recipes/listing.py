@@ -17,13 +17,13 @@ def recipes() -> list[dict[str, Any]]:
 
 
 def _row(recipe: Recipe) -> dict[str, Any]:
-    parts = {"scorer": recipe.scorer, "budget": recipe.budget, "reducer": recipe.reducer}
     return {
         "name": recipe.name,
         "title": recipe.title,
         "year": recipe.year,
         "url": recipe.url,
         "kind": recipe.kind,
-        **{name: None if part is None else part.name for name, part in parts.items()},
+        **dict.fromkeys(("scorer", "budget", "reducer")),
+        **{name: part.class_name for name, part in recipe.parts.items()},
         "gate": recipe.gate.get("kind"),
     }

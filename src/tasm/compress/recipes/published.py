@@ -6,15 +6,9 @@ Every row names the paper; what differs from it is in the docstring of the part.
 from tasm.compress.recipes.recipe import Part, Recipe
 
 _ARXIV = "https://arxiv.org/abs/"
-_SCORERS, _BUDGETS, _REDUCERS = (
-    "tasm.compress.parts.scorers.",
-    "tasm.compress.parts.budgets.",
-    "tasm.compress.parts.reducers.",
-)
 
-_HEAVY = Part(_SCORERS + "heavy_hitters:HeavyHitters")
-_WINDOW = Part(_SCORERS + "window:ObservationWindow")
-_NEAREST = _REDUCERS + "nearest:NearestMerge"
+_HEAVY = Part("heavy-hitters")
+_WINDOW = Part("observation-window")
 
 ROWS = (
     Recipe(
@@ -22,8 +16,8 @@ ROWS = (
         "EMLoC: Efficient Multimodal Long Context",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part(_SCORERS + "answer_aware:AnswerAware"),
-        budget=Part(_BUDGETS + "accepted_ratios:AcceptedRatios"),
+        scorer=Part("answer-aware"),
+        budget=Part("accepted-ratios"),
         streaming="append",
         note="ratios accepted under a Jensen-Shannon bound, which is searched for the budget",
     ),
@@ -32,8 +26,8 @@ ROWS = (
         "EMLoC*, two layers share a ratio",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part(_SCORERS + "answer_aware:AnswerAware"),
-        budget=Part(_BUDGETS + "accepted_ratios:AcceptedRatios", {"together": 2}),
+        scorer=Part("answer-aware"),
+        budget=Part("accepted-ratios", {"together": 2}),
         streaming="append",
     ),
     Recipe(
@@ -41,8 +35,8 @@ ROWS = (
         "EMLoC with its own bound; takes no budget",
         2025,
         _ARXIV + "2505.19812",
-        scorer=Part(_SCORERS + "answer_aware:AnswerAware"),
-        budget=Part(_BUDGETS + "accepted_ratios:AcceptedRatios", {"delta": 0.005}),
+        scorer=Part("answer-aware"),
+        budget=Part("accepted-ratios", {"delta": 0.005}),
         streaming="append",
         takes_core=False,
     ),
@@ -54,30 +48,30 @@ ROWS = (
         2024,
         _ARXIV + "2406.02069",
         scorer=_WINDOW,
-        budget=Part(_BUDGETS + "pyramid:Pyramid"),
+        budget=Part("pyramid"),
     ),
     Recipe(
         "fastv",
         "FastV",
         2024,
         _ARXIV + "2403.06764",
-        scorer=Part(_SCORERS + "visual:VisualAttention"),
-        budget=Part(_BUDGETS + "dense_first:DenseFirst", {"dense": 2}),
+        scorer=Part("visual-attention"),
+        budget=Part("dense-first", {"dense": 2}),
     ),
     Recipe(
         "sparsevlm",
         "SparseVLM",
         2024,
         _ARXIV + "2410.04417",
-        scorer=Part(_SCORERS + "visual:TextRaters"),
+        scorer=Part("text-raters"),
     ),
     Recipe(
         "zipvl",
         "ZipVL",
         2024,
         _ARXIV + "2410.08584",
-        scorer=Part(_SCORERS + "probes:ProbeAttention"),
-        budget=Part(_BUDGETS + "mass:ImportanceMass"),
+        scorer=Part("probe-attention"),
+        budget=Part("importance-mass"),
         note="its threshold is searched for the budget",
     ),
     Recipe(
@@ -85,45 +79,45 @@ ROWS = (
         "L2 norm of keys",
         2024,
         _ARXIV + "2406.11430",
-        scorer=Part(_SCORERS + "keys:KeyNorm"),
+        scorer=Part("key-norm"),
     ),
     Recipe(
         "keydiff",
         "KeyDiff",
         2025,
         _ARXIV + "2504.15364",
-        scorer=Part(_SCORERS + "keys:KeyDifference"),
+        scorer=Part("key-difference"),
     ),
     Recipe(
         "expected-attention",
         "Expected Attention",
         2025,
         _ARXIV + "2510.00636",
-        scorer=Part(_SCORERS + "expected_attention:ExpectedAttention"),
+        scorer=Part("expected-attention"),
     ),
     Recipe(
         "kvzip",
         "KVzip",
         2025,
         _ARXIV + "2505.23416",
-        scorer=Part(_SCORERS + "reconstruction:Reconstruction"),
+        scorer=Part("reconstruction"),
     ),
     Recipe(
         "look-m",
         "LOOK-M",
         2024,
         _ARXIV + "2406.18139",
-        scorer=Part(_SCORERS + "text_first:TextFirst"),
-        reducer=Part(_NEAREST, {"weighting": "pivot", "among": "images"}),
+        scorer=Part("text-first"),
+        reducer=Part("nearest-merge", {"weighting": "pivot", "among": "images"}),
     ),
     Recipe(
         "d2o",
         "D2O: Dynamic Discriminative Operations",
         2024,
         _ARXIV + "2406.13035",
-        scorer=Part(_SCORERS + "heavy_hitters:HeavyHitters", {"sinks": 4}),
-        budget=Part(_BUDGETS + "variance:InverseVariance"),
-        reducer=Part(_NEAREST, {"weighting": "exponential", "threshold": "mean"}),
+        scorer=Part("heavy-hitters", {"sinks": 4}),
+        budget=Part("inverse-variance"),
+        reducer=Part("nearest-merge", {"weighting": "exponential", "threshold": "mean"}),
     ),
     Recipe(
         "kvmerger",
@@ -131,8 +125,8 @@ ROWS = (
         2024,
         _ARXIV + "2407.08454",
         scorer=_HEAVY,
-        budget=Part(_BUDGETS + "dense_first:DenseFirst", {"dense": 2, "last": 1}),
-        reducer=Part(_REDUCERS + "runs:RunMerge"),
+        budget=Part("dense-first", {"dense": 2, "last": 1}),
+        reducer=Part("run-merge"),
     ),
     Recipe(
         "zeromerge",
@@ -140,16 +134,16 @@ ROWS = (
         2025,
         _ARXIV + "2503.10714",
         scorer=_HEAVY,
-        reducer=Part(_REDUCERS + "residual:ResidualMerge"),
+        reducer=Part("residual-merge"),
     ),
     Recipe(
         "ems",
         "EMS: Evict-then-Merge",
         2024,
         _ARXIV + "2412.08521",
-        scorer=Part(_SCORERS + "global_local:GlobalAndLocal"),
+        scorer=Part("global-and-local"),
         reducer=Part(
-            _NEAREST,
+            "nearest-merge",
             {
                 "similarity": "keys*values",
                 "threshold": 0.3,
@@ -165,14 +159,14 @@ ROWS = (
         2024,
         "https://proceedings.mlr.press/v235/zhang24n.html",
         scorer=_HEAVY,
-        reducer=Part(_REDUCERS + "next_values:NextValues"),
+        reducer=Part("next-values"),
     ),
     Recipe(
         "tome",
         "Token Merging, on keys",
         2022,
         _ARXIV + "2210.09461",
-        scorer=Part(_SCORERS + "alternating:LeastRedundant"),
-        reducer=Part(_NEAREST, {"weighting": "count", "count_bias": 1.0}),
+        scorer=Part("least-redundant"),
+        reducer=Part("nearest-merge", {"weighting": "count", "count_bias": 1.0}),
     ),
 )

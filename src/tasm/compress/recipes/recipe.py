@@ -1,6 +1,6 @@
 """What a recipe is: a published method as parts with settings. Knows no torch.
 
-Parts are named by where their classes live, and imported when made.
+Parts are called by name (`parts`), and their classes imported when made.
 """
 
 from collections.abc import Mapping
@@ -8,39 +8,60 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal
 
+from tasm.compress.recipes.parts import name_of, place_of
 from tasm.errors import RecipeError
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a recipe: where its class lives and the settings it is made with.
+    """One part of a recipe: which it is, by name or by where its class lives, and its settings.
 
     ```python
-    Part("tasm.compress.parts.scorers.tasm:TaskScorer", {"value_weight": 0.2}).make()
+    Part("task-scorer", {"value_weight": 0.2}).make()
+    Part("my_package.module:MyScorer").name      # 'my-scorer': what is stored of it
     ```
+
+    Raises RecipeError for a part there is not.
     """
 
-    place: str
+    part: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        place_of(self.part)
 
     @property
     def name(self) -> str:
+        """What memories and leaderboards call it."""
+        return name_of(self.part)
+
+    @property
+    def class_name(self) -> str:
         """The class's name, for tables."""
-        return self.place.rpartition(":")[2]
+        return place_of(self.part).rpartition(":")[2]
+
+    def find(self) -> type:
+        """Import the class; raises RecipeError where it is not found."""
+        module, _, name = place_of(self.part).partition(":")
+        try:
+            found: type = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise RecipeError(f"The part {self.part!r} cannot be imported: {error}.") from error
+        return found
 
     def make(self) -> Any:
-        """Import the class and make it; raises RecipeError where it does not take the settings."""
-        module, _, name = self.place.partition(":")
+        """Make it; raises RecipeError where the class does not take the settings."""
+        made = self.find()
         try:
-            return getattr(import_module(module), name)(**self.settings)
+            return made(**self.settings)
         except TypeError as error:
             raise RecipeError(
-                f"{self.place} does not take {dict(self.settings)}: {error}"
+                f"The part {self.part!r} does not take {dict(self.settings)}: {error}."
             ) from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the part as JSON values."""
-        return {"part": self.place, "settings": dict(self.settings)}
+        return {"part": self.name, "settings": dict(self.settings)}
 
 
 @dataclass(frozen=True)
@@ -62,8 +83,8 @@ class Recipe:
     year: int
     url: str
     scorer: Part | None = None
-    budget: Part | None = Part("tasm.compress.parts.budgets.uniform:Uniform")
-    reducer: Part | None = Part("tasm.compress.parts.reducers.drop:Drop")
+    budget: Part | None = Part("uniform")
+    reducer: Part | None = Part("drop")
     kind: Literal["memory", "prompt"] = "memory"
     core: str = "20%"
     bank: str = "0"
@@ -73,6 +94,12 @@ class Recipe:
     streaming: Literal["recompress", "append"] = "recompress"
     takes_core: bool = True
     note: str = ""
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Scorer, budget and reducer by those names; empty for a prompt."""
+        parts = {"scorer": self.scorer, "budget": self.budget, "reducer": self.reducer}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def keeps_everything(self) -> bool:
@@ -107,18 +134,11 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Return every setting as JSON values: what a memory records, and what tells two rows
         apart."""
-        parts = {
-            name: None if part is None else part.to_json()
-            for name, part in (
-                ("scorer", self.scorer),
-                ("budget", self.budget),
-                ("reducer", self.reducer),
-            )
-        }
         return {
             "name": self.name,
             "kind": self.kind,
-            **parts,
+            **dict.fromkeys(("scorer", "budget", "reducer")),
+            **{name: part.to_json() for name, part in self.parts.items()},
             "core": self.core,
             "bank": self.bank,
             "bank_choice": self.bank_choice,

@@ -7,8 +7,8 @@ and blocks of it at every step. How blocks are judged is in `tasm.memory.retriev
 from tasm.compress.recipes.recipe import Part, Recipe
 
 _ARXIV = "https://arxiv.org/abs/"
-_RECENT = Part("tasm.compress.parts.scorers.simple:Recent", {"sinks": 4})
-_DENSE = Part("tasm.compress.parts.budgets.dense_first:DenseFirst", {"dense": 2})
+_RECENT = Part("recent", {"sinks": 4})
+_DENSE = Part("dense-first", {"dense": 2})
 
 ROWS = (
     Recipe(
@@ -58,7 +58,7 @@ ROWS = (
         "CAMELoT: consolidated associative memory",
         2024,
         _ARXIV + "2402.13449",
-        scorer=Part("tasm.compress.parts.scorers.slots:SlotFounders"),
-        reducer=Part("tasm.compress.parts.reducers.slots:SlotMerge"),
+        scorer=Part("slot-founders"),
+        reducer=Part("slot-merge"),
     ),
 )

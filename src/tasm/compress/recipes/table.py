@@ -20,9 +20,9 @@ __all__ = ["RECIPES", "VARIANTS", "Part", "Recipe", "all_recipes", "find_recipe"
 _TASM = "https://arxiv.org/abs/2606.11853"
 
 # Layers, merging and gate differ from the paper: docs/experiments.md has the figures.
-_LAYERS = Part("tasm.compress.parts.budgets.neyman:Neyman", {"power": 1.0})
+_LAYERS = Part("neyman", {"power": 1.0})
 _COUNTED = Part(
-    "tasm.compress.parts.reducers.nearest:NearestMerge",
+    "nearest-merge",
     {"weighting": "count", "count_bias": 1.0, "layers": "below the mean"},
 )
 
@@ -32,7 +32,7 @@ _ROWS = (
         "Task-Aware Structured Memory",
         2026,
         _TASM,
-        scorer=Part("tasm.compress.parts.scorers.tasm:TaskScorer", {"attending": "predictions"}),
+        scorer=Part("task-scorer", {"attending": "predictions"}),
         budget=_LAYERS,
         reducer=_COUNTED,
         bank="40%",
@@ -50,7 +50,7 @@ _ROWS = (
         "Task-Aware Structured Memory without a bank",
         2026,
         _TASM,
-        scorer=Part("tasm.compress.parts.scorers.reconstruction:Reconstruction"),
+        scorer=Part("reconstruction"),
         budget=_LAYERS,
         reducer=_COUNTED,
         note="for the fewest bytes; building reads the demonstrations twice",
@@ -61,11 +61,11 @@ _ROWS = (
         2026,
         _TASM,
         scorer=Part(
-            "tasm.compress.parts.scorers.tasm:TaskScorer",
+            "task-scorer",
             {"direction": "hidden", "scaling": "literal", "value_weight": 1.0},
         ),
         reducer=Part(
-            "tasm.compress.parts.reducers.merge:SpatialMerge",
+            "spatial-merge",
             {"keys": "rotated", "metric": "manhattan", "text_scope": "anywhere"},
         ),
         bank="40%",
@@ -76,7 +76,7 @@ _ROWS = (
         "Full context: every token, unaltered",
         2026,
         "",
-        scorer=Part("tasm.compress.parts.scorers.simple:Equal"),
+        scorer=Part("equal"),
         core="100%",
         takes_core=False,
         note="the oracle for exactness",
@@ -106,14 +106,14 @@ _ROWS = (
         "Random tokens",
         2026,
         "",
-        scorer=Part("tasm.compress.parts.scorers.simple:Random"),
+        scorer=Part("random"),
     ),
     Recipe(
         "recent",
         "Sinks and the most recent tokens (StreamingLLM)",
         2023,
         "https://arxiv.org/abs/2309.17453",
-        scorer=Part("tasm.compress.parts.scorers.simple:Recent", {"sinks": 4}),
+        scorer=Part("recent", {"sinks": 4}),
     ),
 )
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from tasm.compress.recipes.recipe import Part, Recipe
 
-_UNIFORM = Part("tasm.compress.parts.budgets.uniform:Uniform")
-_DROP = Part("tasm.compress.parts.reducers.drop:Drop")
+_UNIFORM = Part("uniform")
+_DROP = Part("drop")
 _SPATIAL = Part(
-    "tasm.compress.parts.reducers.merge:SpatialMerge",
+    "spatial-merge",
     {"threshold": 0.8, "sharpness": 8.0, "sink_weight": "itself"},
 )
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Role
-from tasm.compress.records.received import Reading, Record
+from tasm.compress.records.record import Reading, Record
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasm.compress.records.received import Reading, Record
+from tasm.compress.records.record import Reading, Record
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,75 +1,15 @@
-"""What is gathered while the demonstrations are read; first of all, attention received.
-
-A record is a frozen dataclass that a scorer names; its state per layer grows chunk by chunk. It
-sees one layer's attention call, never a whole attention matrix. Adding a record: one class with
-`observe` (and `keep`, if it has a column for every entry). Others lie in `query_records`,
-`centroids` and `sampling`.
-"""
+"""Attention that entries receive while the demonstrations are read, and whose answer is whose."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import take
-from tasm.compress.records.row_rules import Rows
-
-if TYPE_CHECKING:
-    from tasm.backbone.attention.recording import AttentionCall
-    from tasm.backbone.attention.rotary import Rotary
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """One layer of one forward pass: the attention call, the rows it computes and their positions.
-
-    `positions` is (rows of M-RoPE, n); `hidden` (n, hidden_size), the layer's input, is there for
-    records that set `needs_hidden`; `is_last` marks the model's last layer.
-    """
-
-    call: "AttentionCall"
-    rows: Rows
-    positions: Tensor
-    rotary: "Rotary"
-    hidden: Tensor | None = None
-    is_last: bool = False
-
-    @property
-    def new(self) -> int:
-        """How many tokens the call reads."""
-        return len(self.rows)
-
-    def plain_keys(self) -> Tensor:
-        """Return the new tokens' keys before rotation, (kv_heads, n, head_dim) float32."""
-        keys = self.call.key[0, :, -self.new :].float()
-        return self.rotary.unrotate(self.call.layer, keys, self.positions)
-
-    def plain_queries(self, rows: Tensor) -> Tensor:
-        """Return the queries of `rows` before rotation, (query_heads, rows, head_dim) float32."""
-        queries = self.call.query[0][:, rows].float()
-        return self.rotary.unrotate(self.call.layer, queries, self.positions[:, rows])
-
-
-class Record:
-    """Base of all records: state is made by the first `observe` and changed by later ones.
-
-    `starts_anew` records forget their state at every stage of a stream, `needs_hidden` ones get
-    `reading.hidden`, `has_columns` ones hold something for every entry.
-    """
-
-    starts_anew: bool = False
-    needs_hidden: bool = False
-    has_columns: bool = False
-
-    def observe(self, held: Any, reading: Reading) -> Any:
-        """Return the state after one more forward pass; `held` is None at the first."""
-        raise NotImplementedError
-
-    def keep(self, held: Any, order: Tensor) -> Any:
-        """Return the state when only entries `order` (kv_heads, n) stay."""
-        return held
+from tasm.backbone.attention.recording import AttentionCall
+from tasm.compress.records.record import Reading, Record
+from tasm.memory.per_head import take
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +91,7 @@ class AttentionReceived(Record):
         return Received(take(held.mass, order), take(seen, order))
 
 
-def _among(call: "AttentionCall", rows: Tensor, old: int) -> Iterator[Tensor]:
+def _among(call: AttentionCall, rows: Tensor, old: int) -> Iterator[Tensor]:
     """Attention weights (kv_heads, group, rows, tokens) in blocks, the first `old` tokens left out
     and the others divided by what they have together."""
     if old == 0:
@@ -202,7 +142,7 @@ class AttentionFromRaters(Record):
         return AttentionReceived().keep(held, order)
 
 
-def _mass_on(call: "AttentionCall", rows: Tensor, columns: Tensor, new: int) -> Tensor:
+def _mass_on(call: AttentionCall, rows: Tensor, columns: Tensor, new: int) -> Tensor:
     """(rows,) the attention that `rows` pay to `columns` of the `new` tokens, a mean over heads."""
     before = sum(segment.tokens for segment in call.segments) + call.key.shape[2] - new
     looks = torch.zeros(len(rows), device=rows.device)

@@ -4,15 +4,16 @@ It is set as a cache's `recorder` while demonstrations are read. Layers that kee
 (sliding) or a state (linear) are not recorded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 
+from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.recording import AttentionCall
 from tasm.backbone.model import Backbone
-from tasm.compress.records.received import Reading, Record
+from tasm.compress.records.record import Reading, Record
 from tasm.compress.records.row_rules import Rows
 
 
@@ -37,7 +38,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self.held: dict[int, dict[Record, Any]] = {layer: {} for layer in sorted(self._layers)}
         self.scalings: dict[int, float] = {}
         self._rows: Rows | None = None
-        self._cache: Any = None
+        self._cache: MemoryCache | None = None
         self._hidden: dict[int, Tensor] = {}
         self._hooks = ExitStack()
 
@@ -54,21 +55,23 @@ class Recorder(AbstractContextManager["Recorder"]):
     def __exit__(self, *_: object) -> None:
         self._hooks.close()
 
-    def start(self, rows: Rows, cache: Any) -> None:
+    def start(self, rows: Rows, cache: MemoryCache) -> None:
         """Say which rows the next forward pass computes, and listen to `cache`."""
         self._rows, self._cache = rows, cache
         cache.recorder = self if self.records else None
 
     def __call__(self, call: AttentionCall) -> None:
         """Record one layer's call."""
-        if call.layer not in self._layers or self._rows is None:
+        if call.layer not in self._layers or self._rows is None or self._cache is None:
             return
+        positions = self._cache.live_positions
+        assert positions is not None  # known inside a call
         self.scalings[call.layer] = call.scaling
         device = call.key.device  # a layer's own, where a model is spread over several
         reading = Reading(
             call,
             self._rows.to(device),
-            self._cache.live_positions[:, 0].to(device),
+            positions[:, 0].to(device),
             self._backbone.rotary.for_length(self._rows.stage_end),
             self._hidden.pop(call.layer, None),
             is_last=call.layer == self._backbone.geometry.layers - 1,
@@ -102,7 +105,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         """What was gathered for a layer."""
         return self.held[layer]
 
-    def _remember(self, number: int) -> Any:
+    def _remember(self, number: int) -> Callable[..., None]:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
             self._hidden[number] = hidden[0].detach()

@@ -30,7 +30,7 @@ _PLAIN = (
 _COUNTED = ("last", "every", "spread")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """The rows of one forward pass: `roles` (n,) uint8 and `demonstration` (n,) of its tokens, the
     transcript's `answer_numbers` (demonstrations,) int64, the pass's first transcript token, and

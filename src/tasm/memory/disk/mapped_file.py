@@ -1,6 +1,8 @@
 """Tensor files read through a memory map, every block checked when first touched.
 
-Knows bytes, names, shapes and dtypes; nothing of memories.
+safetensors' own `safe_open` maps a file too, but tells neither where a tensor's bytes lie in it nor
+when they are touched, so no MiB could be checked before it is used. Knows bytes, names, shapes and
+dtypes; nothing of memories.
 """
 
 import hashlib
@@ -157,7 +159,7 @@ class MappedFile:
         return self.view(name).whole()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MappedTensor:
     """A tensor in a mapped file: parts of it are checked as they are asked for.
 

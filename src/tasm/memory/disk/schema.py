@@ -81,7 +81,13 @@ _DEMONSTRATION = fields(
             _LIST,
         ),
     },
-    {"origin": null_or(_HINT), "question": null_or(_LONG), "answer": null_or(_LONG)},
+    {
+        "origin": null_or(_HINT),
+        "question": null_or(_LONG),
+        "answer": null_or(_LONG),
+        "earlier": list_of(_LONG, _LIST),
+        "text_ends": list_of(list_of(whole(0, _BYTES), _LIST), _LIST),
+    },
 )
 
 _GATE = fields(

@@ -10,30 +10,30 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Role
-from tasm.memory.contents import CoreContents
+from tasm.memory.contents import CoreTensors
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
 
 
-def check_contents(
-    contents: CoreContents, next_position: int, spans: Sequence[Sequence[tuple[int, int]]]
+def check_core(
+    core: CoreTensors, next_position: int, spans: Sequence[Sequence[tuple[int, int]]]
 ) -> None:
     """Judge a core; `spans` are the demonstrations' own, empty where none are recorded.
 
     Raises:
         ValueError: a sentence about what cannot be.
     """
-    check_table(contents.tokens, next_position)
-    check_spans(contents.tokens.demonstration, spans)
-    for number, layer in enumerate(contents.layers):
+    check_table(core.tokens, next_position)
+    check_spans(core.tokens.demonstration, spans)
+    for number, layer in enumerate(core.layers):
         if layer is not None:
-            check_layer(layer, len(contents.tokens), f"layer {number}")
-    for number, distribution in enumerate(contents.distributions):
+            check_layer(layer, len(core.tokens), f"layer {number}")
+    for number, distribution in enumerate(core.distributions):
         if distribution is not None and not bool((distribution >= 0).all()):
             raise ValueError(f"the gate's reference of layer {number} has no probabilities")
         if distribution is not None:
             _check_finite(distribution, f"the gate's reference of layer {number}")
-    for number, state in enumerate(contents.states):
+    for number, state in enumerate(core.states):
         for name, part in (state or {}).items():
             _check_finite(part, f"the state {name} of layer {number}")
 

@@ -1,6 +1,6 @@
-"""A task memory on disk: opened without reading it, checked before it is used.
+"""A memory's files, opened without reading them, checked before they are used.
 
-Knows manifests and mapped files; how a memory is answered from is `task_memory.py`'s business.
+Knows manifests and mapped files; how a memory is answered from is not known here.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,78 +13,84 @@ from torch import Tensor
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
-from tasm.errors import DamageError, InputError
-from tasm.memory.contents import CoreContents, Counts
-from tasm.memory.disk import folder as store
+from tasm.errors import DamageError
+from tasm.memory.contents import CoreTensors, Counts
+from tasm.memory.disk import folder as memory_folder
 from tasm.memory.disk.blocks import FileRecord
 from tasm.memory.disk.headers import TensorEntry, check_bank_header, check_core_header
-from tasm.memory.disk.layers_on_disk import bank_layers, core_layers, held_bytes, per_head
+from tasm.memory.disk.layers import bank_layers, core_layers, held_bytes, per_head
 from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile
 from tasm.memory.disk.schema import FORMAT_VERSION
-from tasm.memory.disk.soundness import check_contents
+from tasm.memory.disk.soundness import check_core
 from tasm.memory.entry import DemonstrationEntry, absolute_hint
+from tasm.memory.facts import MemoryFacts
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
-from tasm.memory.task_memory import TaskMemory
 from tasm.memory.tokens import TABLE, TokenTable
 
 
-def load(folder: Path) -> TaskMemory:
-    """Open a memory; see `TaskMemory.load`."""
-    manifest = store.read_manifest(folder)
+def open_stored(folder: Path) -> "tuple[MemoryFacts, StoredContents]":
+    """Open a memory: its manifest and its files' headers are checked, no block is read.
+
+    Raises what `TaskMemory.load` raises.
+    """
+    manifest = memory_folder.read_manifest(folder)
     try:
-        return StoredMemory(folder, manifest)
+        return _opened(folder, manifest)
     except DamageError:
         # A writer may have replaced the manifest and deleted the old files in between.
-        newer = store.read_manifest(folder)
+        newer = memory_folder.read_manifest(folder)
         if newer == manifest:
             raise
-        return StoredMemory(folder, newer)
+        return _opened(folder, newer)
 
 
-class StoredMemory(TaskMemory):
-    """A memory on disk: mapped when opened, checked when read."""
+def _opened(folder: Path, manifest: Manifest) -> "tuple[MemoryFacts, StoredContents]":
+    facts = _facts(folder, manifest)
+    return facts, StoredContents(folder, manifest, facts)
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        settings = dict(manifest.gate)
-        self._thresholds = settings.pop("thresholds", None)
-        self._step_thresholds = settings.pop("step_thresholds", None)
-        self._manifest = manifest
+
+def _facts(folder: Path, manifest: Manifest) -> MemoryFacts:
+    model = manifest.model
+    return MemoryFacts(
+        next_position=manifest.next_position,
+        logical_length=manifest.logical_length,
+        full_bytes=manifest.sizes["full"],
+        geometry=_geometry(manifest.geometry),
+        identity=Identity.from_json(model["identity"], model.get("environment")),
+        layout=Layout.from_json(manifest.layout),
+        recipe=manifest.recipe,
+        model_name=absolute_hint(model.get("path"), folder) or model.get("name") or "",
+        gate=_gate(manifest.gate),
+        demonstrations=tuple(
+            DemonstrationEntry.from_json(entry, folder) for entry in manifest.demonstrations
+        ),
+        report=manifest.report,
+        place=folder,
+    )
+
+
+class StoredContents:
+    """The tensors of a memory on disk: mapped when opened, checked when read; see `Contents`."""
+
+    def __init__(self, folder: Path, manifest: Manifest, facts: MemoryFacts) -> None:
+        self._folder, self._manifest, self._facts = folder, manifest, facts
         self._core_file = _open(folder, manifest.core, manifest, check_core_header)
-        self._bank_file = None
-        geometry = _geometry(manifest.geometry)
-        model = manifest.model
-        super().__init__(
-            core=(),
-            tokens=TokenTable.empty(),
-            next_position=manifest.next_position,
-            logical_length=manifest.logical_length,
-            full_bytes=manifest.sizes["full"],
-            geometry=geometry,
-            identity=Identity.from_json(model["identity"], model.get("environment")),
-            layout=Layout.from_json(manifest.layout),
-            recipe=manifest.recipe,
-            model_name=absolute_hint(model.get("path"), folder) or model.get("name") or "",
-            gate=_gate(settings),
-            demonstrations=[
-                DemonstrationEntry.from_json(entry, folder) for entry in manifest.demonstrations
-            ],
-            report=manifest.report,
+        self._bank_file = (
+            None
+            if manifest.bank is None
+            else _open(folder, manifest.bank, manifest, check_bank_header)
         )
-        self.place = self._folder = folder
-        if manifest.bank is not None:
-            file = _open(folder, manifest.bank, manifest, check_bank_header)
-            self._bank = Bank(lambda: bank_layers(file, manifest, geometry))
-            self._bank_file = file
 
     @property
-    def contents(self) -> CoreContents:
-        """The core file's tensors, the whole file checked once."""
-        return self._checked_contents
+    def files(self) -> tuple[MappedFile, ...]:
+        """The mapped files: the core's, and the bank's where there is one."""
+        return (self._core_file, *([self._bank_file] if self._bank_file is not None else []))
 
     @cached_property
-    def _checked_contents(self) -> CoreContents:
+    def core(self) -> CoreTensors:
+        """The core file's tensors, the whole file checked once."""
         file = self._core_file
         file.check(0, file.record.size)
         names = set(file.names)
@@ -92,8 +98,8 @@ class StoredMemory(TaskMemory):
             tokens = TokenTable(**{part: file.read(f"tokens.{part}") for part in TABLE})
         except ValueError as error:
             raise file.damage(str(error)) from error
-        layers = core_layers(file, self._manifest, self.geometry)
-        contents = CoreContents(
+        layers = core_layers(file, self._manifest, self._facts.geometry)
+        core = CoreTensors(
             layers=layers,
             tokens=tokens,
             distributions=tuple(
@@ -102,33 +108,35 @@ class StoredMemory(TaskMemory):
             ),
             states=tuple(_read_state(file, layer) for layer in range(len(layers))),
         )
+        spans = [entry.spans for entry in self._facts.demonstrations]
         try:
-            check_contents(
-                contents, self.next_position, [entry.spans for entry in self.demonstrations]
-            )
+            check_core(core, self._facts.next_position, spans)
         except ValueError as error:
             raise file.damage(str(error)) from error
-        return contents
+        return core
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A memory on disk travels to other processes as its path and its digest."""
-        return _reopen, (str(self._folder.absolute()), self.digest)
+    @cached_property
+    def bank(self) -> Bank | None:
+        """The bank, its layers mapped when they are first asked for."""
+        file = self._bank_file
+        if file is None:
+            return None
+        return Bank(lambda: bank_layers(file, self._manifest, self._facts.geometry))
 
     @property
     def digest(self) -> str:
-        """The digest that the manifest gives of itself: equal digests, equal memories."""
+        """The digest that the manifest gives of itself."""
         return self._manifest.digest
 
     @property
     def reference(self) -> GateReference | None:
         """What the gate learned while the memory was built."""
-        if self._thresholds is None:
+        thresholds = self._manifest.gate.get("thresholds")
+        if thresholds is None:
             return None
-        later = self._step_thresholds
+        later = self._manifest.gate.get("step_thresholds")
         return GateReference(
-            self.contents.distributions,
-            tuple(self._thresholds),
-            None if later is None else tuple(later),
+            self.core.distributions, tuple(thresholds), None if later is None else tuple(later)
         )
 
     @property
@@ -139,30 +147,34 @@ class StoredMemory(TaskMemory):
     @property
     def core_counts(self) -> Counts:
         """Core tokens of every layer and KV head, as the manifest says."""
-        return per_head(self._manifest.core_tokens, self.geometry)
+        return per_head(self._manifest.core_tokens, self._facts.geometry)
 
     @property
     def bank_counts(self) -> Counts | None:
         """Bank tokens of every layer and KV head, as the manifest says."""
         entries = self._manifest.bank_tokens
-        return None if entries is None else per_head(entries, self.geometry)
+        return None if entries is None else per_head(entries, self._facts.geometry)
 
     @property
     def core_bytes(self) -> int:
         """Bytes held for the core, as the file's header says."""
-        return held_bytes(self._core_file.header, self.core_counts, self.geometry, self.dtype)
+        return self._held(self._core_file, self.core_counts)
 
     @property
     def bank_bytes(self) -> int:
         """Bytes of the bank once it is in memory, as the file's header says."""
-        if self._bank_file is None or self.bank_counts is None:
-            return 0
-        return held_bytes(self._bank_file.header, self.bank_counts, self.geometry, self.dtype)
+        counts = self.bank_counts
+        return (
+            0 if self._bank_file is None or counts is None else self._held(self._bank_file, counts)
+        )
+
+    def _held(self, file: MappedFile, counts: Counts) -> int:
+        return held_bytes(file.header, counts, self._facts.geometry, self.dtype)
 
     def check_all(self) -> None:
-        """Check every block of every file, and every value; see `TaskMemory.check_all`."""
+        """Check every block of every file, every value, and the thumbnails."""
         self._core_file.check_all()
-        _ = self.contents
+        _ = self.core
         if self._bank_file is not None:
             self._bank_file.check_all()
         for layer in () if self.bank is None else self.bank.layers:
@@ -173,20 +185,17 @@ class StoredMemory(TaskMemory):
     def thumbnails(self) -> dict[str, bytes]:
         """The thumbnails by the SHA-256 of their pictures, checked."""
         return {
-            Path(record.name).stem: store.read_picture(self._folder, record)
+            Path(record.name).stem: memory_folder.read_picture(self._folder, record)
             for record in self._manifest.pictures
         }
 
-    def public(self) -> dict[str, Any]:
-        """See `TaskMemory.public`."""
-        document = super().public()
-        files = store.folder_bytes(self._folder)
-        versions = self._manifest.versions
-        return (
-            {"format_version": FORMAT_VERSION, "versions": versions}
-            | document
-            | {"file_bytes": files}
-        )
+    def about_files(self) -> dict[str, Any]:
+        """The format's version, those of what wrote it, and the folder's bytes."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "versions": self._manifest.versions,
+            "file_bytes": memory_folder.folder_bytes(self._folder),
+        }
 
 
 def _read_state(file: MappedFile, layer: int) -> dict[str, Tensor] | None:
@@ -200,8 +209,9 @@ def _geometry(document: Mapping[str, Any]) -> Geometry:
 
 
 def _gate(document: Mapping[str, Any]) -> GateSettings:
-    layers = document.get("layers")
-    return GateSettings(**{**document, "layers": None if layers is None else tuple(layers)})
+    settings = {name: document[name] for name in document if not name.endswith("thresholds")}
+    layers = settings.get("layers")
+    return GateSettings(**{**settings, "layers": None if layers is None else tuple(layers)})
 
 
 def _open(
@@ -217,26 +227,3 @@ def _open(
     except ValueError as error:
         raise file.damage(str(error)) from error
     return file
-
-
-def _reopen(place: str, digest: str) -> TaskMemory:
-    """What unpickling a memory on disk does.
-
-    Raises:
-        InputError: the memory is not there any more, or is another one.
-    """
-    try:
-        memory = load(Path(place))
-    except InputError as error:
-        raise InputError(
-            f"A task memory came from another process as its path, and cannot be opened: {error} "
-            "Let this process see the same folder, or open the memory by its path here: "
-            "tasm.load(…)."
-        ) from error
-    if getattr(memory, "digest", None) != digest:
-        raise InputError(
-            f"A task memory came from another process as its path, {place}, and another memory "
-            "lies there now: its digest differs. Send the path anew, or keep a memory's folder "
-            "as it is while other processes use it."
-        )
-    return memory

@@ -1,6 +1,6 @@
 """A task memory becomes files: which tensor goes where, what the manifest says.
 
-Knows memories and manifests; how files are written safely is `store.py`'s business.
+Knows memories and manifests; how files are written safely is `folder.py`'s business.
 """
 
 import os
@@ -8,48 +8,46 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from tasm.errors import InputError
-from tasm.memory.contents import CoreContents, Counts
-from tasm.memory.disk import folder as store
-from tasm.memory.disk.layers_mapped import layer_tensors
+from tasm.memory.contents import CoreTensors, Counts
+from tasm.memory.described import DescribedMemory
+from tasm.memory.disk.folder import write_folder, write_pictures, write_tensor_file
+from tasm.memory.disk.layers import layer_tensors
 from tasm.memory.disk.manifest import Manifest, PictureRecord
-from tasm.memory.disk.soundness import check_contents, check_layer
+from tasm.memory.disk.soundness import check_core, check_layer
 from tasm.memory.entry import DemonstrationEntry, relative_hint
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.tokens import TABLE
 
-if TYPE_CHECKING:
-    from tasm.memory.task_memory import TaskMemory
 
-
-def save(
-    memory: "TaskMemory", folder: Path, *, overwrite: bool, pictures: Mapping[str, bytes] | None
+def write_memory(
+    memory: DescribedMemory, folder: Path, *, overwrite: bool, pictures: Mapping[str, bytes] | None
 ) -> int:
     """Write a memory to a folder; see `TaskMemory.save`."""
     _judge(memory)
     thumbnails = dict(memory.thumbnails() if pictures is None else pictures)
 
     def fill(here: Path) -> Manifest:
-        records = store.write_pictures(here, thumbnails)
-        core = store.write_tensor_file(here, "core", core_tensors(memory.contents))
+        records = write_pictures(here, thumbnails)
+        core = write_tensor_file(here, "core", core_tensors(memory.contents.core))
         bank = None
         if memory.bank is not None:
-            bank = store.write_tensor_file(here, "bank", bank_tensors(memory.bank))
+            bank = write_tensor_file(here, "bank", bank_tensors(memory.bank))
         return replace(_describe(memory, folder, records), core=core, bank=bank, pictures=records)
 
     needed = memory.core_bytes + memory.bank_bytes + sum(map(len, thumbnails.values()))
-    return store.write_folder(folder, fill, overwrite=overwrite, needed=needed)
+    return write_folder(folder, fill, overwrite=overwrite, needed=needed)
 
 
-def _judge(memory: "TaskMemory") -> None:
+def _judge(memory: DescribedMemory) -> None:
     """Raise `InputError` for tensors that no reader would take."""
     spans = [entry.spans for entry in memory.demonstrations]
     try:
-        check_contents(memory.contents, memory.next_position, spans)
+        check_core(memory.contents.core, memory.next_position, spans)
         for number, layer in enumerate(() if memory.bank is None else memory.bank.layers):
             if layer is not None:
                 check_layer(layer.held(), len(memory.tokens), f"layer {number} of the bank")
@@ -60,15 +58,13 @@ def _judge(memory: "TaskMemory") -> None:
         ) from error
 
 
-def core_tensors(contents: CoreContents) -> dict[str, Tensor]:
+def core_tensors(core: CoreTensors) -> dict[str, Tensor]:
     """The tensors of the core file, by name."""
-    tensors: dict[str, Tensor] = {
-        f"tokens.{part}": getattr(contents.tokens, part) for part in TABLE
-    }
-    for layer, kept in enumerate(contents.layers):
+    tensors: dict[str, Tensor] = {f"tokens.{part}": getattr(core.tokens, part) for part in TABLE}
+    for layer, kept in enumerate(core.layers):
         if kept is not None:
             tensors |= layer_tensors(layer, kept)
-        distribution, state = contents.distributions[layer], contents.states[layer]
+        distribution, state = core.distributions[layer], core.states[layer]
         if distribution is not None:
             tensors[f"gate.{layer}"] = distribution
         for name, part in (state or {}).items():
@@ -85,7 +81,7 @@ def bank_tensors(bank: Bank) -> dict[str, Tensor]:
     return tensors
 
 
-def _describe(memory: "TaskMemory", folder: Path, pictures: list[PictureRecord]) -> Manifest:
+def _describe(memory: DescribedMemory, folder: Path, pictures: list[PictureRecord]) -> Manifest:
     """The manifest but for its files."""
     reference = memory.reference
     gate = asdict(memory.gate)

@@ -31,6 +31,10 @@ class BankLayer(Protocol):
     def device(self) -> torch.device:
         """Where `block` and `take` put what they return."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+
     def block(self, start: int, stop: int) -> Tensor:
         """Keys (kv_heads, stop - start, head_dim) of that range; padding past a head's count."""
 
@@ -49,7 +53,7 @@ class BankLayer(Protocol):
         """Bytes of its tensors, where they lie."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldLayer:
     """A bank layer in memory, on any device."""
 
@@ -64,6 +68,11 @@ class HeldLayer:
     def device(self) -> torch.device:
         """Where the tensors lie."""
         return self.tokens.keys.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.tokens.keys.dtype
 
     def block(self, start: int, stop: int) -> Tensor:
         """Keys of a range, a view."""
@@ -89,7 +98,7 @@ class HeldLayer:
         return self.tokens.nbytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Retrieved:
     """What a search brought, best first.
 
@@ -196,9 +205,14 @@ def best_rows(
         rows = granularity.choose(scores, layer.indices(), k, search)
     if min(counts) >= k:
         return rows, None
-    lengths = torch.tensor(counts, device=rows.device)[:, None]
-    missing = torch.arange(k, device=rows.device) >= lengths
+    missing = _past_the_end(counts, torch.arange(k, device=rows.device))
     return rows.masked_fill(missing, 0), missing
+
+
+def _past_the_end(counts: tuple[int, ...], rows: Tensor) -> Tensor:
+    """(kv_heads, rows) true past a head's count. Numbers go to a device without being waited for,
+    a tensor of them would not."""
+    return torch.stack([rows >= count for count in counts])
 
 
 def _scan(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -215,8 +229,7 @@ def _scan(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         scores = products.view(kv_heads, batch, -1, stop - start).amax(2).transpose(0, 1)
         rows = torch.arange(start, stop, device=query.device)
         if min(counts) < stop:
-            lengths = torch.tensor(counts, device=query.device)[:, None]
-            scores = scores.masked_fill(rows >= lengths, float("-inf"))
+            scores = scores.masked_fill(_past_the_end(counts, rows), float("-inf"))
         yield rows, scores
 
 

@@ -4,6 +4,7 @@ TASM (arXiv 2606.11853) equation (15). Knows distributions, not where they come 
 bank nor the cache.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,7 +64,9 @@ class GateSettings:
                 f"{', '.join(_ASKING)}." + did_you_mean(str(self.asking), _ASKING)
             )
         epsilon = self.epsilon
-        if epsilon != "calibrated" and not (isinstance(epsilon, int | float) and epsilon >= 0):
+        if epsilon != "calibrated" and not (
+            isinstance(epsilon, int | float) and 0 <= epsilon < math.inf
+        ):
             raise InputError(
                 f"The gate's threshold is {epsilon!r}; expected nats (0 or more) or 'calibrated'."
             )
@@ -84,7 +87,7 @@ class GateSettings:
         return min(self.top_k, cap) if self.largest_share > 0 else 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GateReference:
     """What the gate learned while the memory was built.
 
@@ -100,6 +103,11 @@ class GateReference:
     thresholds: tuple[float | None, ...]
     step_thresholds: tuple[float | None, ...] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thresholds", _finite(self.thresholds))
+        if self.step_thresholds is not None:
+            object.__setattr__(self, "step_thresholds", _finite(self.step_thresholds))
+
     def threshold(self, layer: int, is_first: bool) -> float:
         """The calibrated threshold of a layer in nats, or the paper's where there is none."""
         threshold = self.thresholds[layer]
@@ -114,12 +122,27 @@ class GateReference:
         return sum(layer.nbytes for layer in self.layers if layer is not None)
 
 
+NEVER = 1e6
+"""Nats that no divergence reaches: an infinite threshold is kept as this, which a file holds."""
+
+
+def _finite(thresholds: tuple[float | None, ...]) -> tuple[float | None, ...]:
+    """The same thresholds, infinite ones as `NEVER`; raises InputError for NaN."""
+    for number, one in enumerate(thresholds):
+        if one is not None and math.isnan(one):
+            raise InputError(
+                f"The threshold of layer {number} is {one}; expected a number of nats, or None for "
+                "the paper's."
+            )
+    return tuple(None if one is None else min(float(one), NEVER) for one in thresholds)
+
+
 def core_distribution(
     query: Tensor,
     keys: Tensor,
     scaling: float,
     bias: Tensor | None = None,
-    log_sum_exp: Tensor | None = None,
+    hidden: Tensor | None = None,
 ) -> Tensor:
     """How `query` looks at the core, per KV head: the mean of its query heads' softmaxes over the
     core alone, computed in float32.
@@ -129,7 +152,7 @@ def core_distribution(
         keys: (kv_heads, tokens, head_dim), rotated.
         scaling: factor of the logits.
         bias: (kv_heads, tokens) added to the logits, or None.
-        log_sum_exp: (batch, kv_heads, group) over the core, where attention has computed it.
+        hidden: (kv_heads, 1, tokens) bool, the slots that the bias hides; found where not given.
 
     Returns:
         (batch, kv_heads, tokens) float32; zeros where the bias hides a slot, so a head that keeps
@@ -139,19 +162,18 @@ def core_distribution(
     # The batch folded into the rows: the core is read once and not expanded.
     rows = query[0] if batch == 1 else query.transpose(0, 1).flatten(1, 2)
     logits = _float32_product(rows, keys.transpose(1, 2), scaling, bias)
-    if log_sum_exp is None:
-        shares = logits.softmax(-1)
-        if bias is not None:
-            shares = shares.masked_fill(bias[:, None] <= UNUSED / 2, 0.0)
-    else:
-        total = log_sum_exp if batch == 1 else log_sum_exp.transpose(0, 1)
-        total = total.reshape(kv_heads, batch * group, 1)
-        if bias is not None:  # a head that keeps nothing has a sum of hidden slots alone
-            total = total.clamp_min(UNUSED / 2)
-        shares = (logits - total).exp_()
+    # Its own softmax: an operation fewer than from attention's log-sum-exp, and as exact.
+    shares = logits.softmax(-1)
+    if bias is not None:
+        shares = shares.masked_fill_(hidden_slots(bias) if hidden is None else hidden, 0.0)
     if batch == 1:
         return shares.mean(1)[None]
     return shares.view(kv_heads, batch, group, -1).mean(2).transpose(0, 1)
+
+
+def hidden_slots(bias: Tensor) -> Tensor:
+    """(kv_heads, 1, tokens) bool of a bias (kv_heads, tokens): the slots that hold nothing."""
+    return bias[:, None] <= UNUSED / 2
 
 
 def _float32_product(rows: Tensor, columns: Tensor, scaling: float, bias: Tensor | None) -> Tensor:

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from tasm.errors import RecipeError, did_you_mean
 from tasm.memory.retrieval.key_blocks import (
+    Column,
     ImageMeans,
     Pages,
     RepresentedBlocks,
     Search,
     SelectingLayers,
+    rows_in_order,
 )
-from tasm.memory.retrieval.ordering import rows_in_order
 from tasm.memory.tokens import TokenTable
 
 
@@ -44,12 +45,13 @@ class WholeImages:
     """
 
     def __init__(self, tokens: TokenTable) -> None:
-        self.image = tokens.place[:, 0].long()
+        image = tokens.place[:, 0].long()
+        self.image = Column(image)
+        self.images = max(int(image.max()) + 1, 0) if image.numel() else 0
 
     def choose(self, scores: Tensor, index: Tensor, k: int, search: Search | None = None) -> Tensor:
         """See `Granularity.choose`."""
-        image = self.image.to(index.device)[index.long()]
-        images = max(int(self.image.max()) + 1, 0) if self.image.numel() else 0
+        image, images = self.image.at(index), self.images
         groups = torch.where(image >= 0, image, images).expand(scores.shape)
         best = scores.new_full((*scores.shape[:2], images + 1), float("-inf"))
         best = best.scatter_reduce(-1, groups, scores, "amax")
@@ -64,11 +66,11 @@ class Neighbourhoods:
     """
 
     def __init__(self, tokens: TokenTable) -> None:
-        self.place = tokens.place.long()
+        self.place = Column(tokens.place.long())
 
     def choose(self, scores: Tensor, index: Tensor, k: int, search: Search | None = None) -> Tensor:
         """See `Granularity.choose`."""
-        place = self.place.to(index.device)[index.long()].expand(*scores.shape, 4)
+        place = self.place.at(index).expand(*scores.shape, 4)
         centres = scores.topk(min(max(1, k // 9), scores.shape[-1]), dim=-1)
         spread = scores
         for number in range(centres.indices.shape[-1]):
@@ -85,8 +87,8 @@ class Neighbourhoods:
 _STRATEGIES: dict[str, Callable[[TokenTable], Granularity]] = {
     "neighbourhood": Neighbourhoods,
     "image": WholeImages,
-    "page": lambda tokens: Pages(),
-    "block": lambda tokens: RepresentedBlocks(),
+    "page": Pages,
+    "block": RepresentedBlocks,
     "image-mean": ImageMeans,
     "selecting-layers": SelectingLayers,
 }

@@ -18,6 +18,7 @@ from tasm.memory.retrieval.gate import (
     GateSettings,
     core_distribution,
     gate_divergence,
+    hidden_slots,
 )
 from tasm.memory.retrieval.granularity import Granularity
 from tasm.memory.retrieval.statistics import RetrievalStatistics
@@ -100,16 +101,13 @@ class Retrieval:
         has_tokens = banked is not None and max(banked.counts, default=0) > 0
         return has_tokens and self.top_k > 0 and (chosen is None or layer in chosen)
 
-    def __call__(
-        self, layer: int, query: Tensor, scaling: float, log_sum_exp: Tensor | None = None
-    ) -> Segment | None:
+    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
         """What this layer's live tokens attend to besides the core.
 
         Args:
             layer: the layer that asks.
             query: (batch, kv_heads, group, head_dim), rotated, each row's last live token.
             scaling: factor of the attention logits.
-            log_sum_exp: (batch, kv_heads, group) of that query over the core, if it is known.
         """
         if not self._gated[layer]:
             return None
@@ -117,14 +115,14 @@ class Retrieval:
         # Counted on only where it matters: a number that grows would be compiled anew each step.
         self._steps[layer] = step + 1 if self.settings.interval > 1 else 1
         is_first = step == 0
-        divergence = self._divergence(layer, query, scaling, log_sum_exp, is_first)
+        divergence = self._divergence(layer, query, scaling, is_first)
         fired = self._fired(layer, divergence, step, query)
         brought = self._tokens_brought(layer) if is_first else 0.0
         self.statistics.record(layer, fired, divergence, brought, is_first=is_first)
-        if not self._may_branch(layer):
-            self._attach_without_waiting(layer, fired, query)
-        elif bool(fired if len(fired) == 1 else fired.any()):
+        if self._may_branch(layer):
             self._attach_fired_rows(layer, fired, query)
+        else:
+            self._attach_without_waiting(layer, fired, query)
         now = self._attached[layer]
         return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
 
@@ -135,7 +133,6 @@ class Retrieval:
         layer: int,
         query: Tensor,
         scaling: float,
-        log_sum_exp: Tensor | None,
         is_first: bool,
     ) -> Tensor | None:
         """(batch,) nats from the reference or the step before; None where there is neither."""
@@ -146,9 +143,10 @@ class Retrieval:
         if self._looked_at[layer] is None:
             core = core.as_live(query)
             bias = None if core.bias is None else core.bias[0].expand(core.keys.shape[1], -1)
-            self._looked_at[layer] = (core.keys[0], bias)
-        keys, bias = self._looked_at[layer]
-        now = core_distribution(query, keys, scaling, bias, log_sum_exp)
+            hidden = None if bias is None else hidden_slots(bias)
+            self._looked_at[layer] = (core.keys[0], bias, hidden)
+        keys, bias, hidden = self._looked_at[layer]
+        now = core_distribution(query, keys, scaling, bias, hidden)
         if is_first:
             recorded = None if self.reference is None else self.reference.layers[layer]
             before = None if recorded is None else recorded[None].to(query.device)
@@ -190,9 +188,24 @@ class Retrieval:
         )
 
     def _attach_fired_rows(self, layer: int, fired: Tensor, query: Tensor) -> None:
-        rows = fired.nonzero().flatten()
-        found, batch = self._search(layer, query[rows]), query.shape[0]
-        before = self._attached[layer]
+        """Search for the rows that fired. Whatever the host wants to know comes in one copy."""
+        batch = query.shape[0]
+        if fired.device.type == "cpu":
+            opens, asked = fired, None
+        else:
+            asked = self._asked(query)
+            both = torch.cat([fired[:, None].float(), asked.flatten(1)], 1).cpu()
+            opens, asked = both[:, 0] > 0, both[:, 1:].view(asked.shape)
+        if batch == 1:
+            if bool(opens):
+                self._attached[layer] = self._search(layer, query, asked)
+            return
+        if not bool(opens.any()):
+            return
+        chosen = opens.nonzero().flatten()
+        asked = self._asked(query[chosen]) if asked is None else asked[chosen]
+        found, before = self._search(layer, query, asked), self._attached[layer]
+        rows = _brought(chosen, query.device)
         if before is None:
             keys, values, places, bias = (part.new_zeros(batch, *part.shape[1:]) for part in found)
             before = Attached(keys, values, places, bias.fill_(UNUSED))
@@ -210,18 +223,24 @@ class Retrieval:
             *(torch.where(fired.view(-1, *[1] * (new.ndim - 1)), new, old) for old, new in pairs)
         )
 
-    def _search(self, layer: int, query: Tensor) -> Attached:
-        """What the bank has for each group of query heads, on `query`'s device and in its dtype."""
+    def _asked(self, query: Tensor) -> Tensor:
+        """What each KV head searches with, float32: (batch, kv_heads, head_dim) or with a group."""
         asked = query.float()
-        if self.settings.asking == "mean" or self.granularity is not None:
-            asked = asked.mean(2)
+        each = self.settings.asking == "each" and self.granularity is None
+        return asked if each else asked.mean(2)
+
+    def _search(self, layer: int, query: Tensor, asked: Tensor | None = None) -> Attached:
+        """What the bank has for each group of query heads, on `query`'s device and in its dtype;
+        `asked` is what `_asked` made of it, where that is known."""
+        asked = self._asked(query) if asked is None else asked
         found = self.bank.search(layer, asked, self.top_k, self.granularity)
-        bias = torch.zeros(found.index.shape, device=query.device)
+        device = query.device
+        bias = torch.zeros(found.index.shape, device=device)
         if found.missing is not None:
-            bias = bias.masked_fill(found.missing.to(query.device), UNUSED)
-        keys = found.keys.to(query.device, query.dtype)
-        values = found.values.to(query.device, query.dtype)
-        return Attached(keys, values, found.index.to(query.device), bias)
+            bias = bias.masked_fill(_brought(found.missing, device), UNUSED)
+        keys = _brought(found.keys, device).to(query.dtype)
+        values = _brought(found.values, device).to(query.dtype)
+        return Attached(keys, values, _brought(found.index, device), bias)
 
     # ------------------------------------------------------------------ rows
 
@@ -244,3 +263,11 @@ class Retrieval:
             for layer in self._attached
         ]
         self.statistics.map_rows(change)
+
+
+def _brought(found: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; the host goes on while it is copied, which CUDA does from pinned
+    memory only."""
+    if device.type == "cuda" and found.device.type == "cpu":
+        found = found.pin_memory()
+    return found.to(device, non_blocking=True)

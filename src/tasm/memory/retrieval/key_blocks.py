@@ -12,12 +12,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tasm.memory.retrieval.ordering import rows_in_order
 from tasm.memory.tokens import TokenTable
 
 PAGE = 16
 BLOCK = 32
 REPRESENTATIVES = 4
+
+
+class Column:
+    """A column of the token table, brought to each device that asks for it once."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._on = {values.device: values}
+
+    def at(self, index: Tensor) -> Tensor:
+        """Its values for the tokens `index`, on that device."""
+        if index.device not in self._on:
+            self._on[index.device] = next(iter(self._on.values())).to(index.device)
+        return self._on[index.device][index.long()]
 
 
 @dataclass(frozen=True)
@@ -38,12 +50,15 @@ class Pages:
     holds those of its 16 tokens that are banked.
     """
 
+    def __init__(self, tokens: TokenTable) -> None:
+        self.pages = len(tokens) // PAGE + 1
+
     def choose(self, scores: Tensor, index: Tensor, k: int, search: Search) -> Tensor:
         """See `Granularity.choose`."""
         page = index.long() // PAGE
         keys, there = search.keys(), scores[0].isfinite()[..., None]
         groups = page[..., None].expand_as(keys)
-        shape = (keys.shape[0], int(page.max()) + 1, keys.shape[2])
+        shape = (keys.shape[0], self.pages, keys.shape[2])
         low, high = (
             keys.new_full(shape, empty).scatter_reduce(1, groups, keys.where(there, empty), how)
             for how, empty in (("amin", torch.inf), ("amax", -torch.inf))
@@ -62,11 +77,14 @@ class RepresentedBlocks:
     retrieved tokens keep their own positions.
     """
 
+    def __init__(self, tokens: TokenTable) -> None:
+        self.blocks = len(tokens) // BLOCK + 1
+
     def choose(self, scores: Tensor, index: Tensor, k: int, search: Search) -> Tensor:
         """See `Granularity.choose`."""
         block = index.long() // BLOCK
         keys, there = search.keys(), scores[0].isfinite()
-        blocks = int(block.max()) + 1
+        blocks = self.blocks
         centre = _sums(keys * there[..., None], block, blocks)
         typical = (keys * centre.gather(1, block[..., None].expand_as(keys))).sum(-1)
         order = rows_in_order(
@@ -97,13 +115,14 @@ class ImageMeans:
     def __init__(self, tokens: TokenTable) -> None:
         image = tokens.place[:, 0].long()
         text = tokens.demonstration.long() + 1 + max(int(image.max()) + 1, 0)
-        self.block = torch.where(image >= 0, image, text)
+        block = torch.where(image >= 0, image, text)
+        self.block, self.blocks = Column(block), int(block.max()) + 1
 
     def choose(self, scores: Tensor, index: Tensor, k: int, search: Search) -> Tensor:
         """See `Granularity.choose`."""
-        block = self.block.to(index.device)[index.long()]
+        block = self.block.at(index)
         keys, there = search.keys(), scores[0].isfinite()[..., None]
-        mean = normalize(_sums(keys * there, block, int(self.block.max()) + 1), dim=-1)
+        mean = normalize(_sums(keys * there, block, self.blocks), dim=-1)
         query = normalize(search.query.to(keys.device, keys.dtype), dim=-1)
         return _in_blocks(torch.einsum("bhd,hnd->bhn", query, mean), block, scores, k)
 
@@ -149,3 +168,10 @@ def _in_blocks(best: Tensor, block: Tensor, scores: Tensor, k: int) -> Tensor:
     """Rows of the best blocks, (batch, kv_heads, blocks) scores; missing tokens come last."""
     spread = best.gather(-1, block.expand(scores.shape)).where(scores.isfinite(), -torch.inf)
     return rows_in_order(spread, scores, k)
+
+
+def rows_in_order(first: Tensor, second: Tensor, k: int) -> Tensor:
+    """Return row numbers (…, k) of the k largest by `first` (…, tokens), ties by `second`."""
+    by_second = second.argsort(dim=-1, descending=True, stable=True)
+    by_first = first.gather(-1, by_second).argsort(dim=-1, descending=True, stable=True)
+    return by_second.gather(-1, by_first)[..., :k]

@@ -22,6 +22,9 @@ Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float, bool], tuple[Te
 _PACKED_ROWS = 16
 """On a CPU, up to so many tokens of one row are packed; more run faster head by head."""
 
+_NOTHING = -1e30
+"""The log-sum-exp of no key at all; finite, so that nothing merged with nothing is no NaN."""
+
 _HALVES = (torch.float16, torch.bfloat16)
 _FUSED = {"cpu flash": cpu_flash, "cuda flash": cuda_flash, "cuda efficient": cuda_efficient}
 
@@ -47,6 +50,9 @@ def partial_attention(
     the query's dtype and (batch, query_heads, rows) in float32. `causal` needs as many tokens as
     rows. Keys of batch 1 serve every row without being expanded.
     """
+    if key.shape[2] == 0:  # the CPU's kernel would end the process
+        nothing = torch.full(query.shape[:3], _NOTHING, device=query.device)
+        return query.new_zeros(*query.shape[:3], value.shape[3]), nothing
     kernel = kernel_for(
         query.device.type, query.dtype, query.shape[3], value.shape[3], bias, softcap
     )

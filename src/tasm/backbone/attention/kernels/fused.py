@@ -24,7 +24,7 @@ def cpu_flash(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
     """Flash attention of a CPU; takes broadcast views and a float32 bias with any dtype."""
-    if query.shape[1] != key.shape[1] and not _takes_grouped_heads():
+    if query.shape[1] != key.shape[1] and not _TAKES_GROUPED_HEADS:
         key, value = _repeated(query, key), _repeated(query, value)
     output, log_sum_exp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, causal, attn_mask=bias, scale=scaling
@@ -110,7 +110,6 @@ def _repeated(query: Tensor, stored: Tensor) -> Tensor:
     return stored if group == 1 else stored.repeat_interleave(group, 1)
 
 
-@cache
 def _takes_grouped_heads() -> bool:
     """Whether the CPU kernel shares a KV head among query heads; older ones would read on."""
     query = torch.ones(1, 2, 1, 8)
@@ -119,3 +118,6 @@ def _takes_grouped_heads() -> bool:
         query, stored[:, :1], stored[:, :1], 0.0, False
     )[0]
     return torch.equal(output[:, 0], output[:, 1])
+
+
+_TAKES_GROUPED_HEADS = _takes_grouped_heads()

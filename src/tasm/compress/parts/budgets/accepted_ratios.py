@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
+from tasm.compress.parts.base import Budget
 from tasm.memory.layer import LayerTokens
 
 
 @dataclass(frozen=True)
-class AcceptedRatios:
+class AcceptedRatios(Budget):
     """From the top layer down, the first of `ratios` with JS(p, p₀) ≤ δ is taken.
 
     p₀ are the predictions of the demonstrations' answers with everything kept, p those with this

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
+from tasm.compress.parts.base import Budget
 from tasm.compress.parts.budgets.shares import counts_by_layer
 
 
 @dataclass(frozen=True)
-class DenseFirst:
+class DenseFirst(Budget):
     """The first `dense` and the `last` layers keep everything, the others share what is left.
 
     Where that is more than half of the budget, fewer layers are dense, down to none: the last ones

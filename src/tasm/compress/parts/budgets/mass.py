@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
+from tasm.compress.parts.base import Budget
 from tasm.compress.parts.budgets.shares import counts_by_layer
 
 
 @dataclass(frozen=True)
-class ImportanceMass:
+class ImportanceMass(Budget):
     """p_l = min{p : Σ of the p largest scores ≥ τ·Σ of all}, scores averaged over a layer's heads.
 
     | setting | |

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tasm.compress.evidence import Evidence, Stage
+from tasm.compress.parts.base import Budget
 from tasm.compress.parts.budgets.shares import counts_by_layer
 from tasm.compress.records.sampling import SamplingSpread
 from tasm.errors import ModelError
@@ -18,7 +19,7 @@ _PROJECTIONS = ("o_proj", "out_proj", "dense", "c_proj", "wo")
 
 
 @dataclass(frozen=True)
-class Neyman:
+class Neyman(Budget):
     """Tokens of a layer in proportion to V_l^p, V_l = mean over rows of Σ_j a_j²‖W_O(v_j − o)‖².
 
     V_l / n is how much what layer l adds to the residual stream varies when n of its tokens are drawn
@@ -54,7 +55,7 @@ class Neyman:
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
-        wishes = self.wishes(stage)
+        wishes = self._wishes(stage)
         stage.notes["layer_shares"] = [round(wishes[layer], 4) for layer in stage.competing]
         return counts_by_layer(stage, wishes)
 
@@ -63,13 +64,13 @@ class Neyman:
     ) -> list[Tensor | None]:
         """Return (kv_heads,) originals each layer banks, those of earlier chunks included."""
         read = max(len(one.tokens) for one in stage.evidence if one is not None)
-        both = counts_by_layer(stage, self.wishes(stage), stage.tokens + bank, read)
+        both = counts_by_layer(stage, self._wishes(stage), stage.tokens + bank, read)
         return [
             None if one is None or kept is None else (one - kept).clamp(min=0)
             for one, kept in zip(both, core, strict=True)
         ]
 
-    def wishes(self, stage: Stage) -> dict[int, float]:
+    def _wishes(self, stage: Stage) -> dict[int, float]:
         """Shares by layer, which add up to 1."""
         record = self.records[0]
         found: dict[int, float] = {}
@@ -102,25 +103,23 @@ def output_projection(evidence: Evidence) -> nn.Module:
 
 def _variance(spread: Tensor, projection: nn.Module, like: Tensor) -> float:
     """V of one layer: Σ_h trace(W_h·S_h·W_hᵀ), `spread` S (query_heads, head_dim, head_dim)."""
-    total = 0.0
-    for head, products in enumerate(spread):
-        columns = _columns(projection, head, spread.shape[0], spread.shape[1], like)
-        total += float(((products @ columns.to(products)) * columns.to(products)).sum())
-    return max(0.0, total)
+    columns = _columns(projection, spread.shape[0], spread.shape[1], like).to(spread)
+    return max(0.0, float(((spread @ columns) * columns).sum()))
 
 
-def _columns(projection: nn.Module, head: int, heads: int, head_dim: int, like: Tensor) -> Tensor:
-    """(head_dim, hidden_size): what the projection makes of one head's dimensions.
+def _columns(projection: nn.Module, heads: int, head_dim: int, like: Tensor) -> Tensor:
+    """(query_heads, head_dim, hidden_size): what the projection makes of each head's dimensions.
 
     A plain matrix is read. Any other (quantised, offloaded, with an adapter) is asked for the
     outputs of unit vectors, typed and placed as `like`, so that the criterion is the same whatever
     holds the weights.
     """
-    first = head * head_dim
     if type(projection) is nn.Linear and projection.weight.device.type != "meta":
-        return projection.weight.detach()[:, first : first + head_dim].T
-    asked = like.new_zeros(1, head_dim + 1, heads * head_dim)
-    asked[0, :head_dim, first : first + head_dim].fill_diagonal_(1)
-    with torch.no_grad():
-        said = projection(asked)[0].float()
-    return said[:head_dim] - said[head_dim]
+        columns = projection.weight.detach().T
+    else:
+        asked = like.new_zeros(1, heads * head_dim + 1, heads * head_dim)
+        asked[0, :-1].fill_diagonal_(1)
+        with torch.no_grad():
+            said = projection(asked)[0].float()
+        columns = said[:-1] - said[-1]
+    return columns.unflatten(0, (heads, head_dim))

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
+from tasm.compress.parts.base import Budget
 from tasm.compress.parts.budgets.shares import counts_by_layer
 
 
 @dataclass(frozen=True)
-class Pyramid:
+class Pyramid(Budget):
     """k_l falls linearly from 2·k − k/β at the first layer to k/β at the last, k the mean budget.
 
     Differs from the paper in: the observation window's tokens count inside k instead of coming on

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
+from tasm.compress.parts.base import Budget
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Budget):
     """Every layer and KV head keep `stage.tokens` tokens: TASM, SnapKV, H2O.
 
     ```python

@@ -4,20 +4,19 @@ Wan et al., "D2O: Dynamic Discriminative Operations", arXiv 2406.13035, section 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Stage
+from tasm.compress.parts.attended import EVERYONE, attention_sums
+from tasm.compress.parts.base import Budget
 from tasm.compress.parts.budgets.dense_first import DenseFirst
 from tasm.compress.parts.budgets.shares import counts_by_layer
-from tasm.compress.records.attended import EVERYONE, attention_sums
-from tasm.compress.records.received import Record
 
 
 @dataclass(frozen=True)
-class InverseVariance:
+class InverseVariance(Budget):
     """Tokens of a layer in proportion to exp(−F_l), F_l the variance of Σ_r softmax(q_r·K)_i over
     its tokens i.
 
@@ -30,7 +29,7 @@ class InverseVariance:
 
     dense: int = 2
     last: int = 1
-    records: ClassVar[tuple[Record, ...]] = (EVERYONE,)
+    records = (EVERYONE,)
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""

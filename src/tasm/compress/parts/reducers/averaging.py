@@ -1,11 +1,14 @@
 """What merging reducers end with: averages into kept entries, rotated at their sinks' places."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence, Reduced, Selection, flat_rows, take
+from tasm.compress.evidence import Evidence, Selection
+from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import flat_rows, take
 
 
 def weighted_merge(
@@ -37,24 +40,25 @@ def finished(
     counts: Tensor,
     keys_are: Literal["plain", "rotated"],
     count_bias: float = 0.0,
-) -> Reduced:
+) -> LayerTokens:
     """Return merged `keys` (None: left alone) and `values`, (kv_heads, kept, head_dim) float32, as
     the layer's; plain keys are rotated at their sink's position.
 
     What nothing was merged into (`counts` unchanged) stays bit for bit what it was.
     """
     order = selection.order
-    kept_keys, kept_values = take(evidence.keys, order), take(evidence.values, order)
+    kept = evidence.held.at(order, selection.lengths)
     untouched = (counts == take(evidence.counts, order))[..., None]
     if keys is not None and keys_are == "plain":
         positions = evidence.positions
         at_sinks = positions.gather(2, order.expand(positions.shape[0], -1, -1))
         keys = evidence.rotary.rotate(evidence.layer, keys, at_sinks)
-    return Reduced(
-        keys=kept_keys
-        if keys is None
-        else torch.where(untouched, kept_keys, keys.to(kept_keys.dtype)),
-        values=torch.where(untouched, kept_values, values.to(kept_values.dtype)),
-        counts=counts,
+    if keys is not None:
+        keys = torch.where(untouched, kept.keys, keys.to(kept.keys.dtype))
+    return replace(
+        kept,
+        keys=kept.keys if keys is None else keys,
+        values=torch.where(untouched, kept.values, values.to(kept.values.dtype)),
+        originals=counts,
         bias=count_bias * counts.log() if count_bias else None,
     )

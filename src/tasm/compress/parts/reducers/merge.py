@@ -10,13 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence, Reduced, Selection, take
+from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.matching import Matches, Metric, TextScope, match_images, match_text
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
+from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import take
 
 
 @dataclass(frozen=True)
-class SpatialMerge:
+class SpatialMerge(Reducer):
     """Merges sources into sinks with weights that grow with the cosine, values alike.
 
     k̂_j = (c_j·w_jj·k_j + Σ c_i·w_ij·k_i) / (c_j·w_jj + Σ c_i·w_ij), w_ij = exp(s·cos(k_i, k_j)),
@@ -45,10 +48,10 @@ class SpatialMerge:
     sources: Literal["all", "unbanked"] = "all"
     count_bias: float = 0.0
 
-    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries with what was merged into them."""
         keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
-        matches = self.match(evidence, keys, selection)
+        matches = self._match(evidence, keys, selection)
         leaves = evidence.valid & ~selection.kept
         if self.sources == "unbanked":
             leaves &= ~selection.banked
@@ -70,7 +73,7 @@ class SpatialMerge:
             evidence, selection, merged_keys, merged_values, counts, self.keys, self.count_bias
         )
 
-    def match(self, evidence: Evidence, keys: Tensor, selection: Selection) -> Matches:
+    def _match(self, evidence: Evidence, keys: Tensor, selection: Selection) -> Matches:
         """Return what every entry would merge into; sinks are kept entries of demonstrations."""
         sinks = selection.kept & evidence.competing
         matches = match_images(evidence, keys, sinks & evidence.is_image, self.window, self.metric)

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tasm.compress.evidence import Evidence, Reduced, Selection, packed, take
+from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
+from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import packed, take
 
 _BLOCK = 1 << 22
 
@@ -20,7 +23,7 @@ Weighting = Literal["average", "pivot", "similarity", "exponential", "count"]
 
 
 @dataclass(frozen=True)
-class NearestMerge:
+class NearestMerge(Reducer):
     """Every token that leaves joins the kept token of largest key cosine, if that is large enough.
 
     | setting | |
@@ -52,7 +55,7 @@ class NearestMerge:
     keep_norm: Literal["no", "mean"] = "no"
     count_bias: float = 0.0
 
-    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries with what was merged into them."""
         above = self.layers == "below the mean" and _mean(selection) >= evidence.budget
         if above or selection.order.shape[1] == 0:

@@ -3,19 +3,21 @@
 Zhang et al., "CaM: Cache Merging", ICML 2024 (PMLR 235), equations (7) and (8).
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence, Reduced, Selection, take
-from tasm.compress.records.attended import EVERYONE, attention_sums
-from tasm.compress.records.received import Record
+from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.parts.attended import EVERYONE, attention_sums
+from tasm.compress.parts.base import Reducer
+from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import take
 
 
 @dataclass(frozen=True)
-class NextValues:
+class NextValues(Reducer):
     """v_j += v_i/m for the next m kept tokens j, with probability min(1, A_i / mean A_j), A the
     attention that all rows paid (H2O's sums). Keys stay as they are.
 
@@ -32,9 +34,9 @@ class NextValues:
 
     following: int = 4
     values: Literal["averaged", "added"] = "averaged"
-    records: ClassVar[tuple[Record, ...]] = (EVERYONE,)
+    records = (EVERYONE,)
 
-    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries, values with what was added to them."""
         order = selection.order
         kept = order.shape[1]
@@ -63,8 +65,5 @@ class NextValues:
             received = received.scatter_add(1, slots[..., step], weight)
         if self.values == "averaged":
             values = values / (1 + received)[..., None]
-        return Reduced(
-            keys=take(evidence.keys, order),
-            values=values.to(evidence.values.dtype),
-            counts=take(evidence.counts, order),
-        )
+        left = evidence.held.at(order, selection.lengths)
+        return replace(left, values=values.to(left.values.dtype))

@@ -9,13 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence, Reduced, Selection, take
+from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
 from tasm.compress.parts.reducers.nearest import nearest_slots
+from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import take
 
 
 @dataclass(frozen=True)
-class ResidualMerge:
+class ResidualMerge(Reducer):
     """The lowest-scored share of the kept tokens are residual slots; every token that leaves joins
     the slot of largest cosine: k̂ = (w·k + k_i)/(w + 1), w ← w + 1, and logits get α·log w.
 
@@ -33,7 +36,7 @@ class ResidualMerge:
     alpha: float = 1.0
     keys: Literal["plain", "rotated"] = "plain"
 
-    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries with what was merged into them."""
         keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
         order = selection.order

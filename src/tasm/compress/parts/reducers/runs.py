@@ -4,20 +4,22 @@ Wang et al., "Model Tells You Where to Merge", arXiv 2407.08454, algorithm 1 and
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from tasm.compress.evidence import Evidence, Reduced, Selection, take
+from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.parts.attended import EVERYONE, attention_sums
+from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
-from tasm.compress.records.attended import EVERYONE, attention_sums
-from tasm.compress.records.received import Record
+from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import take
 
 
 @dataclass(frozen=True)
-class RunMerge:
+class RunMerge(Reducer):
     """Tokens that leave join the kept token of their run with Gaussian weights.
 
     A run is a stretch of entries whose neighbours' keys have cosine ≥ `threshold`. Its pivot is the
@@ -38,9 +40,9 @@ class RunMerge:
     keys: Literal["plain", "rotated"] = "plain"
     value_scale: Literal["size", "one"] = "size"
     count_bias: float = 0.0
-    records: ClassVar[tuple[Record, ...]] = (EVERYONE,)
+    records = (EVERYONE,)
 
-    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> Reduced:
+    def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries with what was merged into them."""
         keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
         run = self._runs(evidence, keys)

@@ -4,20 +4,19 @@ Bolya et al., "Token Merging", arXiv 2210.09461, section 3.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from tasm.compress.evidence import Evidence
-from tasm.compress.records.received import Record
+from tasm.compress.parts.base import Scorer
 
 _BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
-class LeastRedundant:
+class LeastRedundant(Scorer):
     """Tokens alternate between A and B; S_a = −max_b cos(k_a, k_b), and B scores above A.
 
     So the tokens of A that resemble B most leave first, and merge into their most similar token.
@@ -27,8 +26,6 @@ class LeastRedundant:
     similar kept token, from either half; keys of every KV head are matched apart, where the paper
     averages heads; made for a context, where the paper's is for a ViT.
     """
-
-    records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Role
 from tasm.compress.evidence import Evidence
+from tasm.compress.parts.base import Scorer
 from tasm.compress.parts.scaling import pooled
-from tasm.compress.records.received import AttentionReceived, Record
+from tasm.compress.records.received import AttentionReceived
+from tasm.compress.records.record import Record
 
 
 @dataclass(frozen=True)
-class AnswerAware:
+class AnswerAware(Scorer):
     """S_i = mean over a neighbourhood of Σ_r a_ri over all answer rows r, plus 100 on answers.
 
     a is the softmax over the newest chunk and the row's own demonstration; the older memory is left

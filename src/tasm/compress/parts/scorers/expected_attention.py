@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
+from tasm.compress.parts.base import Scorer
 from tasm.compress.records.queries import QueryMoments
-from tasm.compress.records.received import Record
+from tasm.compress.records.record import Record
 
 
 @dataclass(frozen=True)
-class ExpectedAttention:
+class ExpectedAttention(Scorer):
     """S_i = (E[a_i] + ε)·‖v_i‖ with E[a_i] the softmax of k_i·μ/√d + k_iᵀΣk_i/(2d).
 
     With R̄ the mean of the rotations to the next `ahead` positions, μ and Σ are R̄μ_q and R̄Σ_qR̄ᵀ,

@@ -9,12 +9,14 @@ from typing import Literal
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
+from tasm.compress.parts.base import Scorer
 from tasm.compress.parts.scaling import pooled
-from tasm.compress.records.received import AttentionReceived, Record
+from tasm.compress.records.received import AttentionReceived
+from tasm.compress.records.record import Record
 
 
 @dataclass(frozen=True)
-class GlobalAndLocal:
+class GlobalAndLocal(Scorer):
     """S_i = g_i·mean(l)/mean(g) + l_i: g the mean attention of all rows that see i, l that of the
     last `window` rows, both pooled; `combine` = "max" takes the larger instead of the sum.
 

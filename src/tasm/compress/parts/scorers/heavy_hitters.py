@@ -4,18 +4,18 @@ Zhang et al., "H2O: Heavy-Hitter Oracle", arXiv 2306.14048, algorithm 1.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
-from tasm.compress.records.received import AttentionReceived, Record
-from tasm.compress.selection import ranks
+from tasm.compress.parts.base import Scorer
+from tasm.compress.records.received import AttentionReceived
+from tasm.memory.per_head import ranks
 
 
 @dataclass(frozen=True)
-class HeavyHitters:
+class HeavyHitters(Scorer):
     """Half of the budget goes to the largest Σ_r softmax(q_r·K)_i over all rows r, half to the most
     recent tokens.
 
@@ -29,7 +29,7 @@ class HeavyHitters:
     """
 
     sinks: int = 0
-    records: ClassVar[tuple[Record, ...]] = (AttentionReceived("all"),)
+    records = (AttentionReceived("all"),)
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries) minus the better rank, by attention or by recency."""

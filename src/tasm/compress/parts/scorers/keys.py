@@ -5,24 +5,21 @@ Devoto et al., "A Simple and Effective L2 Norm-Based Strategy", arXiv 2406.11430
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from tasm.compress.evidence import Evidence
-from tasm.compress.records.received import Record
+from tasm.compress.parts.base import Scorer
 
 
 @dataclass(frozen=True)
-class KeyNorm:
+class KeyNorm(Scorer):
     """S_i = −‖k_i‖₂: short keys tend to draw attention.
 
     Differs from the paper in: every layer is compressed; the paper leaves the first two alone for
     language modelling.
     """
-
-    records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
@@ -30,13 +27,11 @@ class KeyNorm:
 
 
 @dataclass(frozen=True)
-class KeyDifference:
+class KeyDifference(Scorer):
     """S_i = −cos(k_i, k̄), k̄ the mean of the keys' directions: keys unlike the average stay.
 
     Differs from the paper in: evicts once (once a chunk when streaming), not block by block.
     """
-
-    records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
-from tasm.compress.records.received import AttentionReceived, Record
+from tasm.compress.parts.base import Scorer
+from tasm.compress.records.received import AttentionReceived
+from tasm.compress.records.record import Record
 
 
 @dataclass(frozen=True)
-class ProbeAttention:
+class ProbeAttention(Scorer):
     """S_i = Σ_r a_ri / (number of probe rows that can see i), every `every`-th token a probe.
 
     Differs from the paper in: probes are evenly spaced; the paper takes recent and random ones.

@@ -4,16 +4,16 @@ Kim et al., "KVzip", arXiv 2505.23416, equation (2).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
-from tasm.compress.records.received import AttentionReceived, Record
+from tasm.compress.parts.base import Scorer
+from tasm.compress.records.received import AttentionReceived
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class Reconstruction(Scorer):
     """S_i = the largest attention that token i receives from any token while the demonstrations are
     read once more behind the memory.
 
@@ -22,8 +22,7 @@ class Reconstruction:
     - Scores are compared inside a layer and head (uniform budget), not over all of them.
     """
 
-    records: ClassVar[tuple[Record, ...]] = ()
-    replayed: ClassVar[tuple[Record, ...]] = (AttentionReceived("all", "max"),)
+    replayed = (AttentionReceived("all", "max"),)
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""

@@ -1,20 +1,17 @@
 """References that look at nothing: equal, random, and the most recent tokens."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
-from tasm.compress.records.received import Record
+from tasm.compress.parts.base import Scorer
 
 
 @dataclass(frozen=True)
-class Equal:
+class Equal(Scorer):
     """Gives every token the same importance; for recipes that keep everything."""
-
-    records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries) zeros."""
@@ -22,11 +19,9 @@ class Equal:
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(Scorer):
     """Draws every importance at random: a token's own number in each layer and head, by the build's
     seed."""
-
-    records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries) uniform in [0, 1), the same for a token at every stage."""
@@ -34,11 +29,10 @@ class Random:
 
 
 @dataclass(frozen=True)
-class Recent:
+class Recent(Scorer):
     """Prefers the first `sinks` tokens, then the most recent: StreamingLLM (arXiv 2309.17453)."""
 
     sinks: int = 4
-    records: ClassVar[tuple[Record, ...]] = ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries): the token's index, and above all others for sinks."""

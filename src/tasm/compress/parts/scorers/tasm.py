@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
+from tasm.compress.parts.base import Scorer
 from tasm.compress.parts.scaling import pooled, to_unit
 from tasm.compress.parts.task_vector import Direction, cosine_to, task_vector
 from tasm.compress.records.centroids import TaskCentroids
-from tasm.compress.records.received import AnswerNumbers, AttentionReceived, Record
+from tasm.compress.records.received import AnswerNumbers, AttentionReceived
+from tasm.compress.records.record import Record
 from tasm.errors import RecipeError
 
 
 @dataclass(frozen=True)
-class TaskScorer:
+class TaskScorer(Scorer):
     """S = λ(l)·s_task + (1 − λ(l))·s_attn, with s_task = ReLU(cos(k, τ)) + γ·‖v‖ / max‖v‖.
 
     | setting | |
@@ -76,10 +78,10 @@ class TaskScorer:
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries), equation (9)."""
-        share = self.share(evidence.layer, evidence.layers)
-        return share * self.task_score(evidence) + (1 - share) * self.attention_score(evidence)
+        share = self._share(evidence.layer, evidence.layers)
+        return share * self._task_score(evidence) + (1 - share) * self._attention_score(evidence)
 
-    def share(self, layer: int, layers: int) -> float:
+    def _share(self, layer: int, layers: int) -> float:
         """λ(l), equation (10) with α = 0.1, β = 0.8, κ = 10, or the constant."""
         if self.task_share == "schedule":
             return depth_schedule(layer, layers)
@@ -89,7 +91,7 @@ class TaskScorer:
             )
         return self.task_share
 
-    def task_score(self, evidence: Evidence) -> Tensor:
+    def _task_score(self, evidence: Evidence) -> Tensor:
         """Return s_task (kv_heads, entries), equation (8)."""
         toward = self._cosines(evidence).relu()
         norms = evidence.values.float().norm(dim=-1)
@@ -116,7 +118,7 @@ class TaskScorer:
         numbers = evidence.records[AnswerNumbers()][evidence.demonstration.clamp(min=0)]
         return torch.where(numbers % 2 == 0, cosine_to(keys, from_odd), cosine_to(keys, from_even))
 
-    def attention_score(self, evidence: Evidence) -> Tensor:
+    def _attention_score(self, evidence: Evidence) -> Tensor:
         """Return s_attn (kv_heads, entries) in [0, 1]."""
         received = evidence.records[self._attention]
         mass = received.mean if self.normalise == "mean" else received.mass

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
-from tasm.compress.records.received import AttentionReceived, Record
+from tasm.compress.parts.base import Scorer
+from tasm.compress.records.received import AttentionReceived
+from tasm.compress.records.record import Record
 
 
 @dataclass(frozen=True)
-class TextFirst:
+class TextFirst(Scorer):
     """S_i = Σ_r softmax(q_r·K)_i over all rows, plus the largest of them for text tokens, so that
     image tokens leave first; the last `recent` tokens stay.
 

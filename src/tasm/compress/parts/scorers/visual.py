@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
-from tasm.compress.records.received import AttentionFromRaters, AttentionReceived, Record
+from tasm.compress.parts.base import Scorer
+from tasm.compress.records.received import AttentionFromRaters, AttentionReceived
+from tasm.compress.records.record import Record
 
 
 @dataclass(frozen=True)
-class VisualAttention:
+class VisualAttention(Scorer):
     """FastV: S_i = attention that an image token receives from the last token in layer `layer`;
     deeper layers take these scores. Text stays.
 
@@ -47,7 +49,7 @@ class VisualAttention:
 
 
 @dataclass(frozen=True)
-class TextRaters:
+class TextRaters(Scorer):
     """SparseVLM: S_i = attention of an image token from the raters, text tokens that look at the
     image more than the average text token does. Text stays.
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
+from tasm.compress.parts.base import Scorer
 from tasm.compress.parts.scaling import pooled
-from tasm.compress.records.received import AttentionReceived, Record
+from tasm.compress.records.received import AttentionReceived
+from tasm.compress.records.record import Record
 
 
 @dataclass(frozen=True)
-class ObservationWindow:
+class ObservationWindow(Scorer):
     """S_i = mean over a neighbourhood of Σ_r softmax(q_r·K)_i, r in the last `window` tokens.
 
     The window itself is kept, whatever its score.

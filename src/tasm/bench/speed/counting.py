@@ -1,0 +1,124 @@
+"""Speed rows that are counted, not timed: operations of a decode step, bytes that a build holds.
+
+The same on every machine: what torch dispatches while one token is read, and the storages that are
+alive at once while a memory is built. Knows nothing of clocks.
+"""
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import DynamicCache
+
+from tasm.bench.speed.bench import Bench
+from tasm.bench.speed.decoding import SHUT
+from tasm.bench.speed.subjects import noise_query
+from tasm.compress.api import build
+
+
+def decode_ops_over_stock(bench: Bench, gate: str) -> float:
+    """Return the operations that a decode step dispatches beside a memory over those beside a
+    stock cache; with `gate` "js" it never opens."""
+    return decode_ops(bench, gate) / decode_ops(bench, None)
+
+
+def decode_ops(bench: Bench, gate: str | None) -> int:
+    """Return the operations of one decode step after a query, beside the default memory, or beside
+    a stock cache where `gate` is None.
+
+    ```python
+    decode_ops(Bench("reference"), "never") / 6          # a layer
+    ```
+    """
+    backbone = bench.backbone
+    inputs = backbone.query_inputs([noise_query()], layout=bench.memory.layout)
+    hf, cache = bench.stock.hf, None
+    if gate is None:
+        cache = DynamicCache(config=hf.config.get_text_config(decoder=True))
+    else:
+        hf = backbone.hf
+        cache = bench.memory.cache(
+            device=backbone.device, dtype=backbone.dtype, gate=gate, epsilon=SHUT
+        )
+    token = torch.ones(1, 1, dtype=torch.long, device=backbone.device)
+    options: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+    with torch.inference_mode():
+        hf(**inputs, **options)
+        hf(input_ids=token, **options)  # what is made once is made
+        with _Operations() as counted:  # type: ignore[no-untyped-call]
+            hf(input_ids=token, **options)
+    return counted.number
+
+
+def peak_bytes_per_token(bench: Bench, share: int, recipe: str = "tasm") -> float:
+    """Return the most bytes of tensors alive at once while a memory of one `share`-th of the
+    demonstrations is built, above what lay there before, by the tokens of its transcript."""
+    demonstrations = bench.demonstrations[: max(1, len(bench.demonstrations) // share)]
+    tokens = len(bench.backbone.transcript(demonstrations))
+    return peak_tensor_bytes(lambda: build(bench.backbone, demonstrations, recipe=recipe)) / tokens
+
+
+def peak_tensor_bytes(work: Callable[[], object]) -> int:
+    """Return the most bytes of tensors, made while `work` runs, that are alive at once.
+
+    ```python
+    >>> peak_tensor_bytes(lambda: torch.ones(1000).add(1).sum())
+    8000
+    ```
+
+    Counted by storages, so that a view costs nothing; what a kernel needs while it runs is not
+    seen, nor is what an allocator keeps.
+    """
+    gc.collect()
+    with _Held() as held:
+        work()
+    return held.most
+
+
+class _Operations(TorchDispatchMode):
+    """How many operations were dispatched."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _Held(TorchDispatchMode):
+    """Bytes of the storages that operations made and that are still there."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {_address(one) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for one in tree_leaves(result):
+            if isinstance(one, Tensor) and _address(one) not in given | self._known.keys():
+                self._note(one)
+        return result
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        address, size = storage._cdata, storage.nbytes()
+        self._known[address] = size
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._forget, address)
+
+    def _forget(self, address: int) -> None:
+        self.now -= self._known.pop(address)
+
+
+def _address(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

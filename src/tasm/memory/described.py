@@ -1,0 +1,169 @@
+"""A memory as far as it can be looked at: what is known of it, and the tensors it holds.
+
+Everything that shows or writes a memory takes this; answering from it is `task_memory.py`'s
+business.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tasm.backbone.checkpoint.identity import Identity
+from tasm.backbone.geometry import Geometry
+from tasm.backbone.prompt.transcript import Layout
+from tasm.memory.contents import Contents, Counts
+from tasm.memory.entry import DemonstrationEntry
+from tasm.memory.facts import MemoryFacts
+from tasm.memory.layer import LayerTokens
+from tasm.memory.retrieval.bank import Bank
+from tasm.memory.retrieval.gate import GateReference, GateSettings
+from tasm.memory.tokens import TokenTable
+
+
+class DescribedMemory:
+    """Facts and contents of a memory under one roof; nothing of it can be set."""
+
+    def __init__(self, facts: MemoryFacts, contents: Contents) -> None:
+        self._facts = facts
+        self._contents = contents
+
+    # ------------------------------------------------------------------ what is known of it
+
+    @property
+    def place(self) -> Path | None:
+        """The folder it was opened from; None for a memory that was never saved."""
+        return self._facts.place
+
+    @property
+    def next_position(self) -> int:
+        """Position of the first token after the memory."""
+        return self._facts.next_position
+
+    @property
+    def logical_length(self) -> int:
+        """How many tokens the demonstrations had."""
+        return self._facts.logical_length
+
+    @property
+    def full_bytes(self) -> int:
+        """Keys and values of all tokens, uncompressed, in the core's dtype."""
+        return self._facts.full_bytes
+
+    @property
+    def geometry(self) -> Geometry:
+        """Layers, heads and positions of the model."""
+        return self._facts.geometry
+
+    @property
+    def identity(self) -> Identity:
+        """Of the model that it was made for."""
+        return self._facts.identity
+
+    @property
+    def layout(self) -> Layout:
+        """Of the conversation."""
+        return self._facts.layout
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Name and all settings of the build, JSON values."""
+        return self._facts.recipe
+
+    @property
+    def model_name(self) -> str:
+        """Where the model was opened from: a name or a folder."""
+        return self._facts.model_name
+
+    @property
+    def gate(self) -> GateSettings:
+        """When a query retrieves."""
+        return self._facts.gate
+
+    @property
+    def demonstrations(self) -> tuple[DemonstrationEntry, ...]:
+        """One entry each."""
+        return self._facts.demonstrations
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Figures of the build, JSON values."""
+        return self._facts.report
+
+    # ------------------------------------------------------------------ what it holds
+
+    @property
+    def contents(self) -> Contents:
+        """The tensors, wherever they lie."""
+        return self._contents
+
+    @property
+    def core(self) -> tuple[LayerTokens | None, ...]:
+        """What every layer always attends to; of a memory on disk, all of it checked."""
+        return self._contents.core.layers
+
+    @property
+    def tokens(self) -> TokenTable:
+        """Positions, roles and places of the transcript's tokens."""
+        return self._contents.core.tokens
+
+    @property
+    def states(self) -> tuple[Mapping[str, Tensor] | None, ...]:
+        """Whole states of linear-attention layers."""
+        return self._contents.core.states
+
+    @property
+    def bank(self) -> Bank | None:
+        """Originals that a query may retrieve."""
+        return self._contents.bank
+
+    @property
+    def reference(self) -> GateReference | None:
+        """What the gate learned while the memory was built."""
+        return self._contents.reference
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of keys and values, such as "float32"."""
+        return self._contents.dtype
+
+    @property
+    def core_counts(self) -> Counts:
+        """Core tokens of every layer and KV head."""
+        return self._contents.core_counts
+
+    @property
+    def bank_counts(self) -> Counts | None:
+        """Bank tokens of every layer and KV head; None without a bank."""
+        return self._contents.bank_counts
+
+    @property
+    def core_bytes(self) -> int:
+        """Bytes of every tensor held for the core: keys, values, indices, biases, the token table,
+        the gate's distributions, whole states."""
+        return self._contents.core_bytes
+
+    @property
+    def bank_bytes(self) -> int:
+        """Bytes of every tensor of the bank, once it is in memory."""
+        return self._contents.bank_bytes
+
+    @property
+    def digest(self) -> str | None:
+        """The manifest's digest of itself: equal digests, equal memories. None for a memory that
+        was not opened from disk."""
+        return self._contents.digest
+
+    def thumbnails(self) -> dict[str, bytes]:
+        """JPEG or PNG by the SHA-256 of the picture it shows; only a memory on disk has some."""
+        return self._contents.thumbnails()
+
+    def check_all(self) -> None:
+        """Check every block of every file, and every value; a memory that was never saved has no
+        files.
+
+        Raises:
+            DamageError: names the file that is not what was written.
+        """
+        self._contents.check_all()

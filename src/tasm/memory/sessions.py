@@ -1,0 +1,102 @@
+"""A cache over a memory: its tensors placed, its gate set, its bank where it is best searched.
+
+Knows memories and caches; nothing of queries or files.
+"""
+
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import torch
+
+from tasm.arguments import one_of
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.errors import InputError
+from tasm.memory.described import DescribedMemory
+from tasm.memory.placement import Devices, Placed, Placement
+from tasm.memory.retrieval.gate import GateKind, GateSettings
+from tasm.memory.retrieval.granularity import make_granularity
+from tasm.memory.retrieval.in_attention import Retrieval
+
+BankOn = Literal["auto", "device", "host"]
+Epsilon = float | Literal["calibrated"]
+
+
+def open_cache(
+    memory: DescribedMemory,
+    placement: Placement,
+    device: Devices,
+    dtype: torch.dtype | None,
+    gate: GateKind | None,
+    epsilon: Epsilon | None,
+    bank_on: BankOn,
+    live_tokens: int | None,
+) -> MemoryCache:
+    """Return a fresh cache; see `TaskMemory.cache`."""
+    _check(device, dtype, live_tokens)
+    one_of(bank_on, "bank_on", get_args(BankOn))
+    settings = memory.gate
+    if gate is not None:
+        settings = replace(settings, kind=gate)
+    if epsilon is not None:
+        settings = replace(settings, epsilon=epsilon)
+    placed = placement.core(memory.contents.core, device, dtype)
+    cache = MemoryCache.from_segments(
+        memory.geometry,
+        [None if segment is None else [segment] for segment in placed.segments],
+        next_position=memory.next_position,
+        logical_length=memory.logical_length,
+        extra=_retrieval(memory, placement, settings, placed, device, dtype, bank_on),
+        states=placed.states,
+        live_tokens=live_tokens,
+        transcript=memory.report.get("transcript"),
+    )
+    cache.made_for = memory.identity
+    return cache
+
+
+def _retrieval(
+    memory: DescribedMemory,
+    placement: Placement,
+    settings: GateSettings,
+    placed: Placed,
+    device: Devices,
+    dtype: torch.dtype | None,
+    bank_on: BankOn,
+) -> Retrieval | None:
+    if memory.bank is None or settings.kind == "never":
+        return None
+    reference = memory.reference
+    if reference is not None:
+        reference = replace(reference, layers=placed.distributions)
+    retrieval = Retrieval(
+        placed.segments,
+        placement.bank(memory.bank, device, dtype, bank_on),
+        settings,
+        reference,
+        settings.tokens_to_retrieve(memory.tokens.demonstration_tokens),
+        make_granularity(settings.granularity, memory.tokens),
+    )
+    return retrieval if retrieval.gated_layers else None
+
+
+def _check(device: Devices, dtype: Any, live_tokens: Any) -> None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(
+            f"dtype is {dtype!r}; expected what the model runs in, such as torch.bfloat16."
+        )
+    if live_tokens is not None and (
+        not isinstance(live_tokens, int) or isinstance(live_tokens, bool) or live_tokens < 1
+    ):
+        raise InputError(
+            f"live_tokens is {live_tokens!r}; expected as many tokens as question and answer take, "
+            "or None for a live part that grows."
+        )
+    if device is None:
+        return
+    for one in [device] if isinstance(device, torch.device | str) else device:
+        try:
+            torch.empty(0, device=one)
+        except (RuntimeError, AssertionError, TypeError) as reason:
+            raise InputError(
+                f"device is {one!r}, which cannot be used here: {str(reason).splitlines()[0]}"
+            ) from None
