@@ -1,6 +1,8 @@
 """Without demonstrations: a padded batch answers as each query alone does, in every family."""
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +33,27 @@ def test_a_batch_answers_as_single_queries_do(family: str, tmp_path: Path) -> No
     assert [one.token_ids for one in together] == [one.token_ids for one in alone]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
     assert steps[-1][1:] == (len(asked), len(asked))
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "glm4v", "llava"])
+def test_threads_get_each_its_own_answer(family: str, tmp_path: Path) -> None:
+    """Batches of different sizes at once: some models keep a prompt's positions on themselves."""
+    model = tasm.load_model(tiny_folder(family, tmp_path / family))
+    work = [queries()[: n + 1] for n in range(4)]
+
+    def ask(place: int) -> list[tuple[int, ...]]:
+        answers = zero_shot_answers(model.backbone, work[place], max_new_tokens=6)
+        return [one.token_ids for one in answers]
+
+    expected = [ask(place) for place in range(4)]
+    found: list[Any] = [None] * 4
+
+    def run(place: int) -> None:
+        found[place] = ask(place)
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == expected

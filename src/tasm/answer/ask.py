@@ -190,14 +190,6 @@ def _new_tokens(
         advice = advice_while_asking(
             next_position=memory.next_position, query_positions=query, max_positions=largest
         )
-    elif largest is not None and query > memory.next_position:
-        # The question takes the most: fewer demonstrations would not make room for it.
-        longest = largest - memory.next_position - SPARE_TOKENS
-        advice = (
-            f"Shorten the question, or its pictures: up to {longest:,} positions are left for it."
-            if longest > 0
-            else f"Shorten the question, or its pictures. {FEWER_DEMONSTRATIONS}"
-        )
     check_positions(
         next_position=memory.next_position,
         query_positions=query,

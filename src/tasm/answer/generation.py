@@ -5,10 +5,13 @@ Settings go to `generate` as arguments; nothing on the model changes, so that ma
 answer from one model. Which tokens end an answer is said in `ends.py`.
 """
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -55,7 +58,7 @@ def generate(
     streamer = None if on_text is None else _TextStream(backbone.tokenizer, on_text)
     cached = {} if cache is None else {"past_key_values": cache}
     started = time.perf_counter()
-    with torch.inference_mode():
+    with torch.inference_mode(), _alone(backbone) if cache is None else nullcontext():
         output = backbone.hf.generate(
             **inputs,
             **cached,
@@ -76,6 +79,19 @@ def generate(
         clock.at - started,
         ended - clock.at,
     )
+
+
+_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+
+
+def _alone(backbone: Any) -> Any:
+    """One ordinary prompt at a time on models that keep a prompt's positions on themselves.
+
+    Beside a memory the cache counts by itself, and threads need not wait.
+    """
+    if backbone.geometry.position_rows == 1:
+        return nullcontext()
+    return _LOCKS.setdefault(backbone.core, threading.RLock())
 
 
 def greedy_settings(backbone: Any, max_new_tokens: int) -> dict[str, Any]:

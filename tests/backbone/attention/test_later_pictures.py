@@ -21,8 +21,8 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
 
-def later(tiny: Tiny, turn: Turn, before: int = 0) -> dict[str, Any]:
-    """A turn's arguments without a mask, its token types as wide as the conversation."""
+def later(tiny: Tiny, turn: Turn) -> dict[str, Any]:
+    """A turn's arguments without a mask."""
     return {name: value for name, value in tiny.inputs([turn]).items() if name != "attention_mask"}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch._dynamo.testing import CompileCounter
 
 from tasm.backbone import MemoryCache
@@ -13,6 +14,14 @@ from tests.backbone.attention.exactness import encode, generate, tiny_or_skip
 from tests.tiny_models import Tiny, Turn
 
 pytestmark = pytest.mark.matrix
+
+
+def skip_where_a_buffer_does_not_compile(family: str, live: str) -> None:
+    """4.57 and 5.0 write `torch.arange(live, live + tokens)` in most decoders; 5.0's Llama not."""
+    mixin = transformers.GenerationMixin
+    older = hasattr(mixin, "_get_initial_cache_position")
+    if live == "static" and older and (family != "llama" or not hasattr(mixin, "_prefill")):
+        pytest.skip("this transformers' decoder makes a range of a buffer's length, not traceable")
 
 
 def fixed(tiny: Tiny, memory: MemoryCache, live_tokens: int = 64) -> MemoryCache:
@@ -69,6 +78,7 @@ def test_what_a_buffer_cannot_do_is_refused() -> None:
 )
 def test_decoding_compiles_without_graph_breaks(live: str, family: str, graphs: int) -> None:
     """A growing live part is compiled once more, for lengths that change."""
+    skip_where_a_buffer_does_not_compile(family, live)
     tiny = tiny_or_skip(family)
     memory = encode(tiny, [[tiny.turn(1)]])
     query = tiny.inputs([tiny.turn(2)])
@@ -108,6 +118,7 @@ def test_decoding_compiles_without_graph_breaks(live: str, family: str, graphs: 
 def test_the_whole_model_compiles(family: str, live: str, padded: bool) -> None:
     """`torch.compile(model)`: prompt and steps without graph breaks. Of Qwen2-VL only a prompt of
     text, since its own image tower breaks graphs."""
+    skip_where_a_buffer_does_not_compile(family, live)
     tiny = tiny_or_skip(family)
     memory = encode(tiny, [[tiny.turn(1)]])
     turns = [Turn([40, 41, 42, 43]), Turn([*range(50, 60)])][: 2 if padded else 1]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from tasm.backbone import Backbone, Layout
@@ -17,6 +18,13 @@ from tests.tiny_folders import IMAGE_FAMILIES
 pytestmark = pytest.mark.matrix
 
 SIZES = [(1, 1), (2, 1), (3, 3), (4, 4), (1, 100), (100, 3), (3, 1200), (20_000, 3), (1, 3000)]
+OLDER = hasattr(transformers.GenerationMixin, "_get_initial_cache_position")
+REFUSED_BY_OLDER = {
+    "idefics3": [(20_000, 3)],
+    "smolvlm": [(20_000, 3)],
+    "glm4v": [size for size in SIZES if size != (20_000, 3)],
+}
+"""What the processors of transformers 4.57 and 5.0 refuse; the refusal names the picture."""
 
 
 def two_colours(size: tuple[int, int]) -> Image.Image:
@@ -31,13 +39,19 @@ def test_pictures_of_any_shape_are_read(
     backbone_of: Callable[[str], Backbone], family: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backbone = backbone_of(family)
-    for size in SIZES:
+    refused = REFUSED_BY_OLDER.get(family, []) if OLDER else []
+    for size in refused:
+        with pytest.raises(DemonstrationError, match=r"picture.*cannot be used with this model"):
+            query = make_query("Which colour?", [two_colours(size)])
+            backbone.query_inputs([query], layout=Layout())
+    sizes = [size for size in SIZES if size not in refused]
+    for size in sizes:
         query = make_query("Which colour?", [two_colours(size)])
         for several in (False, True):
             inputs = backbone.query_inputs([query], layout=Layout(multi_image=several))
             with torch.inference_mode():
                 assert backbone.hf(**inputs).logits.isfinite().all(), size
-    together = [make_query("Which?", [two_colours(size)]) for size in SIZES]
+    together = [make_query("Which?", [two_colours(size)]) for size in sizes]
     assert backbone.query_inputs(together, layout=Layout(multi_image=True))
     assert "ambiguous" not in capsys.readouterr().err
 
@@ -47,6 +61,8 @@ def test_a_side_of_three_pixels_is_no_row_of_colours(
     backbone_of: Callable[[str], Backbone], family: str
 ) -> None:
     """Nothing but blue and red: whatever is scaled, the green channel stays dark."""
+    if OLDER and (100, 3) in REFUSED_BY_OLDER.get(family, []):
+        pytest.skip("this transformers refuses so narrow a picture")
     backbone = backbone_of(family)
     query = make_query("Which colour?", [two_colours((100, 3))])
     pixels = backbone.query_inputs([query], layout=Layout(multi_image=True))["pixel_values"]

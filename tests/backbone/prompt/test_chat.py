@@ -105,3 +105,15 @@ def test_a_template_that_rewrites_a_text_is_refused() -> None:
     turns = [Turn("user", ("Which?",)), Turn("assistant", ("<think>hm</think>wren",))]
     with pytest.raises(ModelError, match="rewrites the text '<think>hm"):
         template.render(turns, system=None, answer_next=False)
+
+
+def test_a_template_without_a_system_prompt_says_what_to_do() -> None:
+    refusing = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}" + CHATML
+    )
+    template = ChatTemplate(Tokenizer(), refusing, ())
+    turns = [Turn("user", ("Which?",))]
+    assert template.render(turns, system=None, answer_next=True).text
+    with pytest.raises(ModelError, match=r"takes no system prompt.*--system"):
+        template.render(turns, system="Be brief.", answer_next=True)

@@ -36,6 +36,7 @@ def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
     if switch is not None and longest is not None:
         end = cache.next_position + int(cache.get_seq_length()) + tokens.shape[1] + longest
         switch.check(cache.next_position, end - 1)
+    _refuse_miscounted_chunks(model, cache, kwargs, settings)
     types = kwargs.get("token_type_ids")
     if isinstance(types, Tensor) and not bool(types.any()):  # text alone: some versions misread it
         del kwargs["token_type_ids"]
@@ -57,6 +58,19 @@ def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
         return own(model, *args, **{**kwargs, "use_cache": True})
     finally:
         cache.reset()
+
+
+def _refuse_miscounted_chunks(
+    model: Any, cache: Any, kwargs: dict[str, Any], settings: Any
+) -> None:
+    """Versions 5.0 of transformers leave a slot of a buffer empty after a prefill in chunks."""
+    size = _first(kwargs.get("prefill_chunk_size"), getattr(settings, "prefill_chunk_size", None))
+    miscounts = hasattr(model, "_get_initial_cache_position") and hasattr(model, "_prefill")
+    if size is not None and cache.live_tokens is not None and miscounts:
+        raise InputError(
+            "prefill_chunk_size is not right beside live_tokens in this version of transformers, "
+            "which counts a step twice. Leave one of the two out, or install a newer transformers."
+        )
 
 
 def _go_on(

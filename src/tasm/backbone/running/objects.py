@@ -5,6 +5,7 @@ unset. `earlier_parts` is what memories before 0.2 recorded of a wrapped model.
 """
 
 import hashlib
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -61,6 +62,7 @@ def object_parts(hf: Any, processor: Any) -> dict[str, str]:
     }
 
 
+@cache
 def _settings_of_generation() -> set[str]:
     """What older checkpoints put among the model's own settings; answers are greedy whatever it
     says. Token ids are no such settings: they end an answer."""
