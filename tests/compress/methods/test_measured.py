@@ -114,8 +114,9 @@ def test_tokens_go_where_the_error_falls_fastest() -> None:
     assert steepest(curves, 6, 1) == {0: 4.0, 1: 2.0}
     # A floor above the first point: the curve is cut there.
     assert steepest(curves, 5, 2) == {0: 3.0, 1: 2.0}
-    # More than there is.
-    assert steepest(curves, 100, 1) == {0: 4.0, 1: 4.0}
+    # More than anybody asks for: evenly on top.
+    assert steepest(curves, 10, 1) == {0: 5.0, 1: 5.0}
+    assert steepest({0: ([1, 9], [0.0, 0.0]), 1: ([1, 9], [0.0, 0.0])}, 8, 1) == {0: 4.0, 1: 4.0}
 
 
 def test_the_hull_looks_past_a_flat_start() -> None:

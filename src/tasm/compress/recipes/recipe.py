@@ -142,9 +142,10 @@ class Recipe:
         find_recipe("tasm").with_settings(scorer={"value_weight": 0.0}, gate={"kind": "never"})
         ```
 
-        Raises RecipeError for a part the recipe does not have.
+        Where a part changes nothing else is tried beside it. Raises RecipeError for a part the
+        recipe does not have.
         """
-        changed: dict[str, Any] = {}
+        changed: dict[str, Any] = {} if set(parts) <= {"gate"} else {"others": ()}
         for name, settings in parts.items():
             part = getattr(self, name, None)
             if isinstance(part, Part):

@@ -47,6 +47,8 @@ class Asked:
         tokens, head_dim), transcript tokens `index` (kv_heads, tokens) of the memory, as a part of
         all they pay; nothing where they could not see a token."""
         queries = self.queries[:, :, some]
+        if queries.shape[2] == 0 or keys.shape[1] == 0:  # no reshape to a size that is not said
+            return torch.zeros(*queries.shape[:3], keys.shape[1], device=keys.device)
         logits = grouped_logits(
             queries.flatten(0, 1)[None], keys[None].to(queries), None, self.scaling, self.softcap
         )[0]
@@ -111,7 +113,7 @@ class References(Record):
         own = torch.zeros(len(rows), values.shape[1], dtype=torch.bool, device=values.device)
         own[:, earlier:] = mine[rows][:, None] == mine
         first = 0
-        for block in call.weights(rows):
+        for block in call.weights(rows) if len(rows) else ():
             weights, stop = block[0], first + block.shape[-1]
             if stop > before:
                 inside = slice(max(0, before - first), None)

@@ -77,11 +77,7 @@ class AcceptedRatios(Budget):
         }
         if sum(accepted.values()) >= stage.tokens * len(accepted):
             return counts  # nothing is left, or a stream's chunk has no share at all
-        whole = counts_by_layer(stage, accepted)
-        return [
-            one if one is None or more is None else torch.maximum(one, more)
-            for one, more in zip(counts, whole, strict=True)
-        ]
+        return counts_by_layer(stage, accepted)
 
     def _accepted(
         self,

@@ -166,7 +166,7 @@ def steepest(
     curves: Mapping[int, tuple[Sequence[int], Sequence[float]]], total: float, least: float
 ) -> dict[int, float]:
     """Return tokens by layer: `least` each, then the rest to the steepest slopes of the curves'
-    lower convex hulls until `total` is spent.
+    lower convex hulls until `total` is spent, and what no slope asks for evenly.
 
     ```python
     >>> steepest({0: ([1, 4], [9.0, 0.0]), 1: ([1, 4], [3.0, 0.0])}, 6, 1)
@@ -186,11 +186,14 @@ def steepest(
             for here, there in pairwise(hull)
         ]
     left = total - sum(counts.values())
-    for _, layer, length in sorted(slopes, key=lambda one: -one[0]):
+    for slope, layer, length in sorted(slopes, key=lambda one: -one[0]):
+        if slope <= 0:
+            break
         taken = min(max(0.0, left), length)
         counts[layer] += taken
         left -= taken
-    return counts
+    # What makes no difference, or was never measured for want of rows, is divided evenly.
+    return {layer: count + max(0.0, left) / len(counts) for layer, count in counts.items()}
 
 
 def lower_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -54,6 +54,8 @@ class FittedValues(Reducer):
         kept_tokens = evidence.held.at(order, selection.lengths)
         values = kept_tokens.values
         asked = asked_of(self, evidence)
+        if asked.rows == 0:
+            return replace(kept_tokens, bias=None)
         fitted = []
         for head in range(evidence.kv_heads):
             kept = int(selection.counts[head])
