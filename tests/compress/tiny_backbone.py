@@ -103,15 +103,17 @@ class TinyBackbone(Backbone):
 
     def inputs(self, ids: Tensor, images: ImageInputs = NO_IMAGES) -> dict[str, Any]:
         """The model's arguments for one row of tokens."""
-        return {"input_ids": ids[None], **images.arguments(), **self.tiny._token_types(ids[None])}
+        return self.placed({"input_ids": ids[None]}, images)
+
+    def placed(self, ids: dict[str, Tensor], images: ImageInputs) -> dict[str, Any]:
+        """The model's arguments for rows of tokens, where the model is."""
+        return {**ids, **images.arguments(), **self.tiny._token_types(ids["input_ids"])}
 
     @torch.inference_mode()
     def encode_rows(self, chunks: Sequence[Transcript], cache: MemoryCache) -> None:
         ids = torch.stack([chunk.input_ids for chunk in chunks])
         self.hf(
-            input_ids=ids,
-            **concatenate([chunk.images for chunk in chunks]).arguments(),
-            **self.tiny._token_types(ids),
+            **self.placed({"input_ids": ids}, concatenate([chunk.images for chunk in chunks])),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,

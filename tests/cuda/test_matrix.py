@@ -88,5 +88,5 @@ def test_every_recipe(recipe: str, mode: str) -> None:
 class OnCuda(TinyBackbone):
     """A tiny backbone whose inputs go to the device."""
 
-    def inputs(self, *given: Any, **settings: Any) -> dict[str, Any]:
-        return moved(super().inputs(*given, **settings), torch.bfloat16)
+    def placed(self, *given: Any) -> dict[str, Any]:
+        return moved(super().placed(*given), torch.bfloat16)

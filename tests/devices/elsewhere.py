@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs
+from tasm.backbone.prompt.images import ImageInputs
 from tasm.memory import LayerTokens
 from tests.compress.tiny_backbone import TinyBackbone
 from tests.pretended_device import moved, values
@@ -19,8 +19,8 @@ class BackboneElsewhere(TinyBackbone):
     def device(self) -> torch.device:
         return self.hf.device
 
-    def inputs(self, ids: Tensor, images: ImageInputs = NO_IMAGES) -> dict[str, Any]:
-        inputs = super().inputs(ids, images)
+    def placed(self, ids: dict[str, Tensor], images: ImageInputs) -> dict[str, Any]:
+        inputs = super().placed(ids, images)
         return {name: value.to(self.device) for name, value in inputs.items()}
 
 
@@ -31,7 +31,9 @@ def elsewhere(family: str = "qwen2_vl", dtype: torch.dtype = torch.float32) -> B
     return BackboneElsewhere(tiny)
 
 
-def assert_same_layer(found: LayerTokens | None, expected: LayerTokens | None) -> None:
+def assert_same_layer(
+    found: LayerTokens | None, expected: LayerTokens | None, tolerance: float = 1e-5
+) -> None:
     """The same tokens with the same keys and values, wherever they lie."""
     assert (found is None) == (expected is None)
     if found is None or expected is None:
@@ -39,7 +41,7 @@ def assert_same_layer(found: LayerTokens | None, expected: LayerTokens | None) -
     assert found.counts == expected.counts
     assert torch.equal(values(found.index), expected.index)
     for one, other in ((found.keys, expected.keys), (found.values, expected.values)):
-        torch.testing.assert_close(values(one), other, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(values(one), other, atol=tolerance, rtol=tolerance)
     assert (found.bias is None) == (expected.bias is None)
     if found.bias is not None:
         torch.testing.assert_close(values(found.bias), expected.bias, atol=1e-5, rtol=1e-5)

