@@ -85,7 +85,7 @@ def ask_all(
     return answers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """The answers of one batch; `first_logits` (rows, vocabulary) are those of the first token."""
 

@@ -24,7 +24,7 @@ from tasm.errors import WorkError
 __all__ = ["Generated", "decode", "end_tokens", "generate", "greedy_settings"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Generated:
     """What a batch of rows generated: token ids without the end token, and what it took.
 

@@ -50,7 +50,7 @@ class Measurement:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FullContext:
     """What the whole of the demonstrations says to the queries."""
 

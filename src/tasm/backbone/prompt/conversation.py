@@ -36,7 +36,7 @@ _STAND_IN_TURNS = (Turn("user", ("Hello.",)), Turn("assistant", ("Hello!",)))
 _STAND_IN_QUERY = (Turn("user", ("Hello.",)),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
     """Tokens for the model: `input_ids` (tokens,), `is_image` (tokens,) bool, and image tensors."""
 

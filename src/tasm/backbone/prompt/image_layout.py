@@ -40,7 +40,7 @@ _SEPARATOR = "\n\ue000\n"
 _FOR_TEXT = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LaidOutImages:
     """Pictures as the model takes them: text and (tokens, 3) places of each, and all tensors."""
 

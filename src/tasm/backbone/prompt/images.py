@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedTensor:
     """One tensor: image `i` owns `entries[i]` entries of dimension `dimension`, in order."""
 
@@ -28,7 +28,7 @@ class PackedTensor:
         return PackedTensor(values, self.dimension, self.entries[first:stop])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageInputs:
     """Image tensors by the names of the model's arguments, for `count` images.
 

@@ -16,7 +16,7 @@ from tasm.backbone.prompt.roles import Role
 from tasm.errors import DemonstrationError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenisedConversation:
     """The tokens of a conversation.
 
@@ -107,7 +107,7 @@ def _encode(
     return safe_ids, safe_offsets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Stretches:
     """The expanded text, and every stretch's start, role, and (origin, image number)."""
 

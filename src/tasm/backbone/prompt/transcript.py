@@ -58,7 +58,7 @@ TextEnds = tuple[tuple[tuple[int, ...], ...], ...]
 """Characters, by demonstration, message and text token."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transcript:
     """The demonstrations as the model reads them, on the CPU.
 

@@ -58,7 +58,7 @@ class WeightDigests:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Piece:
     """Something a module computes with: the tensors it comes from, and how to get it; `is_linear`
     where it belongs to a linear layer, quantised or not."""

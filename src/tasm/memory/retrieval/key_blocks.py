@@ -32,7 +32,7 @@ class Column:
         return self._on[index.device][index.long()]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Search:
     """What a search knows beyond scores: the number of the layer, the query (batch, kv_heads,
     head_dim), and its keys (kv_heads, tokens, head_dim) float32, read when asked for."""
