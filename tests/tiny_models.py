@@ -357,6 +357,8 @@ def _recipes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
             },
             {},
         ),
+        "cohere": ("Cohere", {**TEXT, "logit_scale": 0.25}, {}),
+        "granite": ("Granite", {**TEXT, "logits_scaling": 4.0}, {}),
         "gpt_oss": (
             "GptOss",
             {
@@ -387,8 +389,9 @@ def _recipes() -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
     }
 
 
-_TEXT_ONLY = ("llama", "qwen2", "qwen3", "gemma2", "gpt_oss", "qwen3_5")
-FAMILIES = tuple(_recipes())
+_SCALED_LOGITS = ("cohere", "granite")  # asked for by name: their attention is Llama's
+_TEXT_ONLY = ("llama", "qwen2", "qwen3", "gemma2", "gpt_oss", "qwen3_5", *_SCALED_LOGITS)
+FAMILIES = tuple(name for name in _recipes() if name not in _SCALED_LOGITS)
 IMAGE_FAMILIES = tuple(name for name in FAMILIES if name not in _TEXT_ONLY)
 
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.head import Head
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.records.received import AttentionReceived
 from tasm.compress.replay import Replay, alone
+from tasm.errors import ModelError
 from tasm.memory import LayerTokens, TaskMemory
 from tests.compress.tiny_backbone import TinyBackbone, build_tiny, tiny_backbone
 
@@ -27,7 +29,7 @@ def layers_of(memory: TaskMemory) -> dict[int, LayerTokens]:
     return {number: layer for number, layer in enumerate(memory.core) if layer is not None}
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "llava"])
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "llava", "gemma2", "cohere", "granite"])
 def test_predictions_are_those_of_the_stock_model(family: str) -> None:
     backbone = tiny_backbone(family)
     transcript = backbone.transcript([1, 2])
@@ -44,9 +46,30 @@ def test_predictions_are_those_of_the_stock_model(family: str) -> None:
         logits = backbone.hf(
             input_ids=whole, **images, **backbone.tiny._token_types(whole), use_cache=False
         ).logits[0, -len(second) :]
+    if family == "gemma2":
+        assert backbone.head == Head(1.0, 10.0)
     # The template token before the answer and the answer's first token say its two tokens.
     expected = logits[-4:-2].log_softmax(-1)
     torch.testing.assert_close(replay.log_probabilities(read.said[1]), expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.0625, None), (-3.0, 10.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_head_is_measured(scale: float, cap: float | None, dtype: torch.dtype) -> None:
+    product = (3 * torch.randn(2, 500, generator=torch.Generator().manual_seed(1))).to(dtype)
+    said = (product * scale).double()
+    said = (said if cap is None else cap * torch.tanh(said / cap)).to(dtype)
+    head = Head.measured(product, said, cap)
+    assert head.scale == pytest.approx(scale, rel=1e-5 if dtype == torch.float32 else 1e-2)
+    torch.testing.assert_close(
+        head.logits(product), said.float(), atol=0.1 if dtype == torch.bfloat16 else 1e-4, rtol=0
+    )
+
+
+def test_another_head_is_refused() -> None:
+    product = torch.randn(2, 500, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(ModelError, match="cannot be read again"):
+        Head.measured(product, product + product.roll(1), None)
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "gemma2"])

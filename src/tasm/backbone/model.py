@@ -20,6 +20,7 @@ from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.checkpoint.processors import tokenizer_of
 from tasm.backbone.decoder import find_decoder
 from tasm.backbone.geometry import Geometry
+from tasm.backbone.head import Head
 from tasm.backbone.pickling import Reopen, reduced
 from tasm.backbone.prompt.chat import ChatTemplate
 from tasm.backbone.prompt.conversation import Conversations, Prompt
@@ -56,6 +57,9 @@ class Backbone:
     cache.commit()
     ```
     """
+
+    head: Head | None = None
+    """How logits are made of final states, once that was measured."""
 
     def __init__(
         self,

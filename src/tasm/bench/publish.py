@@ -14,7 +14,7 @@ from tasm.bench.leaderboard import TABLES, leaderboard, notes, sections
 from tasm.bench.overview import Overview
 from tasm.bench.pool import pool
 from tasm.bench.results import Row
-from tasm.errors import WorkError
+from tasm.files import write_text
 from tasm.view.board_page import Fold, board_page
 from tasm.view.heat_maps import data_uri
 from tasm.view.tables import Table
@@ -31,7 +31,8 @@ def publish(rows: Sequence[Row], model: str, out: Path, *, cards: bool = False) 
     ```
 
     Raises:
-        WorkError: if the disk refuses.
+        InputError: nothing can be written there.
+        WorkError: the disk is full, or fails.
     """
     written = {"leaderboard.md": leaderboard(rows, model)}
     if cards:
@@ -39,12 +40,8 @@ def publish(rows: Sequence[Row], model: str, out: Path, *, cards: bool = False) 
     pictures = _pictures(rows)
     written |= {f"plots/{name}.svg": picture for name, picture in (pictures or {}).items()}
     written["report.html"] = _page(rows, model, pictures, cards=cards)
-    try:
-        for name, text in written.items():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise WorkError(f"Could not write {error.filename}: {error.strerror}.") from error
+    for name, text in written.items():
+        write_text(out / name, text)
     return [out / name for name in written]
 
 

@@ -1,5 +1,6 @@
 """`tasm show`: what is inside a memory, as a table, JSON or a page with heat maps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from tasm.files import write_text
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
+    from tasm.memory.entry import PictureEntry
 
 SHOWN_DEMONSTRATIONS = 20
 
@@ -66,11 +68,8 @@ def _for_people(memory: "TaskMemory", place: Path) -> Any:
     mode = (recipe.get("settings") or {}).get("mode", "joint")
     for name, value in (
         ("Model", memory.model_name or "wrapped in Python"),
-        ("Identity", memory.identity.digest),
-        (
-            "Recipe",
-            f"{recipe.get('name', '?')}, {mode}",
-        ),
+        ("Identity", f"{memory.identity.digest[:16]}…"),
+        ("Recipe", f"{recipe.get('name', '?')}, {mode}"),
         ("Demonstrations", f"{len(memory.demonstrations):,}, {memory.logical_length:,} tokens"),
         ("Core", core_text(memory.core_bytes, memory.full_bytes)),
         ("Bank", bytes_text(memory.bank_bytes)),
@@ -109,11 +108,20 @@ def _demonstrations(memory: "TaskMemory") -> Any:
 
     if not memory.demonstrations:
         return "No demonstrations are recorded."
-    listing = table("Demonstration", "Pictures", "Question", "Answer", right=("Pictures",))
+    listing = table("Demonstration", "Pictures", "Question", "Answer")
     for entry in memory.demonstrations[:SHOWN_DEMONSTRATIONS]:
         texts = ("–" if text is None else plain(text) for text in (entry.question, entry.answer))
-        listing.add_row(plain(entry.id), str(len(entry.pictures)), *texts)
+        listing.add_row(plain(entry.id), plain(_pictures(entry.pictures)), *texts)
     more = len(memory.demonstrations) - SHOWN_DEMONSTRATIONS
     if more > 0:
         listing.caption = f"and {more} more; --json lists all"
     return listing
+
+
+def _pictures(pictures: Sequence["PictureEntry"]) -> str:
+    """The first picture's file name and how many more; their number where no name is recorded."""
+    first = pictures[0].path if pictures else None
+    if first is None:
+        return str(len(pictures))
+    more = len(pictures) - 1
+    return Path(first).name + (f" and {more} more" if more else "")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.segment import Segment
+from tasm.backbone.head import Head
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.images import NO_IMAGES
 from tasm.backbone.prompt.transcript import Transcript
@@ -98,9 +99,10 @@ class Replay:
                 cache = self._cache(segments)
                 rows = [self._rows(chunk) for chunk in chunks]
                 recorder.start(rows, cache)
-                with _Listening(self.backbone.decoder, keep_inputs) as heard:
+                with _Listening(self.backbone, keep_inputs) as heard:
                     self.backbone.encode_rows(chunks, cache)
                 recorder.stop()
+                self._measure_head(heard)
                 _drop_live_columns(recorder, layers)
                 for row, number in enumerate(numbers):
                     said[number] = heard.final[row, rows[row].select("predictions")]
@@ -159,9 +161,16 @@ class Replay:
     def log_probabilities(self, states: Tensor) -> Tensor:
         """Return (rows, vocabulary) float32 log-probabilities of final states (rows,
         hidden_size)."""
-        logits = self.backbone.hf.get_output_embeddings()(states).float()
-        cap = getattr(self.backbone.hf.config.get_text_config(), "final_logit_softcapping", None)
-        return (logits if not cap else torch.tanh(logits / cap) * cap).log_softmax(-1)
+        head = self.backbone.head or Head()
+        return head.logits(self.backbone.hf.get_output_embeddings()(states)).log_softmax(-1)
+
+    def _measure_head(self, heard: "_Listening") -> None:
+        if self.backbone.head is None:
+            cap = getattr(
+                self.backbone.hf.config.get_text_config(), "final_logit_softcapping", None
+            )
+            product = self.backbone.hf.get_output_embeddings()(heard.final[:, -1])
+            self.backbone.head = Head.measured(product, heard.logits[:, -1], cap)
 
     @torch.inference_mode()
     def divergence(self, first: ReadAgain, second: ReadAgain) -> float:
@@ -206,17 +215,20 @@ class Replay:
 
 
 class _Listening:
-    """Hooks that keep the decoder's final states and, if wanted, the layers' calls."""
+    """Hooks that keep the decoder's final states, the logits and, if wanted, the layers' calls."""
 
-    def __init__(self, decoder: Any, keep_inputs: bool) -> None:
-        self._decoder, self._keep = decoder, keep_inputs
+    def __init__(self, backbone: Backbone, keep_inputs: bool) -> None:
+        self._model, self._decoder, self._keep = backbone.core, backbone.decoder, keep_inputs
         # About as many layers keep their input as have to be run again from one that does.
-        self.inputs = LayerInputs(math.isqrt(len(decoder.layers) - 1) + 1)
-        self.final = torch.empty(0)
+        self.inputs = LayerInputs(math.isqrt(len(self._decoder.layers) - 1) + 1)
+        self.final, self.logits = torch.empty(0), torch.empty(0)
         self._last_output: Tensor | None = None
 
     def __enter__(self) -> "_Listening":
-        self._handles = [self._decoder.register_forward_hook(self._end)]
+        self._handles = [
+            self._decoder.register_forward_hook(self._end),
+            self._model.register_forward_hook(self._said),
+        ]
         if self._keep:
             for layer in self._decoder.layers:
                 before = layer.register_forward_pre_hook(self._before, with_kwargs=True)
@@ -247,6 +259,9 @@ class _Listening:
 
     def _end(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.final = output[0] if isinstance(output, tuple) else output.last_hidden_state
+
+    def _said(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.logits = output[0] if isinstance(output, tuple) else output.logits
 
 
 def _drop_live_columns(recorder: Recorder, layers: Mapping[int, LayerTokens]) -> None:

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query, is_correct, read_demonstrations, read_queries
-from tasm.files import whole_folder
+from tasm.files import whole_folder, write_text
 
 if TYPE_CHECKING:
     from tasm.answer import Answer
@@ -95,7 +95,7 @@ def _run(folder: Path, progress: Report | None) -> dict[str, Any]:
         "full_bytes": memory.full_bytes,
         "build_seconds": built.report["seconds"]["total"],
     }
-    (folder / "report.html").write_text(report_page(document, memory, queries), encoding="utf-8")
+    write_text(folder / "report.html", report_page(document, memory, queries))
     return document
 
 

@@ -110,7 +110,7 @@ def whole_folder(out: Path, mark: str, names: Collection[str] | None = None) -> 
 
     ```python
     with whole_folder(Path("out/demo"), mark="report.html") as folder:
-        (folder / "report.html").write_text(page)
+        write_text(folder / "report.html", page)
     ```
 
     Raises:

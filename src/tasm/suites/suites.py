@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from tasm.errors import InputError, did_you_mean
+from tasm.files import write_text
 from tasm.suites import fonts, pictures
 from tasm.suites.episodes import Episode, Task, Turn, World
 from tasm.suites.tasks.bind import bind
@@ -260,5 +261,5 @@ def _write(folder: Path, name: str, letter: str, turns: list[Turn]) -> int:
         files += len(paths)
         row = {"images": paths, "question": turn.question(), "answer": turn.answer}
         lines.append(json.dumps(row, ensure_ascii=False))
-    (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(folder / f"{name}.jsonl", "\n".join(lines) + "\n")
     return files

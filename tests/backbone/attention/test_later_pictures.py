@@ -128,3 +128,28 @@ def test_threads_with_batches_of_other_sizes(family: str) -> None:
     for thread in threads:
         thread.join()
     assert found == expected
+
+
+@pytest.mark.parametrize("given", ["ids", "embeddings"])
+@pytest.mark.parametrize("rows", [3, 4])
+def test_later_positions_of_a_picture_over_text_are_refused(given: str, rows: int) -> None:
+    """A first call's are taken as they are; later ones would be taken for text without a word."""
+    tiny = tiny_or_skip("qwen2_vl")
+    memory, ids = encode(tiny, [[tiny.turn(1)]]), torch.tensor([[10, 11, 12, 13]])
+    inputs = {"input_ids": ids}
+    if given == "embeddings":
+        inputs = {"inputs_embeds": tiny.model.get_input_embeddings()(ids)}
+    text = torch.arange(4)[None, None].expand(rows, 1, -1)
+    placed = text.clone()
+    placed[-1, 0, 2] = 7
+    cache = memory.fork()
+    with torch.no_grad():
+        tiny.model(**inputs, position_ids=placed, past_key_values=cache)
+        assert cache.live_rows.positions(4)[-1, 0].diff().tolist() == [1, 6, -4]
+        with pytest.raises(InputError, match="as those of a picture"):
+            tiny.model(**inputs, position_ids=placed, past_key_values=cache)
+        found = tiny.model(**inputs, position_ids=text, past_key_values=cache).logits
+        again = memory.fork()
+        tiny.model(**inputs, position_ids=placed, past_key_values=again)
+        expected = tiny.model(**inputs, past_key_values=again).logits
+    close(found, expected)

@@ -106,6 +106,6 @@ def test_the_refusal_names_row_picture_and_sizes(
         DemonstrationError, match=r"\(90 × 60 pixels\) cannot be used .*ninety"
     ) as no:
         backbone.transcript(rows)
-    assert str(no.value).startswith("demonstrations[2]: The picture picture in memory")
+    assert str(no.value).startswith("demonstrations[2]: The picture in memory")
     with pytest.raises(DemonstrationError, match="90 × 60"):
         backbone.query_inputs([make_query("Which?", [PICTURES[2]])], layout=Layout())

@@ -71,13 +71,15 @@ def call_positions(module: Any, tokens: Tensor, mask: Any, kwargs: dict[str, Any
 
     None where the call has pictures and not their grids. `tokens` are ids (batch, n) or embeddings;
     `mask` is what `cache.live_mask` returned.
-    Raises InputError for pictures that do not belong to the image tokens of the call.
+    Raises InputError for pictures that do not belong to the image tokens of the call, and for
+    positions of pictures over tokens that are none.
     """
     batch, count = tokens.shape[:2]
     own = mask[:, -count:] if isinstance(mask, Tensor) and mask.ndim == 2 else None
     token, grids = image_token(module.config), kwargs.get("image_grid_thw")
     is_image = tokens == token if tokens.ndim == 2 and token is not None else None
     if is_image is None or count == 1 or not bool(is_image.any()):
+        _refuse_picture_positions(kwargs.get("position_ids"), count)
         places = torch.arange(count, device=tokens.device).expand(batch, -1)
         if own is not None:
             places = (own.to(tokens.device).cumsum(1) - 1).clamp_min(0)
@@ -95,6 +97,20 @@ def call_positions(module: Any, tokens: Tensor, mask: Any, kwargs: dict[str, Any
     accepted = inspect.signature(index.get_rope_index).parameters
     found = index.get_rope_index(**{name: given[name] for name in given if name in accepted})
     return found[0]  # type: ignore[no-any-return]
+
+
+def _refuse_picture_positions(given: Any, count: int) -> None:
+    """Positions of text are alike in all three rows; others say what the tokens do not."""
+    if count == 1 or not isinstance(given, Tensor) or given.ndim != 3:
+        return
+    rows = given[-3:]
+    if bool((rows != rows[:1]).any()):
+        raise InputError(
+            f"position_ids {tuple(given.shape)} place tokens as those of a picture are placed, and "
+            "none of the call's tokens is known to be one. Leave position_ids out, and give "
+            "input_ids with image_grid_thw where there are pictures: positions are computed "
+            "from them."
+        )
 
 
 def _check_grids(config: Any, found: int, grids: Tensor) -> None:

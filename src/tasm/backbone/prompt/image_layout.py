@@ -56,8 +56,9 @@ class UnusablePicture(DemonstrationError):
         self, picture: Picture, size: tuple[int, int], processor: Any, reason: Exception
     ) -> None:
         said = str(reason).strip().splitlines() or [type(reason).__name__]
+        called = picture.name.removeprefix("picture ")  # "picture in memory" where it has no file
         super().__init__(
-            f"The picture {picture.name} ({size[0]} × {size[1]} pixels) cannot be used with this "
+            f"The picture {called} ({size[0]} × {size[1]} pixels) cannot be used with this "
             f"model: its {type(processor).__name__} says: {said[0]}. Give it in another size, or "
             f"leave it out."
         )

@@ -12,6 +12,7 @@ from tasm.bench.paper.protocol import PaperData, measure
 from tasm.bench.paper.published import Line, Table, find_table
 from tasm.compress.recipes.table import all_recipes
 from tasm.errors import TasmError
+from tasm.files import write_text
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,10 @@ def reprint(
 
 def write_reprint(found: Reprint, out: Path) -> list[Path]:
     """Write `table-N.md` and `table-N.json` into a folder and return their paths."""
-    out.mkdir(parents=True, exist_ok=True)
     stem = out / f"table-{found.table.number}"
     markdown, document = stem.with_suffix(".md"), stem.with_suffix(".json")
-    markdown.write_text(found.to_markdown(), encoding="utf-8")
-    document.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
+    write_text(markdown, found.to_markdown())
+    write_text(document, json.dumps(found.to_json(), indent=2) + "\n")
     return [markdown, document]
 
 

@@ -18,6 +18,7 @@ from tasm.bench.speed import building, counting, decoding, loading
 from tasm.bench.speed.bench import FULL, Bench, Scale
 from tasm.bench.speed.figures import SPEED_ROWS, Measured
 from tasm.errors import InputError, did_you_mean
+from tasm.files import write_text
 
 MEASURES: dict[str, Callable[[Bench], float]] = {
     "build_over_prefill": building.build_over_prefill,
@@ -122,10 +123,9 @@ def measure_speed(
 
 def write_speed(report: SpeedReport, out: Path) -> list[Path]:
     """Write `speed.json` and `speed.md` into a folder and return their paths."""
-    out.mkdir(parents=True, exist_ok=True)
     document = {"model": report.model, **report.to_json()}
-    (out / "speed.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    (out / "speed.md").write_text(report.to_markdown(), encoding="utf-8")
+    write_text(out / "speed.json", json.dumps(document, indent=2) + "\n")
+    write_text(out / "speed.md", report.to_markdown())
     return [out / "speed.json", out / "speed.md"]
 
 
