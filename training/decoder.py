@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -19,7 +19,8 @@ from tasm.suites.episodes import World
 from tasm.suites.pictures import Picture
 from training import layout, net
 from training.bank import Bank, patches
-from training.curriculum import COURSES, PHASES, draw
+from training.curriculum import COURSES, Phase, draw
+from training.guidance import Guidance, Reading
 from training.layout import Batch
 from training.stages import Log, optimisers, restore, save
 
@@ -27,7 +28,7 @@ Paint = Callable[[list[Picture]], Tensor]
 
 
 FACTS = {"colour": 12, "shape": 12, "place": 4, "count": 4, "lighter": 9, "darker": 9}
-DECIDED_AT = {"word": 2, "ask": 3}  # the layers that must know what the task turns on
+DECIDED = ("word", "ask")  # which tokens must know what the task turns on
 AIDED = 0.8  # the aids end at this share of a stage
 
 
@@ -52,29 +53,15 @@ def embed(model: Any, batch: Batch, paint: Paint, frozen: bool) -> Tensor:
 
 
 def forward(
-    model: Any, batch: Batch, paint: Paint, guided: bool = False, frozen: bool = False
+    model: Any, batch: Batch, paint: Paint, watch: tuple[int, ...] = (), frozen: bool = False
 ) -> tuple[Tensor, net.Pass]:
-    """Logits at the targets, and the pass."""
-    watch = tuple({layer for layer, _, _ in batch.guides}) if guided else ()
+    """Logits at the targets, and the pass with the attention of the layers in `watch`."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         embeds = embed(model, batch, paint, frozen)
         language = model.model.language_model
         out = net.decoder(language, embeds, batch.positions, batch.mask(), watch)
     states = out.states[batch.rows[:, 0], batch.rows[:, 1]].float()
     return states @ language.embed_tokens.weight.T, out
-
-
-def guide_loss(batch: Batch, out: net.Pass) -> Tensor:
-    """How far the guided heads are from looking where they should."""
-    length, losses = batch.ids.shape[1], []
-    for (layer, group, head), guide in batch.guides.items():
-        rows = torch.tensor(guide.rows)
-        weight = out.attention[layer][rows[:, 0], head, group, rows[:, 1]].float()
-        wanted = torch.zeros(len(rows), length)
-        at = [i for i, columns in enumerate(guide.columns) for _ in columns]
-        wanted[at, [c for columns in guide.columns for c in columns]] = 1
-        losses.append(-((weight * wanted).sum(1) + 1e-5).log().mean())
-    return torch.stack(losses).sum() / 2
 
 
 class Aids(nn.Module):
@@ -84,33 +71,33 @@ class Aids(nn.Module):
         super().__init__()
         self.looks = nn.ModuleList(nn.Linear(net.WIDTH, net.WIDTH) for _ in range(2))
         self.facts = nn.ModuleDict({name: nn.Linear(net.WIDTH, n) for name, n in FACTS.items()})
-        self.decides = nn.ModuleDict({name: nn.Linear(net.WIDTH, 14) for name in DECIDED_AT})
+        self.decides = nn.ModuleDict({name: nn.Linear(net.WIDTH, 14) for name in DECIDED})
         self.marks, self.ink = nn.Linear(net.WIDTH, 3), nn.Linear(net.WIDTH, 3)
 
-    def forward(self, batch: Batch, out: net.Pass) -> Tensor:
-        losses = []
+    def forward(self, batch: Batch, out: net.Pass, at_layer: Reading) -> Tensor:
+        losses, looks = [], out.inner[at_layer.looks]
         if batch.twins:
-            losses.append(self.alike(torch.tensor(batch.twins), out, int(batch.sharp)))
-        told = [(out.inner[1], self.facts[name], found) for name, found in batch.facts.items()]
+            losses.append(self.alike(torch.tensor(batch.twins), out, batch.sharp, at_layer))
+        told = [(looks, self.facts[name], found) for name, found in batch.facts.items()]
         for name, found in batch.decides.items():
-            told.append((out.inner[DECIDED_AT[name]], self.decides[name], found))
-        told.append((out.inner[0], self.marks, batch.marks))
+            told.append((out.inner[getattr(at_layer, name)], self.decides[name], found))
+        told.append((out.inner[at_layer.marks], self.marks, batch.marks))
         for states, head, found in told:
             if found:
                 at = torch.tensor(found)
                 losses.append(F.cross_entropy(head(states[at[:, 0], at[:, 1]].float()), at[:, 2]))
         if batch.inks:
             at = torch.tensor(batch.inks)
-            shown = self.ink(out.inner[1][at[:, 0], at[:, 1]].float())
+            shown = self.ink(looks[at[:, 0], at[:, 1]].float())
             losses.append(10 * F.mse_loss(shown, at[:, 2:] / 255))
         return torch.stack(losses).sum()
 
-    def alike(self, at: Tensor, out: net.Pass, sharp: int) -> Tensor:
+    def alike(self, at: Tensor, out: net.Pass, sharp: bool, at_layer: Reading) -> Tensor:
         """Things of one class against the others', by the tower's mean features."""
-        state = out.inner[1 + sharp][at[:, 0], at[:, 1]].float()
+        state = out.inner[at_layer.part if sharp else at_layer.looks][at[:, 0], at[:, 1]].float()
         seen = out.embeds[at[:, :1], at[:, 3:]].float().mean(1).detach()
         seen = F.normalize(seen - seen.mean(0), dim=-1)
-        scores = 12 * F.normalize(self.looks[sharp](state), dim=-1) @ seen.T
+        scores = 12 * F.normalize(self.looks[int(sharp)](state), dim=-1) @ seen.T
         same = (at[:, 2, None] == at[None, :, 2]).float()
         return -2 * (same / same.sum(1, keepdim=True) * scores.log_softmax(1)).sum(1).mean()
 
@@ -130,7 +117,7 @@ def settle_tower(model: Any, bank: Bank, rng: Random) -> None:
 
 
 @torch.no_grad()
-def quick_check(model: Any, seed: int = 1) -> dict[str, float]:
+def quick_check(model: Any, names: Container[str], seed: int = 1) -> dict[str, float]:
     """Held-out accuracy of the first answer token, a few episodes a task."""
     rng, found = Random(seed), {}
     trials = {
@@ -143,6 +130,8 @@ def quick_check(model: Any, seed: int = 1) -> dict[str, float]:
         "read": (16, 8, 0),
     }
     for name, (size, queries, ways) in trials.items():
+        if name not in names:
+            continue
         world = World(rng, "held-out")
         task = COURSES[name].task
         batch = layout.batch([task(world, size, queries, ways) for _ in range(4)])
@@ -153,11 +142,17 @@ def quick_check(model: Any, seed: int = 1) -> dict[str, float]:
 
 
 def train(
-    model: Any, folder: Path, stage: str, minutes: float, seed: int = 1, budget: int = 3500
+    model: Any,
+    folder: Path,
+    stage: str,
+    minutes: float,
+    seed: int,
+    budget: int,
+    phase: Phase,
+    guidance: Guidance,
 ) -> None:
     """One phase, until the time is up; continues from its last checkpoint."""
     torch.manual_seed(seed)
-    phase = PHASES[stage]
     bank, language, aids = Bank(folder), model.model.language_model, Aids()
     named = list((model.model if phase.tower else language).named_parameters())
     modules = {"model": model, "aids": aids}
@@ -177,17 +172,18 @@ def train(
         faded = progress / phase.fades
         strength = first + (last - first) * faded if faded < 1 else 0.0
         paint = partial(bank.paint, bent=phase.bent)
-        logits, out = forward(model, batch, paint, strength > 0, frozen=not phase.tower)
+        watch = guidance.watch(batch, len(language.layers)) if strength > 0 else ()
+        logits, out = forward(model, batch, paint, watch, frozen=not phase.tower)
         each = F.cross_entropy(logits, batch.targets, reduction="none")
         loss = (each * batch.weights).sum() / batch.weights.sum()
         total = loss
         aided = max(first, last) if progress < AIDED else 0.0
         if (batch.twins or batch.facts or batch.decides["ask"]) and aided:
-            told_by = aids(batch, out)
+            told_by = aids(batch, out, guidance.reading(rng, len(language.layers)))
             total = total + aided * told_by
             log.mean(**{f"aid_{name}": told_by.item()})
         if strength > 0:
-            guide = guide_loss(batch, out)
+            guide = guidance.loss(batch, out)
             total = total + strength * guide
             log.mean(**{f"guide_{name}": guide.item()})
         for opt in opts:
@@ -201,7 +197,7 @@ def train(
         steps += 1
         if now - told > 60:
             told = now
-            log.write(steps, now, **quick_check(model))
+            log.write(steps, now, **quick_check(model, phase.shares))
             save(folder / f"{stage}.pt", modules, opts, now, steps)
     save(folder / f"{stage}.pt", modules, opts, minutes * 60, steps)
-    log.write(steps, minutes * 60, **quick_check(model))
+    log.write(steps, minutes * 60, **quick_check(model, phase.shares))

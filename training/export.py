@@ -13,10 +13,10 @@ from training import net
 from training import tokenizer as tokens
 
 
-def plain_config(vocabulary: int) -> dict[str, Any]:
+def plain_config(vocabulary: int, shape: net.Shape) -> dict[str, Any]:
     """config.json by hand: transformers 4.57 reads rope_scaling, 5.x either spelling."""
     ids = tokens.special_ids()
-    full = net.config(vocabulary, ids).to_dict()
+    full = net.config(vocabulary, ids, shape).to_dict()
     text, vision = full["text_config"], full["vision_config"]
     wanted = (
         "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads "
@@ -41,7 +41,7 @@ def plain_config(vocabulary: int) -> dict[str, Any]:
             "rope_scaling": {
                 "type": "mrope",
                 "rope_type": "default",
-                "mrope_section": net.SECTIONS,
+                "mrope_section": shape.sections,
             },
             "bos_token_id": None,
             "eos_token_id": ids["<|end|>"],
@@ -66,7 +66,7 @@ def export(model: Any, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    ids = tokens.special_ids()
+    ids, text = tokens.special_ids(), model.config.text_config
     state = {
         name: value.detach().to(torch.bfloat16).contiguous()
         for name, value in model.state_dict().items()
@@ -74,7 +74,7 @@ def export(model: Any, folder: Path) -> None:
     }
     state = {_old_name(name): value for name, value in state.items()}
     save_file(state, folder / "model.safetensors", {"format": "pt"})
-    _write(folder / "config.json", plain_config(model.config.text_config.vocab_size))
+    _write(folder / "config.json", plain_config(text.vocab_size, net.shape_of(text)))
     _write(
         folder / "generation_config.json",
         {

@@ -9,32 +9,66 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WIDTH, LAYERS, HEADS, KV_HEADS, MLP = 256, 6, 4, 2, 512
+WIDTH = 256
 TOWER_WIDTH, TOWER_LAYERS, TOWER_HEADS = 128, 4, 4
 PATCH, MERGE, TOKENS = 8, 2, 16
 THETA = 10000.0
-SECTIONS = [2, 5, 25]  # rotary channels of time, height, width: the fast ones tell rows, columns
 
 
-def config(vocabulary: int, ids: dict[str, int]) -> Any:
+@dataclass(frozen=True)
+class Shape:
+    """The decoder's shape; as it stands here, that of the bundled model."""
+
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 2
+    mlp: int = 512
+
+    @property
+    def head(self) -> int:
+        """Channels of a head."""
+        return WIDTH // self.heads
+
+    @property
+    def sections(self) -> list[int]:
+        """Rotary channels of time, height, width: the fast ones tell rows and columns."""
+        half = self.head // 2
+        time, height = half // 16, half * 5 // 32
+        return [time, height, half - time - height]
+
+
+BUNDLED = Shape()
+
+
+def shape_of(settings: Any) -> Shape:
+    """The shape that a text configuration names."""
+    return Shape(
+        settings.num_hidden_layers,
+        settings.num_attention_heads,
+        settings.num_key_value_heads,
+        settings.intermediate_size,
+    )
+
+
+def config(vocabulary: int, ids: dict[str, int], shape: Shape = BUNDLED) -> Any:
     """The stock configuration; `ids` are those of the special tokens."""
     from transformers import Qwen2VLConfig
 
     text = {
         "vocab_size": vocabulary,
         "hidden_size": WIDTH,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
-        "intermediate_size": MLP,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "intermediate_size": shape.mlp,
         "max_position_embeddings": 16384,
         "rms_norm_eps": 1e-6,
         "rope_theta": THETA,
-        "rope_scaling": {"type": "mrope", "rope_type": "default", "mrope_section": SECTIONS},
+        "rope_scaling": {"type": "mrope", "rope_type": "default", "mrope_section": shape.sections},
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": THETA,
-            "mrope_section": SECTIONS,
+            "mrope_section": shape.sections,
         },
         "bos_token_id": None,
         "eos_token_id": ids["<|end|>"],
@@ -63,11 +97,11 @@ def config(vocabulary: int, ids: dict[str, int]) -> Any:
     )
 
 
-def build(vocabulary: int, ids: dict[str, int]) -> Any:
+def build(vocabulary: int, ids: dict[str, int], shape: Shape = BUNDLED) -> Any:
     """A fresh model; large embeddings and a small final norm let copying be learned."""
     from transformers import Qwen2VLForConditionalGeneration
 
-    model = Qwen2VLForConditionalGeneration(config(vocabulary, ids))
+    model = Qwen2VLForConditionalGeneration(config(vocabulary, ids, shape))
     language = model.model.language_model
     with torch.no_grad():
         language.embed_tokens.weight.normal_(0, 0.5)
@@ -122,11 +156,11 @@ class Pass:
     attention: dict[int, Tensor]
 
 
-def rotary(positions: Tensor) -> tuple[Tensor, Tensor]:
+def rotary(positions: Tensor, shape: Shape = BUNDLED) -> tuple[Tensor, Tensor]:
     """cos and sin (B, L, head) of M-RoPE positions (3, B, L)."""
-    half = WIDTH // HEADS // 2
+    half = shape.head // 2
     rates = 1.0 / THETA ** (torch.arange(half).float() / half)
-    which = torch.repeat_interleave(torch.arange(3), torch.tensor(SECTIONS))
+    which = torch.repeat_interleave(torch.arange(3), torch.tensor(shape.sections))
     angle = positions.float().permute(1, 2, 0)[..., which] * rates
     angle = torch.cat((angle, angle), -1)
     return angle.cos(), angle.sin()
@@ -140,27 +174,28 @@ def decoder(
     `watch` names the layers whose attention (B, KV, group, L, L) is wanted.
     """
     batch, length, width = embeds.shape
-    head, group = WIDTH // HEADS, HEADS // KV_HEADS
-    cos, sin = rotary(positions)
+    shape = shape_of(language.config)
+    head, kv_heads, group = shape.head, shape.kv_heads, shape.heads // shape.kv_heads
+    cos, sin = rotary(positions, shape)
     cos, sin = cos[:, :, None], sin[:, :, None]
     x, seen, inner = embeds, {}, []
     for index, layer in enumerate(language.layers):
         y = layer.input_layernorm(x)
         att = layer.self_attn
-        q = att.q_proj(y).view(batch, length, HEADS, head)
-        k = att.k_proj(y).view(batch, length, KV_HEADS, head)
-        v = att.v_proj(y).view(batch, length, KV_HEADS, head)
+        q = att.q_proj(y).view(batch, length, shape.heads, head)
+        k = att.k_proj(y).view(batch, length, kv_heads, head)
+        v = att.v_proj(y).view(batch, length, kv_heads, head)
         c, s = cos.to(q.dtype), sin.to(q.dtype)
         q, k = (q * c + _half_turn(q) * s) * head**-0.5, k * c + _half_turn(k) * s
-        q = q.view(batch, length, KV_HEADS, group, head).permute(0, 2, 3, 1, 4)
-        q = q.reshape(batch, KV_HEADS, group * length, head)
+        q = q.view(batch, length, kv_heads, group, head).permute(0, 2, 3, 1, 4)
+        q = q.reshape(batch, kv_heads, group * length, head)
         scores = q @ k.permute(0, 2, 3, 1)
-        scores = scores.view(batch, KV_HEADS, group, length, length) + mask.to(scores.dtype)
+        scores = scores.view(batch, kv_heads, group, length, length) + mask.to(scores.dtype)
         weight = torch.softmax(scores, -1)
         if index in watch:
             seen[index] = weight
-        y = weight.view(batch, KV_HEADS, group * length, length) @ v.transpose(1, 2)
-        y = y.view(batch, KV_HEADS, group, length, head).permute(0, 3, 1, 2, 4)
+        y = weight.view(batch, kv_heads, group * length, length) @ v.transpose(1, 2)
+        y = y.view(batch, kv_heads, group, length, head).permute(0, 3, 1, 2, 4)
         x = x + att.o_proj(y.reshape(batch, length, width))
         y = layer.post_attention_layernorm(x)
         mlp = layer.mlp
