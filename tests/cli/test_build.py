@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from tasm.demonstrations import picture
 from tests.cli.conftest import Run, colour_rows, draw, write_rows
 
 BUILD = {
@@ -38,6 +40,25 @@ def test_the_document_has_every_field(run: Run, demos: Path, model: Path, tmp_pa
     assert document["file_bytes"] == files
     seconds = document["seconds"]
     assert seconds["total"] >= max(seconds["load"], seconds["save"])
+
+
+def test_a_picture_is_decoded_and_hashed_once(
+    run: Run, demos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the rows, laying them out and making thumbnails share what was decoded."""
+    calls = {"open": 0, "hash": 0}
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(Image, "open", counted("open", Image.open))
+    monkeypatch.setattr(picture, "_digest", counted("hash", picture._digest))
+    assert run("build", demos, "--model", model, "--out", tmp_path / "m.tasm").code == 0
+    assert calls == {"open": 8, "hash": 8}
 
 
 def test_people_get_a_sentence(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:

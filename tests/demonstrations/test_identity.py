@@ -1,7 +1,9 @@
 """Two contents have one identity exactly when their pixels and texts are the same."""
 
+import gc
 import hashlib
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasm.demonstrations import Message, Picture, content_hash, make_query, read_demonstrations
+from tasm.demonstrations.picture import _HOLDER
 from tasm.errors import DemonstrationError
 
 
@@ -57,7 +60,38 @@ def test_a_picture_in_memory_is_taken_as_it_was() -> None:
     assert picture.load().getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_a_file_that_changes_after_it_was_read_is_noticed(tmp_path: Path) -> None:
+def test_a_picture_that_was_decoded_stays_what_it_was(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "a.png")
+    picture = Picture(tmp_path / "a.png")
+    known = picture.sha256
+    (tmp_path / "a.png").unlink()
+    picture.load().putpixel((0, 0), (0, 0, 255))  # a copy, drawn on
+    assert picture.load().getpixel((0, 0)) == (255, 0, 0)
+    sent = pickle.loads(pickle.dumps(picture))
+    assert sent.sha256 == known
+    with pytest.raises(DemonstrationError, match="no such file"):
+        sent.load()
+
+
+def test_no_more_is_held_than_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    held = _HOLDER._bytes
+    monkeypatch.setattr("tasm.demonstrations.picture.HELD_BYTES", held + 24)
+    for name in "abc":
+        Image.new("RGB", (2, 2), "red").save(tmp_path / f"{name}.png")
+    pictures = [Picture(tmp_path / f"{name}.png") for name in "abc"]
+    assert len({picture.sha256 for picture in pictures}) == 1
+    assert [hasattr(picture, "_held") for picture in pictures] == [True, True, False]
+    assert pictures[2].load().size == (2, 2)
+    del pictures
+    gc.collect()
+    assert held == _HOLDER._bytes
+
+
+def test_a_file_that_changes_after_it_was_read_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasm.demonstrations.picture.HELD_BYTES", 0)
     Image.new("RGB", (2, 2), "red").save(tmp_path / "a.png")
     picture = Picture(tmp_path / "a.png")
     assert picture.sha256
