@@ -30,6 +30,20 @@ def test_a_recipe_without_a_budget_is_one_cell() -> None:
     assert expand(["retrieve-demos"], ["20%"], "40%") == [Cell("retrieve-demos", "20%", "0")]
 
 
+def test_bytes_are_a_budget_of_core_and_bank_together() -> None:
+    cells = expand(["full", "tasm", "retrieve-demos"], [], None, ["20%", "5%"])
+    assert cells == [
+        Cell("full", None, None),
+        Cell("tasm", None, None, "20%"),
+        Cell("tasm", None, None, "5%"),
+    ]
+    assert cells[1].settings != cells[2].settings
+    with pytest.raises(BudgetError, match="--bytes 512 is a number of tokens"):
+        expand(["tasm"], [], None, ["512"])
+    with pytest.raises(InputError, match="--bytes names '5%' twice"):
+        expand(["tasm"], [], None, ["5%", "5%"])
+
+
 def test_a_budget_is_read_before_anything_is_measured() -> None:
     with pytest.raises(BudgetError, match="'abc'"):
         expand(["tasm"], ["abc"], None)
@@ -65,7 +79,7 @@ def test_the_folder_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_mean_over_one_suite_is_not_said_twice() -> None:
     one = leaderboard([ROW], "reference")
-    assert "| recipe | core | bank | birds | tokens | bytes |" in one
+    assert "| recipe | budget | birds | tokens | bytes | seeds |" in one
     assert one.count("0.500 [") == 2  # one row in each of the two tables
     both = leaderboard([ROW, replace(ROW, suite="fish")], "reference")
-    assert "| recipe | core | bank | mean | birds | fish | tokens | bytes |" in both
+    assert "| recipe | budget | mean | birds | fish | tokens | bytes | seeds |" in both

@@ -2,6 +2,7 @@
 
 import base64
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -76,26 +77,61 @@ def report(published):
     return check_page((published[0] / "report.html").read_text())
 
 
-def test_a_recipe_enters_with_the_largest_budget_that_fits(rows):
+def test_a_recipe_stands_where_it_was_measured_and_nowhere_else(rows):
     def entered(limit, share):
-        return {item.recipe: item.core for item in standings(rows, limit, share)}
+        found = {item.recipe: item.core for item in standings(rows, limit, share)}
+        assert found.pop("full") is None and found.pop("zero-shot") is None  # for reference
+        return found
 
-    assert entered(0.2, token_share) == {
-        "zero-shot": None,
-        "tasm": "20%",
-        "snapkv": "20%",
-        "tasm-paper": "20%",
-    }
+    fifth = {"tasm": "20%", "snapkv": "20%", "tasm-paper": "20%"}
+    assert entered(0.2, token_share) == fifth
+    assert entered(0.4, token_share) == entered(1.0, token_share) == {}
     # what tasm retrieves counts: at a twentieth only the plain eviction fits
-    assert entered(0.05, token_share) == {"zero-shot": None, "snapkv": "5%"}
-    assert entered(0.1, token_share) == {"zero-shot": None, "snapkv": "5%", "tasm": "5%"}
+    assert entered(0.05, token_share) == {"snapkv": "5%"}
+    assert entered(0.1, token_share) == {"tasm": "5%"}
     # what lies in the bank counts
-    assert entered(0.2, byte_share) == {"zero-shot": None, "snapkv": "20%"}
-    assert entered(0.6, byte_share)["tasm"] == "20%"
+    assert entered(0.2, byte_share) == {"snapkv": "20%"}
+    assert entered(0.6, byte_share) == {"tasm": "20%", "tasm-paper": "20%"}
+
+
+def test_of_several_budgets_under_one_limit_the_largest_stands(rows):
+    more = [*rows, *(made("bind", "snapkv", "18%", "0", 1.0, 180, 185, 0, n) for n in range(3))]
+    assert {i.recipe: i.core for i in standings(more, 0.2, byte_share)}["snapkv"] == "20%"
+
+
+def test_a_budget_of_bytes_is_the_limit_it_was_measured_under(rows):
+    """What spends half of what it may was measured there; what spends more was not."""
+    less, more = (
+        [
+            replace(made("bind", name, None, None, 0.5, 90, spent, 0, n), stored="20%")
+            for n in range(3)
+        ]
+        for name, spent in (("emloc", 90), ("greedy", 390))
+    )
+    found = {i.recipe: i for i in standings([*rows, *less, *more], 0.2, byte_share)}
+    assert found["emloc"].stored == "20%" and found["emloc"].budget == "bytes 20%"
+    assert "greedy" not in found
+    more_found = {i.recipe for i in standings([*rows, *less, *more], 0.4, byte_share)}
+    assert "greedy" in more_found and "emloc" not in more_found
+
+
+def test_prompts_do_not_stand_among_stored_bytes(rows):
+    """Pictures as files are no keys and values."""
+    prompt = {"recipe": {"kind": "prompt"}}
+    more = [
+        replace(made("bind", "retrieve-demos", "20%", "0", 0.9, 190, 10, 190, n), settings=prompt)
+        for n in range(3)
+    ]
+    here = [
+        {item.recipe for item in standings([*rows, *more], 0.2, share)}
+        for share in (token_share, byte_share)
+    ]
+    assert "retrieve-demos" in here[0] and "retrieve-demos" not in here[1]
 
 
 def test_standings_are_sorted_by_the_mean_over_suites(rows):
-    found = standings(rows, 0.2, token_share)
+    reference, *found = standings(rows, 0.2, token_share)
+    assert reference.recipe == "full" and found.pop().recipe == "zero-shot"
     means = [item.mean.mean for item in found]
     assert means == sorted(means, reverse=True) and found[0].recipe == "tasm"
     by_hand = [

@@ -30,6 +30,7 @@ DOCUMENTED = [
     "against_full",
     "against_tasm",
     "note",
+    "stored",
 ]
 
 

@@ -12,16 +12,19 @@ def test_the_seed_of_an_episode_is_the_seed_of_its_builds(
     backbone: Any, files: Any, monkeypatch: Any
 ) -> None:
     built = []
-    build = measure.build
+    build = measure.Encoded.build
 
-    def listen(*given: Any, **settings: Any) -> Any:
-        built.append(build(*given, **settings))
-        return built[-1]
+    def listen(self: Any, recipe: Any, **settings: Any) -> Any:
+        memory = build(self, recipe, **settings)
+        if recipe.name == "random":
+            built.append(memory)
+        return memory
 
-    monkeypatch.setattr(measure, "build", listen)
+    monkeypatch.setattr(measure.Encoded, "build", listen)
     episode = read_episode(files / "demos.jsonl", files / "queries.jsonl")
+    cell = Cell("random", "20%", None)
     for seed in (3, 4, 3):
-        measure.Examination(backbone, episode, seed=seed).measure(Cell("random", "20%", None))
+        measure.Examination(backbone, episode, [cell], seed=seed).measure(cell)
     assert [memory.recipe["settings"]["seed"] for memory in built] == [3, 4, 3]
     first, other, again = (
         [sorted(row) for layer in memory.core for row in layer.index.tolist()] for memory in built

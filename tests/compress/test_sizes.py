@@ -9,7 +9,12 @@ from tasm.compress.sizes import Costs, bank_tokens, core_tokens, parse_size
 from tasm.errors import BudgetError
 
 COSTS = Costs(
-    tokens=1000, always=30, core_token_bytes=2000, bank_token_bytes=1900, fixed_bytes=50_000
+    tokens=1000,
+    always=30,
+    core_token_bytes=2000,
+    bank_token_bytes=1900,
+    fixed_bytes=50_000,
+    full_bytes=1_900_000,
 )
 
 
@@ -80,7 +85,7 @@ def test_bank_is_cut_with_a_notice() -> None:
 
 @given(st.integers(1, 100), st.integers(1, 5000), st.integers(0, 50))
 def test_a_share_is_never_exceeded(percent: int, tokens: int, always: int) -> None:
-    costs = Costs(max(tokens, always), always, 10, 10, 0)
+    costs = Costs(max(tokens, always), always, 10, 10, 0, 1000)
     try:
         kept = core_tokens(f"{percent}%", costs, refuse)
     except BudgetError:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tasm
 from tasm.bench.cells import Cell
-from tasm.bench.results import Row, append_rows, read_rows, row_key
+from tasm.bench.code import code_hash
+from tasm.bench.results import Row, append_rows, budget_text, read_rows, row_key
 from tasm.bench.sources import Source
 from tasm.bench.workers import in_this_process, over_processes
 from tasm.errors import InputError, TasmError
@@ -58,8 +58,9 @@ class Refusal:
     reason: str
 
     def __str__(self) -> str:
-        core = "" if self.cell.core is None else f" at {self.cell.core}"
-        return f"{self.suite}, {self.cell.recipe}{core}: {self.reason}"
+        budget = budget_text(self.cell.core, self.cell.stored)
+        at = "" if budget is None else f" at {budget}"
+        return f"{self.suite}, {self.cell.recipe}{at}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def run(
 
 def _units(plan: Plan, backbone: Any) -> list[Unit]:
     """One unit a seed and source; the key of a row holds everything that could change it."""
-    model = dict(backbone.identity.parts)
+    model, code = dict(backbone.identity.parts), code_hash()
     units = []
     for source in plan.sources:
         for seed in plan.seeds:
@@ -127,7 +128,7 @@ def _units(plan: Plan, backbone: Any) -> list[Unit]:
                         "episode": episode,
                         "seed": seed,
                         "cell": cell.settings,
-                        "version": tasm.__version__,
+                        "code": code,
                     }
                 ): cell
                 for cell in plan.cells
@@ -160,7 +161,9 @@ def measure_unit(backbone: Any, unit: Unit) -> Iterator[Row | Refusal]:
     from tasm.bench.measure import Examination
 
     with unit.source.open(unit.seed) as episode:
-        examination = Examination(backbone, episode, seed=unit.seed, batch_size=unit.batch_size)
+        examination = Examination(
+            backbone, episode, unit.cells.values(), seed=unit.seed, batch_size=unit.batch_size
+        )
         for key, cell in unit.cells.items():
             try:
                 found = examination.measure(cell)
@@ -174,6 +177,7 @@ def measure_unit(backbone: Any, unit: Unit) -> Iterator[Row | Refusal]:
                 recipe=cell.recipe,
                 core=cell.core,
                 bank=cell.bank,
+                stored=cell.stored,
                 demonstrations=len(episode.demonstrations),
                 query_ids=tuple(query.id for query in episode.queries),
                 depths=episode.depths,

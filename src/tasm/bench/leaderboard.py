@@ -1,7 +1,8 @@
 """The leaderboard as Markdown: one table at equal attended tokens, one at equal stored bytes.
 
-A recipe enters a table at a limit with the largest of its measured budgets that stays within it,
-so retrieved tokens and banked bytes count and nothing is picked by its accuracy. Knows rows only.
+A recipe enters a table at a limit with the largest of its measured budgets between this limit and
+the one below, so retrieved tokens and banked bytes count, nothing is picked by its accuracy, and no
+recipe stands where it was not measured. Knows rows only.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,10 +16,12 @@ from tasm.bench.results import Row
 LIMITS = (0.025, 0.05, 0.10, 0.20, 0.40, 0.60, 1.0)
 """Shares of the full context at which recipes are compared."""
 
+REFERENCES = ("full", "zero-shot")
+
 TOLERANCE = 1.1
 """A row may pass a limit by a tenth: positions, indices and gate references are counted too."""
 
-Budget = tuple[str | None, str | None]
+Budget = tuple[str | None, str | None, str | None]
 Share = Callable[[Sequence[Row]], float]
 
 
@@ -29,10 +32,20 @@ class Standing:
     recipe: str
     core: str | None
     bank: str | None
+    stored: str | None
     mean: Interval | None
     by_suite: dict[str, PooledRow]
     token_share: float
     byte_share: float
+
+    @property
+    def budget(self) -> str:
+        """What bounds it, for people: `core 20%, bank 40%`."""
+        if self.recipe in REFERENCES:
+            return "–"
+        parts = (("core", self.core), ("bank", self.bank), ("bytes", self.stored))
+        given = [f"{name} {size}" for name, size in parts if size not in (None, "0")]
+        return ", ".join(given) or "–"
 
 
 def token_share(rows: Sequence[Row]) -> float:
@@ -45,23 +58,40 @@ def byte_share(rows: Sequence[Row]) -> float:
     return fmean((row.core_bytes + row.bank_bytes) / row.full_bytes for row in rows)
 
 
+def limit_of(rows: Sequence[Row], share: Share) -> float | None:
+    """Return the limit that rows of one budget stand under, None above the last.
+
+    It is the smallest that they keep. Of a budget of bytes it is that budget, where they keep it:
+    a recipe that spends less than it may was still measured there.
+    """
+    used, stored = share(rows), rows[0].stored
+    if stored is not None and stored.endswith("%") and share is byte_share:
+        given = float(stored[:-1]) / 100
+        if given in LIMITS and used <= given * TOLERANCE:
+            return given
+    return next((limit for limit in LIMITS if used <= limit * TOLERANCE), None)
+
+
 def standings(rows: Sequence[Row], limit: float, share: Share) -> list[Standing]:
-    """Return the recipes within a limit, best mean first.
+    """Return the recipes that were measured under a limit, best mean first; `full` and `zero-shot`
+    among them, wherever they were measured.
+
+    A prompt has no place among stored bytes: pictures as files beside keys and values.
 
     Args:
         rows: rows of single seeds.
-        limit: a share of the full context.
+        limit: one of `LIMITS`, a share of the full context.
         share: `token_share` or `byte_share`.
     """
     suites = list(dict.fromkeys(row.suite for row in rows))
     pooled = {cell_of(row): row for row in pool(rows)}
     entered: dict[str, tuple[float, Budget, list[Row]]] = {}
-    for (recipe, core, bank), own in _by_budget(rows).items():
-        used = share(own)
-        if used > limit * TOLERANCE:
+    for (recipe, *budget), own in _by_budget(rows).items():
+        if recipe not in REFERENCES and not _stands(own, limit, share):
             continue
+        used = share(own)
         if recipe not in entered or used > entered[recipe][0]:
-            entered[recipe] = (used, (core, bank), own)
+            entered[recipe] = (used, (budget[0], budget[1], budget[2]), own)
     found = [
         _standing(recipe, budget, own, suites, pooled)
         for recipe, (_, budget, own) in entered.items()
@@ -69,10 +99,22 @@ def standings(rows: Sequence[Row], limit: float, share: Share) -> list[Standing]
     return sorted(found, key=lambda item: -1.0 if item.mean is None else item.mean.mean)[::-1]
 
 
-def _by_budget(rows: Sequence[Row]) -> dict[tuple[str, str | None, str | None], list[Row]]:
-    found: dict[tuple[str, str | None, str | None], list[Row]] = {}
+def _stands(rows: Sequence[Row], limit: float, share: Share) -> bool:
+    compares = share is token_share or not _is_prompt(rows[0])
+    return compares and limit_of(rows, share) == limit
+
+
+def _is_prompt(row: Row) -> bool:
+    recipe = row.settings.get("recipe") or {}
+    return bool(recipe.get("kind") == "prompt")
+
+
+def _by_budget(
+    rows: Sequence[Row],
+) -> dict[tuple[str, str | None, str | None, str | None], list[Row]]:
+    found: dict[tuple[str, str | None, str | None, str | None], list[Row]] = {}
     for row in rows:
-        found.setdefault((row.recipe, row.core, row.bank), []).append(row)
+        found.setdefault((row.recipe, row.core, row.bank, row.stored), []).append(row)
     return found
 
 
@@ -101,8 +143,8 @@ def all_budgets(rows: Sequence[Row]) -> list[Standing]:
     suites = list(dict.fromkeys(row.suite for row in rows))
     pooled = {cell_of(row): row for row in pool(rows)}
     found = [
-        _standing(recipe, (core, bank), own, suites, pooled)
-        for (recipe, core, bank), own in _by_budget(rows).items()
+        _standing(recipe, (core, bank, stored), own, suites, pooled)
+        for (recipe, core, bank, stored), own in _by_budget(rows).items()
     ]
     return sorted(found, key=lambda item: -1.0 if item.mean is None else item.mean.mean)[::-1]
 
@@ -115,26 +157,18 @@ TABLES: tuple[tuple[str, Share], ...] = (
 
 
 def sections(rows: Sequence[Row], share: Share) -> list[tuple[float, list[Standing]]]:
-    """Return the standings at every limit that changes who stands there, `full` among them."""
-    found: list[tuple[float, list[Standing]]] = []
-    shown: list[tuple[str, ...]] = []
-    for limit in LIMITS:
-        within = standings(rows, limit, share)
-        entries = tuple(
-            f"{item.recipe} {item.core} {item.bank}" for item in within if item.core is not None
-        )
-        if not entries or entries in shown:
-            continue
-        shown.append(entries)
-        if not any(item.recipe == "full" for item in within):
-            within = [*_references(rows), *within]
-        found.append((limit, within))
-    return found
+    """Return the standings at every limit under which something was measured."""
+    found = [(limit, standings(rows, limit, share)) for limit in LIMITS]
+    return [
+        (limit, within)
+        for limit, within in found
+        if any(item.recipe not in REFERENCES for item in within)
+    ]
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return what recipes found while building, a line a cell."""
-    return [f"{row.suite}, {row.recipe} {row.core}: {row.note}" for row in pool(rows) if row.note]
+    return [f"{row.suite}, {row.recipe} {row.budget}: {row.note}" for row in pool(rows) if row.note]
 
 
 def leaderboard(rows: Iterable[Row], model: str) -> str:
@@ -149,9 +183,9 @@ def leaderboard(rows: Iterable[Row], model: str) -> str:
     lines = [
         f"# Leaderboard: {model}",
         "",
-        "Accuracy, and its 95 % interval (seeds resampled, then queries). Each recipe stands with "
-        "the largest of its measured budgets that stays within the limit; shares are of the full "
-        "context's tokens and bytes. `full` and `zero-shot` are there for reference.",
+        "Accuracy, and its 95 % interval (seeds resampled, then queries). Each recipe stands only "
+        "under limits at which it was measured, with the largest of its budgets there; shares are "
+        "of the full context's tokens and bytes. `full` and `zero-shot` are there for reference.",
         "",
     ]
     for title, share in TABLES:
@@ -167,22 +201,19 @@ def leaderboard(rows: Iterable[Row], model: str) -> str:
 def _table(found: list[Standing], suites: Sequence[str]) -> list[str]:
     # Of one suite the mean is the suite's own figure, and is not said twice.
     mean = ["mean"] if len(suites) > 1 else []
-    header = ["recipe", "core", "bank", *mean, *suites, "tokens", "bytes"]
+    header = ["recipe", "budget", *mean, *suites, "tokens", "bytes", "seeds"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for item in found:
-        cells = [item.recipe, item.core or "–", item.bank or "–"]
+        cells = [item.recipe, item.budget]
         cells += [_figure(item.mean)] * len(mean)
         for suite in suites:
             row = item.by_suite.get(suite)
             cells.append("–" if row is None else _figure(Interval(row.accuracy, *row.ci95)))
         cells += [f"{100 * item.token_share:.1f} %", f"{100 * item.byte_share:.1f} %"]
+        seeds = sorted({row.seeds for row in item.by_suite.values()})
+        cells.append(str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def _references(rows: Sequence[Row]) -> list[Standing]:
-    full = [row for row in rows if row.recipe == "full"]
-    return standings(full, 1.0, token_share) if full else []
 
 
 def _figure(value: Interval | None) -> str:

@@ -1,11 +1,11 @@
 """One recipe on one episode: built, asked, and compared with the full context.
 
-An `Examination` holds what all recipes of one episode share: the full context is encoded once and
-answers once. Knows nothing of files, processes or pooling.
+An `Examination` holds what all recipes of one episode share: it is encoded once, and the full
+context answers once. Knows nothing of files, processes or pooling.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.answer import Answer, ask_all, full_context
+from tasm.answer import Answer, ask_all
 from tasm.answer.ask import default_new_tokens
 from tasm.bench.cards import CARDS, role_tokens
 from tasm.bench.cells import Cell
+from tasm.bench.encoded import Encoded
 from tasm.bench.prompts import Prompts, nearest_prompts, zero_shot_prompts
 from tasm.bench.sources import Episode
 from tasm.check.fidelity import agreement, answer_distributions, mean_js
-from tasm.compress.api import build
-from tasm.compress.recipes.table import Recipe
+from tasm.compress.recipes.table import Recipe, find_recipe
 from tasm.compress.sizes import parse_size
 from tasm.demonstrations import Query, is_correct
 
@@ -66,30 +66,42 @@ class Examination:
     """One episode before one model.
 
     ```python
-    examination = Examination(backbone, episode, seed=3)    # the seed that drew the episode
-    examination.measure(Cell("tasm", "20%", "40%")).agrees
+    cell = Cell("tasm", "20%", "40%")
+    examination = Examination(backbone, episode, [cell], seed=3)    # the seed that drew the episode
+    examination.measure(cell).agrees
     ```
     """
 
     def __init__(
-        self, backbone: Any, episode: Episode, *, seed: int = 0, batch_size: int = BATCH_SIZE
+        self,
+        backbone: Any,
+        episode: Episode,
+        cells: Iterable[Cell],
+        *,
+        seed: int = 0,
+        batch_size: int = BATCH_SIZE,
     ) -> None:
         self.backbone = backbone
         self.episode = episode
         self.seed = seed
         self.batch_size = batch_size
+        self.recipes = [_recipe(cell) for cell in cells if _recipe(cell).kind == "memory"]
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The demonstrations, as the model read them once for all cells."""
+        return Encoded(self.backbone, self.episode.demonstrations, self.recipes)
 
     @cached_property
     def full(self) -> FullContext:
-        """The full context: encoded once, asked every query once."""
-        started = time.perf_counter()
-        memory = full_context(self.backbone, self.episode.demonstrations)
+        """The full context, asked every query once."""
+        memory = self.encoded.build(find_recipe("full"))
         built = time.perf_counter()
         answers = ask_all(self.backbone, memory, self.episode.queries, batch_size=self.batch_size)
         asked = time.perf_counter()
         return FullContext(
             memory,
-            built - started,
+            memory.report["seconds"]["total"],
             answers,
             1000 * (asked - built) / len(answers),
             self._distributions(memory, [answer.token_ids for answer in answers]),
@@ -112,24 +124,16 @@ class Examination:
         return self._measure_memory(cell)
 
     def _measure_memory(self, cell: Cell) -> Measurement:
-        recipe: str | Recipe = cell.recipe
-        core, bank = cell.core, cell.bank
+        recipe, core, bank = _recipe(cell), cell.core, cell.bank
         if cell.recipe in CARDS:
-            recipe = CARDS[cell.recipe]
             core, bank = str(role_tokens(recipe, self.full.memory.tokens)), "0"
-        started = time.perf_counter()
-        memory = build(
-            self.backbone,
-            self.episode.demonstrations,
-            recipe=recipe,
-            core=core,
-            bank=bank,
-            seed=self.seed,
+        memory = self.encoded.build(
+            recipe, core=core, bank=bank, stored=cell.stored, seed=self.seed
         )
         built = time.perf_counter()
         answers = ask_all(self.backbone, memory, self.episode.queries, batch_size=self.batch_size)
         answer_ms = 1000 * (time.perf_counter() - built) / len(answers)
-        return self._judge(memory, built - started, answers, answer_ms)
+        return self._judge(memory, memory.report["seconds"]["total"], answers, answer_ms)
 
     def _judge(
         self, memory: Any, build_seconds: float, answers: list[Answer], answer_ms: float
@@ -208,6 +212,10 @@ class Examination:
         return answer_distributions(
             self.backbone, memory, queries, answers, batch_size=self.batch_size
         )
+
+
+def _recipe(cell: Cell) -> Recipe:
+    return CARDS[cell.recipe] if cell.recipe in CARDS else find_recipe(cell.recipe)
 
 
 def core_tokens(memory: Any) -> float:

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tasm.bench.intervals import Interval
-from tasm.bench.leaderboard import Standing, all_budgets
+from tasm.bench.leaderboard import REFERENCES, Standing, all_budgets
 from tasm.bench.pool import PooledRow
 from tasm.bench.results import Row
 from tasm.view.scatter import Line, Measured, Scatter
 from tasm.view.tables import Cell, Column, Table
 from tasm.view.tables import Row as TableRow
-
-REFERENCES = ("full", "zero-shot")
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Overview:
                 item.mean.mean,
                 item.mean.low,
                 item.mean.high,
-                f"{recipe}, {_budget(item)}",
+                f"{recipe}, {item.budget}",
             )
             for item in self.found
             if item.recipe == recipe and item.mean is not None and share(item) > 0
@@ -105,8 +103,8 @@ class Overview:
             cells = [
                 Cell(
                     item.recipe,
-                    f"{item.recipe} {item.core or ''}",
-                    below=_budget(item),
+                    f"{item.recipe} {item.core or item.stored or ''}",
+                    below=_below(item),
                     chip=self.numbers.get(item.recipe),
                 )
             ]
@@ -144,11 +142,8 @@ class Overview:
         )
 
 
-def _budget(item: Standing) -> str:
-    if item.recipe in REFERENCES:
-        return "for reference"
-    parts = (("core", item.core), ("bank", item.bank))
-    return ", ".join(f"{name} {size}" for name, size in parts if size not in (None, "0"))
+def _below(item: Standing) -> str:
+    return "for reference" if item.recipe in REFERENCES else item.budget
 
 
 def _interval_of(row: PooledRow | None) -> Interval | None:

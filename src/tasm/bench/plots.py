@@ -64,7 +64,7 @@ def accuracy_against_demonstrations(rows: Sequence[Row]) -> Figure | None:
     families = [name for name, seen in counts.items() if len(seen) > 1]
     if not families:
         return None
-    lines = list(dict.fromkeys((row.recipe, row.core) for row in pooled))
+    lines = list(dict.fromkeys((row.recipe, row.budget) for row in pooled))
     styles = _styles(_label(*line) for line in lines)
     figure, panels = _panels(len(families))
     for panel, family in zip(panels, families, strict=True):
@@ -73,7 +73,7 @@ def accuracy_against_demonstrations(rows: Sequence[Row]) -> Figure | None:
                 (
                     row
                     for row in pooled
-                    if (row.recipe, row.core) == (recipe, core) and _family(row.suite) == family
+                    if (row.recipe, row.budget) == (recipe, core) and _family(row.suite) == family
                 ),
                 key=lambda row: row.demonstrations,
             )
@@ -93,7 +93,7 @@ def needle_heat_maps(rows: Sequence[Row]) -> Figure | None:
     if not deep:
         return None
     counts = sorted({row.demonstrations for row in deep})
-    cells = list(dict.fromkeys((row.recipe, row.core) for row in deep))
+    cells = list(dict.fromkeys((row.recipe, row.budget) for row in deep))
     figure, panels = _panels(len(cells))
     shown = None
     for panel, (recipe, core) in zip(panels, cells, strict=True):
@@ -102,7 +102,7 @@ def needle_heat_maps(rows: Sequence[Row]) -> Figure | None:
             hits = [
                 value
                 for row in deep
-                if (row.recipe, row.core, row.demonstrations) == (recipe, core, counts[column])
+                if (row.recipe, row.budget, row.demonstrations) == (recipe, core, counts[column])
                 for place, value in zip(row.depths, row.correct, strict=True)
                 if place is not None and min(int(place * DEPTH_BINS), DEPTH_BINS - 1) == depth
             ]
@@ -130,21 +130,21 @@ def ablation_bars(rows: Sequence[Row], prefix: str = "tasm") -> Figure | None:
     """
     pooled = [row for row in pool(rows) if row.recipe.startswith(prefix)]
     recipes = list(dict.fromkeys(row.recipe for row in pooled))
-    cores = list(dict.fromkeys(row.core for row in pooled))
+    cores = list(dict.fromkeys(row.budget for row in pooled))
     if len(recipes) < 2:
         return None
     figure, panels = _panels(len(cores))
     styles = _styles(recipes)
     for panel, core in zip(panels, cores, strict=True):
         for place, recipe in enumerate(recipes):
-            values = [row.accuracy for row in pooled if (row.recipe, row.core) == (recipe, core)]
+            values = [row.accuracy for row in pooled if (row.recipe, row.budget) == (recipe, core)]
             if values:
                 mean = float(np.mean(values))
                 panel.barh(place, mean, color=styles[recipe][0])
                 panel.text(mean + 0.01, place, f"{mean:.3f}", va="center", size=7)
         panel.set_yticks(range(len(recipes)), recipes, size=7)
         panel.invert_yaxis()
-        panel.set(title=f"core {core}", xlim=(0, 1.12), xlabel="mean accuracy over suites")
+        panel.set(title=f"budget {core}", xlim=(0, 1.12), xlabel="mean accuracy over suites")
     return figure
 
 

@@ -9,14 +9,15 @@ from statistics import fmean
 from typing import Any
 
 from tasm.bench.intervals import interval, paired_interval
-from tasm.bench.results import Row
+from tasm.bench.results import Row, budget_text
 
-Cell = tuple[str, str, str | None, str | None]
+Cell = tuple[str, str, str | None, str | None, str | None]
 
 
 @dataclass(frozen=True)
 class PooledRow:
-    """One (suite, recipe, core, bank), pooled over seeds; intervals are `(low, high)` at 95 %.
+    """One (suite, recipe, core, bank, stored), pooled over seeds; intervals are `(low, high)` at
+    95 %.
 
     `against_full` and `against_tasm` are `(difference, low, high)`: this row minus that one on
     the queries both answered, None where that one was not measured. `attended_tokens` counts
@@ -43,7 +44,13 @@ class PooledRow:
     against_full: tuple[float, float, float] | None
     against_tasm: tuple[float, float, float] | None
     note: str
+    stored: str | None
     demonstrations: int
+
+    @property
+    def budget(self) -> str | None:
+        """What bounds it, as it was given: the core's budget, or that of all bytes."""
+        return budget_text(self.core, self.stored)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `--json` prints."""
@@ -55,8 +62,8 @@ class PooledRow:
 
 
 def cell_of(row: Row | PooledRow) -> Cell:
-    """Return what a leaderboard row stands for: (suite, recipe, core, bank)."""
-    return row.suite, row.recipe, row.core, row.bank
+    """Return what a leaderboard row stands for: (suite, recipe, core, bank, stored)."""
+    return row.suite, row.recipe, row.core, row.bank, row.stored
 
 
 def pool(rows: Iterable[Row]) -> list[PooledRow]:
@@ -78,7 +85,7 @@ def pool(rows: Iterable[Row]) -> list[PooledRow]:
 
 def _pooled(cell: Cell, by_seed: dict[int, Row], cells: dict[Cell, dict[int, Row]]) -> PooledRow:
     rows = [by_seed[seed] for seed in sorted(by_seed)]
-    suite, recipe, core, bank = cell
+    suite, recipe, core, bank, stored = cell
     accuracy = interval([row.correct for row in rows])
     return PooledRow(
         suite=suite,
@@ -98,20 +105,24 @@ def _pooled(cell: Cell, by_seed: dict[int, Row], cells: dict[Cell, dict[int, Row
         build_seconds=fmean(row.build_seconds for row in rows),
         answer_ms=fmean(row.answer_ms for row in rows),
         triggered=fmean(row.triggered for row in rows),
-        against_full=_difference(by_seed, cells.get((suite, "full", None, None))),
-        against_tasm=_difference(by_seed, _tasm(cells, suite, core, bank)),
+        against_full=_difference(by_seed, cells.get((suite, "full", None, None, None))),
+        against_tasm=_difference(by_seed, _tasm(cells, cell)),
         note=_note(rows),
+        stored=stored,
         demonstrations=round(fmean(row.demonstrations for row in rows)),
     )
 
 
-def _tasm(
-    cells: dict[Cell, dict[int, Row]], suite: str, core: str | None, bank: str | None
-) -> dict[int, Row] | None:
-    same = cells.get((suite, "tasm", core, bank))
+def _tasm(cells: dict[Cell, dict[int, Row]], cell: Cell) -> dict[int, Row] | None:
+    suite, _, core, bank, stored = cell
+    same = cells.get((suite, "tasm", core, bank, stored))
     if same is not None:
         return same
-    found = [seeds for cell, seeds in cells.items() if cell[:3] == (suite, "tasm", core)]
+    found = [
+        seeds
+        for other, seeds in cells.items()
+        if (*other[:3], other[4]) == (suite, "tasm", core, stored)
+    ]
     return found[0] if found else None
 
 

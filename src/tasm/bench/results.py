@@ -23,9 +23,10 @@ class Row:
     full context along its answer, nats) hold one value a query, in the order of `query_ids`;
     `depths` says where in the demonstrations (0 first, 1 last) what a query needs stands, where
     the suite knows; `notes` is what the recipe found while building (a threshold it searched, the
-    layers it kept whole). Token counts are means over layers and KV heads, bytes are bytes,
-    `build_seconds` the whole build, `answer_ms` the time of a query in its batch, `triggered`
-    the share of (layer, step) pairs that retrieved.
+    layers it kept whole); `stored` is the budget of bytes, where that decided core and bank. Token
+    counts are means over layers and KV heads, bytes are bytes, `build_seconds` the whole build,
+    `answer_ms` the time of a query in its batch, `triggered` the share of (layer, step) pairs that
+    retrieved.
     """
 
     key: str
@@ -50,7 +51,13 @@ class Row:
     depths: tuple[float | None, ...] = ()
     answers: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    stored: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def budget(self) -> str | None:
+        """What bounds it, as it was given: the core's budget, or that of all bytes."""
+        return budget_text(self.core, self.stored)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as a JSON object."""
@@ -66,6 +73,17 @@ class Row:
             if name in known
         }
         return cls(**values)
+
+
+def budget_text(core: str | None, stored: str | None) -> str | None:
+    """Return a budget for people, None where there is none.
+
+    ```python
+    >>> budget_text("20%", None), budget_text(None, "20%")
+    ('20%', '20% of bytes')
+    ```
+    """
+    return core if stored is None else f"{stored} of bytes"
 
 
 def row_key(settings: Mapping[str, Any]) -> str:

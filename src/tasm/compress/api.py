@@ -161,16 +161,37 @@ def build_transcript(
     warn_of_unlike_pictures(backbone.name, demonstrations, notice)
     budget = targets(settings, backbone, transcript, notice)
     compressor = Compressor(backbone, settings, budget, len(transcript))
-    calibrates = budget.bank > 0 and settings.gate.kind == "js"
-    asked = (gate_queries(len(transcript.spans)),) if calibrates else ()
-    reference = None
+    asked = (gate_queries(len(transcript.spans)),) if calibrates(settings, budget) else ()
     with torch.no_grad(), Recorder(backbone, (*compressor.parts.records, *asked)) as recorder:
         kept = read(backbone, transcript, compressor, recorder, progress)
-        if calibrates:
-            rotary = backbone.rotary.for_length(len(transcript))
-            reference = calibrate(kept, recorder, transcript.spans, rotary, settings.quantile)
+        memory = assembled(backbone, transcript, demonstrations, settings, budget, kept, recorder)
     if compressor.notes.get("taken", "its own") != "its own":
         notice(_taken(compressor))
+    memory.report.update(_report(memory, settings, kept, peak, started))
+    memory.report["transcript"] = transcript_digest(transcript.input_ids)
+    return memory
+
+
+def calibrates(settings: Settings, budget: Targets) -> bool:
+    """Return whether a build teaches its gate, which takes what `gate_queries` records."""
+    return budget.bank > 0 and settings.gate.kind == "js"
+
+
+def assembled(
+    backbone: Backbone,
+    transcript: Transcript,
+    demonstrations: Sequence[Demonstration],
+    settings: Settings,
+    budget: Targets,
+    kept: Compressed,
+    recorder: Recorder,
+) -> TaskMemory:
+    """Return the memory of what was kept, its gate taught by what `recorder` heard; nothing is said
+    yet of how it was built (`memory.report`)."""
+    reference = None
+    if calibrates(settings, budget):
+        rotary = backbone.rotary.for_length(len(transcript))
+        reference = calibrate(kept, recorder, transcript.spans, rotary, settings.quantile)
     bank = Bank(kept.bank) if any(layer is not None for layer in kept.bank) else None
     memory = TaskMemory(
         core=kept.core,
@@ -190,11 +211,7 @@ def build_transcript(
         demonstrations=entries_of(demonstrations, transcript),
     )
     dtype = settings.dtype(backbone)
-    if dtype != backbone.dtype:
-        memory = memory.store_as(dtype)
-    memory.report.update(_report(memory, settings, kept, peak, started))
-    memory.report["transcript"] = transcript_digest(transcript.input_ids)
-    return memory
+    return memory if dtype == backbone.dtype else memory.store_as(dtype)
 
 
 def _full_bytes(budget: Targets, settings: Settings, backbone: Backbone) -> int:

@@ -3,9 +3,10 @@
 What `build` and `plan` share: which recipe, which mode, how many tokens, at what cost in bytes.
 """
 
+import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ from tasm.compress.chunks import CHUNK_TOKENS
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.sizes import Costs, bank_tokens, core_tokens, parse_size
-from tasm.errors import RecipeError
+from tasm.errors import BudgetError, RecipeError
 from tasm.memory import GateSettings
 
 Notice = Callable[[str], None]
@@ -91,6 +92,12 @@ class Settings:
         )
 
     @property
+    def proportion(self) -> float:
+        """Tokens of the recipe's bank for one of its core, by its own budgets."""
+        core, bank = parse_size(self.recipe.core, "core"), parse_size(self.recipe.bank, "bank")
+        return bank.amount / core.amount
+
+    @property
     def gate(self) -> GateSettings:
         """The recipe's gate."""
         known = {name: value for name, value in self.recipe.gate.items() if name != "quantile"}
@@ -153,6 +160,30 @@ def targets(
     settings: Settings, backbone: Backbone, transcript: Transcript, notice: Notice
 ) -> Targets:
     """Resolve budgets to tokens; raises BudgetError where they are impossible."""
+    costs = costs_of(settings, backbone, transcript)
+    if not settings.recipe.takes_core and settings.core != settings.recipe.core:
+        why = "keeps everything" if settings.recipe.keeps_everything else "has a bound of its own"
+        notice(
+            f"The recipe {settings.recipe.name!r} {why}: the core budget {settings.core} is not "
+            "used."
+        )
+    core = (
+        costs.tokens
+        if settings.recipe.keeps_everything
+        else core_tokens(settings.core, costs, notice)
+    )
+    bank = bank_tokens(settings.bank, core, costs, notice)
+    return Targets(
+        core=core,
+        bank=bank,
+        core_bytes=costs.fixed_bytes + core * costs.core_token_bytes,
+        bank_bytes=bank * costs.bank_token_bytes,
+        full_bytes=costs.full_bytes,
+    )
+
+
+def costs_of(settings: Settings, backbone: Backbone, transcript: Transcript) -> Costs:
+    """Return what tokens cost in a memory of this model and these settings."""
     geometry, dtype = backbone.geometry, settings.dtype(backbone)
     tokens = len(transcript)
     kinds = geometry.layer_kinds
@@ -164,28 +195,35 @@ def targets(
     reference = _REFERENCE_BYTES * geometry.kv_heads if has_gate else 0
     bias = _BIAS_BYTES * geometry.kv_heads if settings.recipe.has_bias else 0
     table = (_TABLE_BYTES + _POSITION_BYTES * geometry.position_rows) * tokens
-    costs = Costs(
+    return Costs(
         tokens=tokens,
         always=int((transcript.demonstration < 0).sum()),
         core_token_bytes=full_layers * (pair + index + bias + reference),
         bank_token_bytes=full_layers * (pair + index),
         fixed_bytes=table + sliding * whole * (pair + index),
-    )
-    if not settings.recipe.takes_core and settings.core != settings.recipe.core:
-        why = "keeps everything" if settings.recipe.keeps_everything else "has a bound of its own"
-        notice(
-            f"The recipe {settings.recipe.name!r} {why}: the core budget {settings.core} is not "
-            "used."
-        )
-    core = tokens if settings.recipe.keeps_everything else core_tokens(settings.core, costs, notice)
-    bank = bank_tokens(settings.bank, core, costs, notice)
-    return Targets(
-        core=core,
-        bank=bank,
-        core_bytes=costs.fixed_bytes + core * costs.core_token_bytes,
-        bank_bytes=bank * costs.bank_token_bytes,
         full_bytes=pair * (full_layers * tokens + sliding * whole),
     )
+
+
+def within_bytes(settings: Settings, room: float, costs: Costs) -> Settings:
+    """Return the settings with as many tokens as fit into `room` bytes, core and bank together, in
+    the recipe's own proportion of bank to core.
+
+    ```python
+    within_bytes(settings, 1.5e6, costs_of(settings, backbone, transcript)).core       # '361'
+    ```
+
+    Raises BudgetError where what is always kept does not fit.
+    """
+    core = costs.tokens_within(room, settings.proportion)
+    if core < max(1, costs.always):
+        least = costs.least_bytes(settings.proportion)
+        raise BudgetError(
+            f"The recipe {settings.recipe.name!r} cannot be stored in {room / 1e6:.3g} MB, "
+            f"{100 * room / costs.full_bytes:.3g}% of the full context; the smallest possible "
+            f"here is {math.ceil(1000 * least / costs.full_bytes) / 10:g}%."
+        )
+    return replace(settings, core=str(core), bank=str(math.floor(settings.proportion * core)))
 
 
 def warn(sentence: str) -> None:

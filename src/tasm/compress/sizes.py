@@ -32,14 +32,40 @@ class Size:
 @dataclass(frozen=True)
 class Costs:
     """What tokens cost: `tokens` there are, `always` of them kept whatever happens, bytes that one
-    token of every layer and head takes in the core and in the bank, and bytes the core takes
-    without any."""
+    token of every layer and head takes in the core and in the bank, bytes the core takes without
+    any, and those of the full context's keys and values."""
 
     tokens: int
     always: int
     core_token_bytes: int
     bank_token_bytes: int
     fixed_bytes: int
+    full_bytes: int
+
+    def bytes_of(self, stored: Size) -> float:
+        """Return what may be stored, in bytes; a share is one of the full context's keys and
+        values.
+
+        Raises BudgetError for a number of tokens, which says nothing of core and bank.
+        """
+        if stored.unit == "tokens":
+            raise BudgetError(
+                f"The stored budget is {stored.written} tokens; expected a share of the full "
+                "context's bytes (20%), or bytes (64MB)."
+            )
+        return stored.amount * self.full_bytes if stored.unit == "share" else stored.amount
+
+    def tokens_within(self, room: float, proportion: float) -> int:
+        """Return the largest core, in tokens, that fits into `room` bytes with `proportion` tokens
+        of the bank for each of its own; not more than there are."""
+        return min(self.tokens, math.floor((room - self.fixed_bytes) / self._token(proportion)))
+
+    def least_bytes(self, proportion: float) -> float:
+        """Return the fewest bytes that such a core and bank can take."""
+        return self.fixed_bytes + max(1, self.always) * self._token(proportion)
+
+    def _token(self, proportion: float) -> float:
+        return self.core_token_bytes + proportion * self.bank_token_bytes
 
 
 def parse_size(written: str | float, what: str) -> Size:

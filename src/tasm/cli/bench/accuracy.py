@@ -84,6 +84,15 @@ def accuracy(
             show_default=False,
         ),
     ] = None,
+    stored: Annotated[
+        str | None,
+        typer.Option(
+            "--bytes",
+            help="Budgets of core and bank together, as shares of the full context's bytes: "
+            "60%,20%,5%. Each recipe divides them in its own proportion.",
+            show_default=False,
+        ),
+    ] = None,
     bank: Annotated[
         str | None,
         typer.Option("--bank", help="Bank budget of every recipe. Default: the recipe's own."),
@@ -120,6 +129,8 @@ def accuracy(
     Example:
       tasm bench accuracy --model reference --suites bind,needle
         --recipes full,zero-shot,tasm,random --core 20%,5% --out out/bench
+      tasm bench accuracy --model reference --suites bind,needle
+        --recipes full,tasm,random --bytes 60%,20%,5% --out out/bytes
       tasm bench accuracy --model MODEL --demonstrations train.jsonl --queries test.jsonl
         --recipes tasm --out out/mine
     """
@@ -133,8 +144,13 @@ def accuracy(
     if own_files:
         _refuse_for_own_files(seeds=seeds, first_seed=first_seed, split=split)
     chosen = _listed(recipes, "--recipes")
-    _check_budgets(chosen, core, bank)
-    cells = expand(chosen, _listed(core or DEFAULT_CORE, "--core"), bank)
+    _check_budgets(chosen, core, bank, stored)
+    cells = expand(
+        chosen,
+        _listed(core or DEFAULT_CORE, "--core") if core or not stored else [],
+        bank,
+        _listed(stored, "--bytes") if stored else [],
+    )
     if cards:
         cells += [cell for cell in card_cells() if cell not in cells]
     sources = _sources(suites, queries, demonstrations, split or "held-out")
@@ -186,11 +202,19 @@ def _refuse_for_own_files(**given: int | str | None) -> None:
             )
 
 
-def _check_budgets(recipes: list[str], core: str | None, bank: str | None) -> None:
-    """Refuse a budget that none of the recipes takes."""
-    from tasm.bench.cells import takes_bank, takes_core
+def _check_budgets(
+    recipes: list[str], core: str | None, bank: str | None, stored: str | None
+) -> None:
+    """Refuse a budget that none of the recipes takes, and a bank where bytes decide it."""
+    from tasm.bench.cells import takes_bank, takes_core, takes_stored
 
-    for option, size, takes in (("--core", core, takes_core), ("--bank", bank, takes_bank)):
+    if bank is not None and stored is not None and core is None:
+        raise InputError(
+            f"--bank {bank} has no effect with --bytes, which divides core and bank in each "
+            "recipe's own proportion. Leave it out, or give --core as well."
+        )
+    options = (("--core", core, takes_core), ("--bank", bank, takes_bank))
+    for option, size, takes in (*options, ("--bytes", stored, takes_stored)):
         if size is not None and not any(map(takes, recipes)):
             raise InputError(
                 f"{option} {size} has no effect: no such budget belongs to {', '.join(recipes)}. "
@@ -237,7 +261,7 @@ def _text(rows: list[Any], files: list[Path]) -> Any:
         listing.add_row(
             plain(row.suite),
             plain(row.recipe),
-            row.core or "–",
+            row.budget or "–",
             f"{row.accuracy:.3f}",
             f"{row.ci95[0]:.3f}–{row.ci95[1]:.3f}",
             number_text(row.agreement),

@@ -1,0 +1,272 @@
+"""One episode read once by the model, to be compressed by many recipes at many budgets.
+
+Reading is what a build and another build of the same demonstrations have in common: the prefill,
+with what it records, and reading the demonstrations again over everything. What is built here is
+what `tasm.build` builds (mode joint). Knows builds; not what is measured on them.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from tasm.backbone.attention.segment import Segment
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.api import assembled
+from tasm.compress.calibrate import gate_queries
+from tasm.compress.compressor import Compressor, Newest
+from tasm.compress.limits import check_transcript
+from tasm.compress.parts.base import Parts
+from tasm.compress.prefill import collected, read
+from tasm.compress.recipes.recipe import Recipe
+from tasm.compress.recipes.table import find_recipe
+from tasm.compress.records.record import Record
+from tasm.compress.records.recorder import Recorder
+from tasm.compress.replay import ReadAgain, Replay
+from tasm.compress.settings import Settings, costs_of, targets, within_bytes
+from tasm.compress.sizes import Size, parse_size
+from tasm.demonstrations import Demonstration
+from tasm.memory import LayerTokens, TaskMemory
+from tasm.memory.tokens import TokenTable
+
+_TRIES = 4
+_CLOSE = 1.01
+"""Bytes over those wished for that no other try is worth."""
+
+
+class Encoded:
+    """An episode's demonstrations as the model read them, for some recipes.
+
+    ```python
+    encoded = Encoded(backbone, demonstrations, [find_recipe("tasm"), find_recipe("h2o")])
+    memory = encoded.build(find_recipe("h2o"), core="20%", seed=3)
+    ```
+
+    `seconds` is what reading took, with everything that any of the recipes records.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        demonstrations: Sequence[Demonstration],
+        recipes: Iterable[Recipe],
+    ) -> None:
+        self.backbone, self.demonstrations = backbone, list(demonstrations)
+        self.transcript = backbone.transcript(self.demonstrations)
+        check_transcript(self.transcript, backbone.geometry)
+        everything = _settings(find_recipe("full"), None, None, 0)
+        parts = [Parts.of(recipe) for recipe in recipes]
+        records = [record for part in parts for record in part.records]
+        records.append(gate_queries(len(self.transcript.spans)))  # of all gates that are taught
+        budget = targets(everything, backbone, self.transcript, _quiet)
+        listening = _Catching(backbone, everything, budget, len(self.transcript))
+        started = time.perf_counter()
+        with torch.no_grad(), Recorder(backbone, records) as recorder:
+            self._read = read(backbone, self.transcript, listening, recorder, _silent)
+        self.seconds = time.perf_counter() - started
+        caught = listening.caught
+        assert caught is not None
+        self._caught = caught
+        again = [(part.resumes, record) for part in parts for record in part.replayed]
+        self._replay = _Remembering(
+            **vars(caught.replay),
+            everyone=caught.replay.demonstrations,
+            wanted=tuple(dict.fromkeys(again)),
+        )
+
+    def build(
+        self,
+        recipe: Recipe,
+        *,
+        core: str | None = None,
+        bank: str | None = None,
+        stored: str | None = None,
+        seed: int = 0,
+    ) -> TaskMemory:
+        """Return the memory that `tasm.build` returns for these budgets, or the one whose core and
+        bank fit into `stored` (see `within_bytes`); `memory.report` has its `seconds` only, reading
+        counted in.
+
+        Raises:
+            InputError: where `tasm.build` does.
+        """
+        settings = _settings(recipe, core, bank, seed)
+        if stored is None:
+            return self._built(settings)
+        return self._fitting(settings, parse_size(stored, "stored"))
+
+    def _fitting(self, settings: Settings, stored: Size) -> TaskMemory:
+        """A memory of at most `stored` bytes: where counts differ among heads, or parts add
+        something, tokens cost more than was thought, and fewer are tried."""
+        costs = costs_of(settings, self.backbone, self.transcript)
+        wished = room = costs.bytes_of(stored)
+        for _ in range(_TRIES):
+            memory = self._built(within_bytes(settings, room, costs))
+            taken = memory.core_bytes + memory.bank_bytes
+            room *= wished / taken
+            if taken <= _CLOSE * wished or room < costs.least_bytes(settings.proportion):
+                break
+        return memory
+
+    def _built(self, settings: Settings) -> TaskMemory:
+        started, before = time.perf_counter(), self._replay.seconds
+        budget = targets(settings, self.backbone, self.transcript, _quiet)
+        compressor = Compressor(self.backbone, settings, budget, len(self.transcript))
+        caught, earlier = self._caught, self._read
+        heard = _Heard(self.backbone, caught)
+        with torch.no_grad():
+            compressor.stage(
+                list(caught.segments),
+                heard,
+                caught.tokens,
+                caught.newest,
+                self._replay,
+            )
+            kept = collected(
+                compressor,
+                caught.segments,
+                caught.tokens,
+                earlier.states,
+                earlier.next_position,
+                self.seconds,
+            )
+            memory = assembled(
+                self.backbone,
+                self.transcript,
+                self.demonstrations,
+                settings,
+                budget,
+                kept,
+                heard,
+            )
+        parts = compressor.parts
+        shared = self.seconds
+        if parts.replayed or parts.resumes:
+            shared += self._replay.seconds_of(parts.resumes)
+        own = time.perf_counter() - started - (self._replay.seconds - before)
+        memory.report["seconds"] = {**kept.seconds, "total": shared + own}
+        return memory
+
+
+@dataclass(frozen=True, eq=False)
+class _Caught:
+    """What a compressor was called with after everything was read."""
+
+    segments: tuple[tuple[Segment, ...] | None, ...]
+    tokens: TokenTable
+    newest: Newest
+    replay: Replay
+    held: Mapping[int, Mapping[Record, Any]]
+    scalings: Mapping[int, float]
+
+
+@dataclass
+class _Catching(Compressor):
+    """Keeps everything, and what it was given to compress."""
+
+    caught: _Caught | None = None
+
+    def stage(
+        self,
+        segments: list[tuple[Segment, ...] | None],
+        recorder: Recorder,
+        tokens: TokenTable,
+        newest: Newest,
+        replay: Replay,
+    ) -> None:
+        """As a compressor's."""
+        held = {layer: dict(found) for layer, found in recorder.held.items()}
+        self.caught = _Caught(
+            tuple(segments), tokens, newest, replay, held, dict(recorder.scalings)
+        )
+        super().stage(segments, recorder, tokens, newest, replay)
+
+
+class _Heard(Recorder):
+    """What a recorder had heard; what one compression drops of it is there for the next."""
+
+    def __init__(self, backbone: Backbone, caught: _Caught) -> None:
+        super().__init__(backbone, ())
+        self.held = {layer: dict(found) for layer, found in caught.held.items()}
+        self.scalings = dict(caught.scalings)
+
+
+@dataclass(frozen=True, eq=False)
+class _Remembering(Replay):
+    """A replay that reads over the whole memory once for all recipes: with the records that any of
+    them wants, and once more for those that resume a reading, which reads one by one.
+
+    `everyone` are the demonstrations of that reading; fewer are a trial's.
+    """
+
+    everyone: tuple[Transcript, ...] = ()
+    wanted: tuple[tuple[bool, Record], ...] = ()
+    remembered: dict[bool, tuple[ReadAgain, float]] = field(default_factory=dict)
+
+    def read(
+        self,
+        layers: Mapping[int, LayerTokens],
+        records: tuple[Record, ...] = (),
+        *,
+        keep_inputs: bool = False,
+    ) -> ReadAgain:
+        """As a replay's."""
+        wanted = tuple(record for resumes, record in self.wanted if resumes == keep_inputs)
+        if not (records or keep_inputs) or not self._is_whole(layers, wanted, records):
+            return super().read(layers, records, keep_inputs=keep_inputs)
+        if keep_inputs not in self.remembered:
+            started = time.perf_counter()
+            reading = super().read(layers, wanted, keep_inputs=keep_inputs)
+            self.remembered[keep_inputs] = reading, time.perf_counter() - started
+        reading, _ = self.remembered[keep_inputs]
+        return replace(reading, held={layer: dict(held) for layer, held in reading.held.items()})
+
+    @property
+    def seconds(self) -> float:
+        """What all readings that are remembered took."""
+        return sum(seconds for _, seconds in self.remembered.values())
+
+    def seconds_of(self, resumes: bool) -> float:
+        """What the one took that recipes of a kind share; 0 where there was none."""
+        return self.remembered[resumes][1] if resumes in self.remembered else 0.0
+
+    def _is_whole(
+        self,
+        layers: Mapping[int, LayerTokens],
+        wanted: tuple[Record, ...],
+        records: tuple[Record, ...],
+    ) -> bool:
+        """Whether this is the reading that recipes share: nothing less, and by everyone."""
+        return (
+            set(records) <= set(wanted)
+            and self.demonstrations is self.everyone
+            and all(
+                kept.bias is None and kept.keys.shape[1] == self.logical_length
+                for kept in layers.values()
+            )
+        )
+
+
+def _settings(recipe: Recipe, core: str | None, bank: str | None, seed: int) -> Settings:
+    return Settings.of(
+        recipe=recipe,
+        core=core,
+        bank=bank,
+        mode="joint",
+        chunk_tokens=None,
+        system=None,
+        max_pixels=None,
+        store=None,
+        seed=seed,
+    )
+
+
+def _quiet(sentence: str) -> None:
+    pass
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
