@@ -104,3 +104,26 @@ def test_layers_take_what_a_selecting_one_chose() -> None:
         for layer in (1, 2, 3):
             assert torch.equal(found[layer].sort(-1).values, plain[0].sort(-1).values)
             assert not torch.equal(found[layer].sort(-1).values, plain[layer].sort(-1).values)
+
+
+@pytest.mark.parametrize("name", ["page", "block", "image-mean", "selecting-layers"])
+def test_each_query_head_of_a_group_chooses_blocks_and_the_earliest_come(name: str) -> None:
+    """What any head has first comes first; two heads that ask the same bring what one would."""
+    tokens, query, table = scene()
+    other = torch.randn(query.shape, generator=torch.Generator().manual_seed(8))
+    bank = Bank([tokens])
+
+    def found(asked: torch.Tensor, k: int = 40) -> torch.Tensor:
+        return bank.search(0, asked, k, make_granularity(name, table)).index
+
+    assert torch.equal(found(torch.stack([query, query], 2)), found(query))
+    both = found(torch.stack([query, other], 2), 30)
+    for row in range(2):
+        for head in range(HEADS):
+            choices = [found(asked, 70)[row, head].tolist() for asked in (query, other)]
+            rank = {
+                token: min(choice.index(token) for choice in choices if token in choice)
+                for token in tokens.index[head, : COUNTS[head]].tolist()
+            }
+            ranks = [rank[token] for token in both[row, head].tolist()]
+            assert ranks == sorted(rank.values())[:30]

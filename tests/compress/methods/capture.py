@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tasm.compress.evidence import Stage
 from tasm.compress.parts.base import Budget
-from tasm.compress.recipes.recipe import Part
+from tasm.compress.recipes.recipe import Part, Recipe
 from tasm.compress.recipes.table import find_recipe
 from tests.compress.tiny_backbone import TinyBackbone, build_tiny
 from tests.tiny_models import tiny_model
@@ -28,10 +28,10 @@ class Capture(Budget):
         ]
 
 
-def captured(backbone: TinyBackbone, name: str, seeds: list[int], **given: Any) -> Stage:
+def captured(backbone: TinyBackbone, recipe: str | Recipe, seeds: list[int], **given: Any) -> Stage:
     """The stage of a joint build with the recipe's scorer."""
     recipe = replace(
-        find_recipe(name),
+        find_recipe(recipe),
         budget=Part("tests.compress.methods.capture:Capture"),
         reducer=Part("drop"),
     )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tasm.compress.recipes.table import find_recipe
 from tests.compress.methods.capture import captured, stock_attention, stock_model
 from tests.compress.tiny_backbone import TinyBackbone, tiny_backbone
 
@@ -79,6 +80,21 @@ def test_h2o_orders_by_attention_and_recency(backbone: TinyBackbone, attention: 
             kept = set(heavy[:10]) | set(range(tokens - 10, tokens))
             score = stage.scores[layer][head]
             order = score.argsort(descending=True, stable=True).tolist()
+            assert set(order[: len(kept)]) == kept
+
+
+@pytest.mark.parametrize(("share", "heavy_ones", "recent_ones"), [(0.0, 20, 0), (0.25, 15, 5)])
+def test_h2o_with_another_share_for_the_recent(
+    backbone: TinyBackbone, attention: Tensor, share: float, heavy_ones: int, recent_ones: int
+) -> None:
+    tokens = attention.shape[-1]
+    h2o = find_recipe("h2o").with_settings(scorer={"recent": share})
+    stage = captured(backbone, h2o, SEEDS, core="30")
+    for layer in range(3):
+        for head, mass in enumerate(group_mean(attention[layer].sum(1))):
+            heavy = sorted(range(tokens), key=lambda i: -mass[i])
+            kept = {*heavy[:heavy_ones], *range(tokens - recent_ones, tokens)}
+            order = stage.scores[layer][head].argsort(descending=True, stable=True).tolist()
             assert set(order[: len(kept)]) == kept
 
 

@@ -86,6 +86,16 @@ def test_expected_attention(ahead: int) -> None:
         torch.testing.assert_close(found[head], torch.tensor(expected))
 
 
+def test_expected_attention_keeps_its_sinks() -> None:
+    stacked = torch.ones(4, 2, 2)
+    moments = Moments(2, stacked.sum(1), stacked.transpose(1, 2) @ stacked)
+    one = evidence(KEYS, VALUES, TEXT, records={QueryMoments("all"): moments}, scaling=0.5)
+    plain = ExpectedAttention(rows="all").score(one)
+    sunk = ExpectedAttention(rows="all", sinks=2).score(one)
+    assert torch.equal(sunk[:, 2:], plain[:, 2:])
+    assert sunk[:, :2].min() > plain.max()
+
+
 def test_h2o_ranks_and_sinks() -> None:
     mass = [[5.0, 1.0, 4.0, 2.0], [0.0, 9.0, 3.0, 4.0]]
     one = evidence(KEYS, VALUES, TEXT, records=received(mass))

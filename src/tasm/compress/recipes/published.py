@@ -101,6 +101,7 @@ ROWS = (
         2024,
         _ARXIV + "2406.11430",
         scorer=Part("key-norm"),
+        note="assumes that keys of small norm matter; on the bundled model those of large norm do",
     ),
     Recipe(
         "keydiff",
@@ -114,7 +115,7 @@ ROWS = (
         "Expected Attention",
         2025,
         _ARXIV + "2510.00636",
-        scorer=Part("expected-attention"),
+        scorer=Part("expected-attention", {"rows": "all", "sinks": 4}),
     ),
     Recipe(
         "kvzip",
@@ -206,7 +207,8 @@ ROWS = (
         2024,
         "https://proceedings.mlr.press/v235/zhang24n.html",
         scorer=_HEAVY,
-        reducer=Part("next-values"),
+        reducer=Part("next-values", {"values": "added"}),
+        note="values added as printed, for a setting in which tokens leave one by one",
     ),
     Recipe(
         "tome",

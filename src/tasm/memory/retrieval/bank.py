@@ -15,7 +15,7 @@ from torch import Tensor
 from tasm.backbone.attention.segment import UNUSED, Segment
 from tasm.memory.layer import LayerTokens
 from tasm.memory.retrieval.granularity import Granularity
-from tasm.memory.retrieval.key_blocks import Search
+from tasm.memory.retrieval.key_blocks import Search, rows_in_order
 
 _SCAN_ELEMENTS = 1 << 23  # keys converted to float32 at a time: 32 MiB
 
@@ -199,14 +199,37 @@ def best_rows(
     k = min(k, max(counts))
     if granularity is None:
         rows = _top_rows(layer, query, k)
+    elif query.ndim == 4:
+        rows = _earliest(layer, query, k, granularity, number)
     else:
-        scores = torch.cat([scores for _, scores in _scan(layer, query)], -1)
-        search = Search(number, query, lambda: layer.block(0, max(counts)).float())
-        rows = granularity.choose(scores, layer.indices(), k, search)
+        rows, _ = _chosen(layer, query, k, granularity, number)
     if min(counts) >= k:
         return rows, None
     missing = _past_the_end(counts, torch.arange(k, device=rows.device))
     return rows.masked_fill(missing, 0), missing
+
+
+def _chosen(
+    layer: BankLayer, query: Tensor, k: int, granularity: Granularity, number: int
+) -> tuple[Tensor, Tensor]:
+    """The rows that a granularity takes, and q·k of all (batch, kv_heads, tokens)."""
+    scores = torch.cat([scores for _, scores in _scan(layer, query)], -1)
+    search = Search(number, query, lambda: layer.block(0, max(layer.counts)).float())
+    return granularity.choose(scores, layer.indices(), k, search), scores
+
+
+def _earliest(
+    layer: BankLayer, query: Tensor, k: int, granularity: Granularity, number: int
+) -> Tensor:
+    """Every query head of a group chooses for itself; what comes earliest in any of their choices
+    is taken."""
+    batch, _, group, _ = query.shape
+    heads = query.transpose(1, 2).flatten(0, 1)
+    rows, scores = _chosen(layer, heads, k, granularity, number)
+    places = torch.arange(rows.shape[-1], device=rows.device).expand_as(rows)
+    late = torch.full_like(scores, rows.shape[-1], dtype=places.dtype)
+    ranks = late.scatter(-1, rows, places).unflatten(0, (batch, group)).amin(1)
+    return rows_in_order(-ranks.float(), scores.unflatten(0, (batch, group)).amax(1), k)
 
 
 def _past_the_end(counts: tuple[int, ...], rows: Tensor) -> Tensor:

@@ -39,8 +39,9 @@ class GateSettings:
             "image"; or which blocks a search brings: "page", "block", "image-mean",
             "selecting-layers" (see `tasm.memory.retrieval.key_blocks`).
         interval: an "always" gate opens at the first step and at every `interval`-th after it.
-        asking: how the query heads of a KV head search single tokens: by their "mean", equation
-            (16), or "each", a token counting as much as the head that wants it most.
+        asking: how the query heads of a KV head search: by their "mean", equation (16), or "each",
+            a token counting as much as the head that wants it most; blocks of tokens come in the
+            order in which any head has them.
     """
 
     kind: GateKind = "js"

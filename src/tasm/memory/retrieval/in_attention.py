@@ -226,8 +226,7 @@ class Retrieval:
     def _asked(self, query: Tensor) -> Tensor:
         """What each KV head searches with, float32: (batch, kv_heads, head_dim) or with a group."""
         asked = query.float()
-        each = self.settings.asking == "each" and self.granularity is None
-        return asked if each else asked.mean(2)
+        return asked if self.settings.asking == "each" else asked.mean(2)
 
     def _search(self, layer: int, query: Tensor, asked: Tensor | None = None) -> Attached:
         """What the bank has for each group of query heads, on `query`'s device and in its dtype;

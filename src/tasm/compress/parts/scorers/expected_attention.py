@@ -19,10 +19,11 @@ class ExpectedAttention(Scorer):
     """S_i = (E[a_i] + ε)·‖v_i‖ with E[a_i] the softmax of k_i·μ/√d + k_iᵀΣk_i/(2d).
 
     With R̄ the mean of the rotations to the next `ahead` positions, μ and Σ are R̄μ_q and R̄Σ_qR̄ᵀ,
-    mean and covariance of the queries before rotation.
+    mean and covariance of the queries before rotation. The first `sinks` tokens come before all.
 
     Differs from the paper in:
-    - Queries of answers and questions (all text) give the moments; `rows` = "all" is the paper's.
+    - Unless `rows` is "all", as in the paper, only queries of answers and questions (all text) give
+      the moments.
     - The output projection is left out of the value's length.
     - Keys of a KV head get the mean over its query heads.
     """
@@ -30,6 +31,7 @@ class ExpectedAttention(Scorer):
     rows: str = "text"
     ahead: int = 512
     epsilon: float = 0.02
+    sinks: int = 0
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -50,7 +52,8 @@ class ExpectedAttention(Scorer):
         logits = first + spread * evidence.scaling**2 / 2
         logits = logits.masked_fill(~evidence.valid[:, None], -torch.inf)
         expected = logits.softmax(-1).mean(1)
-        return (expected + self.epsilon) * evidence.values.float().norm(dim=-1)
+        score = (expected + self.epsilon) * evidence.values.float().norm(dim=-1)
+        return torch.where(evidence.index < self.sinks, score + score.amax() + 1, score)
 
     def _ahead(self, evidence: Evidence, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and covariance after the average rotation to the next `ahead` positions.

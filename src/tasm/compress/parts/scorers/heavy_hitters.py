@@ -16,11 +16,11 @@ from tasm.memory.per_head import ranks
 
 @dataclass(frozen=True)
 class HeavyHitters(Scorer):
-    """Half of the budget goes to the largest Σ_r softmax(q_r·K)_i over all rows r, half to the most
-    recent tokens.
+    """A share `recent` of the budget goes to the most recent tokens, the rest to the largest
+    Σ_r softmax(q_r·K)_i over all rows r; one half each is the paper's.
 
-    A token's score is minus the better of its two ranks, so that any budget is shared evenly. The
-    first `sinks` tokens come before all (D2O).
+    A token's score is minus the better of its two ranks, each over its share, so that any budget is
+    shared so. The first `sinks` tokens come before all (D2O).
 
     Differs from the paper in:
     - Evicts once, after the demonstrations are read (once a chunk when streaming), not at every
@@ -29,6 +29,7 @@ class HeavyHitters(Scorer):
     """
 
     sinks: int = 0
+    recent: float = 0.5
     records = (AttentionReceived("all"),)
 
     def score(self, evidence: Evidence) -> Tensor:
@@ -36,6 +37,7 @@ class HeavyHitters(Scorer):
         mass = evidence.records[self.records[0]].mass.masked_fill(~evidence.valid, -1)
         recency = evidence.index.float().masked_fill(~evidence.valid, -1)
         heavy, recent = ranks(mass), ranks(recency)
-        # Ties go to the heavy hitter: half a rank apart.
-        score = -(2.0 * heavy).minimum(2.0 * recent + 1)
+        score = -heavy / (1 - self.recent) if self.recent < 1 else -recent.float()
+        if 0 < self.recent < 1:  # ties go to the heavy hitter: half a rank apart
+            score = score.maximum(-(recent + 0.5) / self.recent)
         return torch.where(evidence.index < self.sinks, 1.0, score)
