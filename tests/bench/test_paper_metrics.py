@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasm.bench.paper.metrics import contains, exact, iou, iou_at_half, letter, read_box, vqa
+from tasm.bench.paper.metrics import iou, iou_at_half, read_box, vqa
+from tasm.demonstrations.metrics import choice, contains, exact
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,8 @@ def test_contains(prediction, answers, score):
         ("", "B", 0),
     ],
 )
-def test_letter(prediction, right, score):
-    assert letter(prediction, [right]) == score
+def test_choice(prediction, right, score):
+    assert choice(prediction, [right]) == score
 
 
 def test_exact_ignores_case_and_final_stop():

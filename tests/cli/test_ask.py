@@ -9,7 +9,8 @@ import pytest
 from tests.cli.conftest import Run
 
 ASK = {
-    "answer", "triggered", "divergence", "retrieved_tokens", "tokens", "seconds", "demonstrations",
+    "answer", "confidence", "log_probabilities", "labels", "triggered", "divergence",
+    "retrieved_tokens", "tokens", "seconds", "demonstrations",
 }  # fmt: skip
 QUESTION = ("--question", "What colour?")
 
@@ -63,9 +64,9 @@ def test_a_file_of_queries(run: Run, built: Path, tmp_path: Path) -> None:
     ask = ("ask", built / "memory.tasm", "--queries", built / "queries.jsonl")
     ran = run(*ask, "--json")
     assert ran.code == 0, ran.err
-    assert set(ran.json) == {"answers", "accuracy"}
+    assert set(ran.json) == {"answers", "accuracy", "metric", "calibration_error"}
     answers = ran.json["answers"]
-    assert [set(answer) for answer in answers] == [ASK | {"id", "correct"}] * 3
+    assert [set(answer) for answer in answers] == [ASK | {"id", "correct", "score"}] * 3
     assert [answer["correct"] for answer in answers] == [False, None, False]
     assert ran.json["accuracy"] == 0
     singly = run(*ask, "--batch-size", "1", "--json").json["answers"]
@@ -184,3 +185,57 @@ def test_each_query_is_shown_with_what_was_expected(run: Run, built: Path) -> No
     assert lines[-1] == "Accuracy: 0.000 over 2 queries"  # of those with an answer
     explained = run(*ask, "--explain").out
     assert explained.count("and 5 more") == 3
+
+
+def test_labels_are_chosen_among(run: Run, built: Path) -> None:
+    ask = ("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png")
+    document = run(*ask, "--labels", "red, blue,navy blue", "--json").json
+    assert {one["label"] for one in document["labels"]} == {"red", "blue", "navy blue"}
+    assert document["answer"] == document["labels"][0]["label"]
+    assert document["confidence"] == document["labels"][0]["probability"]
+    assert (
+        run(*ask, "--labels", '["red", "blue", "navy blue"]', "--json").json["labels"]
+        == (document["labels"])
+    )
+    top = run(*ask, "--top", "3").out.splitlines()
+    assert len(top) == 3
+    assert {line.split()[1] for line in top} <= {"red", "green", "blue", "yellow"}
+    own = run(*ask, "--labels", "demonstrations", "--calibration", "contextual")
+    assert own.code == 0 and len(own.out.splitlines()) == 1
+
+
+def test_a_file_of_queries_is_judged_and_shown(run: Run, built: Path, tmp_path: Path) -> None:
+    page = tmp_path / "answers.html"
+    ask = ("ask", built / "memory.tasm", "--queries", built / "queries.jsonl")
+    document = run(*ask, "--top", "2", "--metric", "f1", "--html", page, "--json").json
+    assert document["metric"] == "f1"
+    known = [row for row in document["answers"] if row["score"] is not None]
+    assert document["accuracy"] == pytest.approx(sum(row["score"] for row in known) / 2)
+    assert 0 <= document["calibration_error"] <= 1
+    assert page.read_text().count("<article") == 3
+    assert run(*ask, "--top", "2", "--html", page).code == 2  # is there already
+    said = run(*ask, "--top", "2", "--html", page, "--overwrite").out
+    assert "Calibration error:" in said and "\n     0." in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--question", "Which?", "--html", "x.html"), "--html belongs to --queries"),
+        (("--question", "Which?", "--metric", "f1"), "--metric belongs to --queries"),
+        (("--question", "Which?", "--calibration", "contextual"), "without --labels"),
+        (("--question", "Which?", "--top", "2", "--stream"), "--stream has no effect"),
+        (("--question", "Which?", "--top", "2", "--max-new-tokens", "3"), "has no effect"),
+        (("--question", "Which?", "--labels", "[1"), "expected 'wren,robin'"),
+        (("--question", "Which?", "--labels", "a,,b"), "not empty"),
+        (("--queries", "q.jsonl", "--out", "a", "--html", "a"), "Give two files"),
+    ],
+)
+def test_options_that_cannot_be(
+    options: tuple[str, ...], said: str, run: Run, built: Path, tmp_path: Path
+) -> None:
+    given = [built / "queries.jsonl" if one == "q.jsonl" else one for one in options]
+    given = [tmp_path / one if one in ("a", "x.html") else one for one in given]
+    ran = run("ask", built / "memory.tasm", *given)
+    assert ran.code == 2
+    assert said in ran.err

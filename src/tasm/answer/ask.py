@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from tasm.answer.explanation import Explanation
 from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.given import as_memory, as_queries
-from tasm.answer.result import Answer, DemonstrationWeight
+from tasm.answer.labelling import Calibration, Labelling
+from tasm.answer.labels import Labels
+from tasm.answer.result import Answer, DemonstrationWeight, Label
 from tasm.arguments import flag, listener, nats, one_of, whole_number
 from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
@@ -39,6 +41,8 @@ def ask_all(
     bank_on: BankOn = "auto",
     max_new_tokens: int | None = None,
     explain: bool = False,
+    labels: Labels | None = None,
+    calibration: Calibration = "none",
     on_text: Callable[[str], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Answer]:
@@ -51,12 +55,16 @@ def ask_all(
     `default_new_tokens(memory)`; `on_text` receives a single query's answer piece by piece;
     `progress` is called with what is done.
 
+    With `labels` (strings, or "demonstrations" for their own answers) every answer is one of them,
+    with a probability each, set right by a content-free query with `calibration="contextual"`; the
+    gate is then asked for the query alone in `triggered`.
+
     ```python
     answers = ask_all(model.backbone, memory, read_queries("queries.jsonl"), batch_size=16)
     ```
 
     Raises `MismatchError` where the memory was made for another model and `InputError` where query
-    and answer pass the positions that the model was trained for.
+    and answer pass the positions that the model was trained for, and for labels that cannot be.
     """
     listener(on_text, "on_text")
     listener(progress, "progress")
@@ -64,6 +72,10 @@ def ask_all(
     if on_text is not None and len(queries) != 1:
         raise InputError(
             f"Only one query's answer can be streamed (on_text); {len(queries)} were given."
+        )
+    if labels is not None and on_text is not None:
+        raise InputError(
+            "on_text has no effect with labels: a label is chosen whole. Leave it out."
         )
     warn_of_unlike_pictures(backbone.name, queries, warnings.warn)
     answers: list[Answer] = []
@@ -77,6 +89,8 @@ def ask_all(
         bank_on=bank_on,
         max_new_tokens=max_new_tokens,
         explain=explain,
+        labels=labels,
+        calibration=calibration,
         on_text=on_text,
     ):
         answers.extend(batch.answers)
@@ -104,6 +118,8 @@ def ask_batches(
     bank_on: BankOn = "auto",
     max_new_tokens: int | None = None,
     explain: bool = False,
+    labels: Labels | None = None,
+    calibration: Calibration = "none",
     on_text: Callable[[str], None] | None = None,
 ) -> Iterator[Batch]:
     """Yield the answers batch by batch, with the logits of their first tokens; as `ask_all`.
@@ -121,28 +137,52 @@ def ask_batches(
     if epsilon is not None and epsilon != "calibrated":
         epsilon = nats(epsilon, "epsilon")
     one_of(bank_on, "bank_on", get_args(BankOn))
+    one_of(calibration, "calibration", get_args(Calibration))
     flag(explain, "explain")
     check_memory(backbone, memory)
-    entries = memory.demonstrations
-    for start in range(0, len(queries), batch_size):
-        rows = queries[start : start + batch_size]
-        inputs = backbone.query_inputs(rows, layout=memory.layout)
-        new_tokens = _new_tokens(backbone, memory, inputs, max_new_tokens)
-        cache = memory.cache(
+
+    def fresh() -> Any:
+        return memory.cache(
             device=backbone.device,
             dtype=backbone.dtype,
             gate=gate,
             epsilon=epsilon,
             bank_on=bank_on,
         )
+
+    labelling = None
+    if labels is not None:
+        labelling = Labelling.of(backbone, memory, labels, calibration, fresh)
+        _refuse_length(max_new_tokens)
+        max_new_tokens = labelling.longest
+    elif calibration != "none":
+        raise InputError(f"calibration {calibration!r} has no effect without labels. Give labels.")
+    for start in range(0, len(queries), batch_size):
+        rows = queries[start : start + batch_size]
+        inputs = backbone.query_inputs(rows, layout=memory.layout)
+        new_tokens = _new_tokens(backbone, memory, inputs, max_new_tokens)
+        cache = fresh()
         explanation = None
         if explain:
             explanation = Explanation(memory.tokens.demonstration, len(rows))
             cache.recorder = explanation
-        generated = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
-        weights = [()] * len(rows) if explanation is None else explanation.weights(entries)
-        yield Batch(
-            _answers(backbone, rows, inputs, generated, cache, weights), generated.first_logits
+        ranked: Sequence[tuple[Label, ...]] = [()] * len(rows)
+        if labelling is None:
+            said = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
+        else:
+            said, ranked = labelling.choose(rows, inputs, cache)
+        weights: Sequence[tuple[DemonstrationWeight, ...]] = [()] * len(rows)
+        if explanation is not None:
+            weights = explanation.weights(memory.demonstrations)
+        answers = _answers(backbone, rows, inputs, said, cache, weights, ranked)
+        yield Batch(answers, said.first_logits)
+
+
+def _refuse_length(max_new_tokens: int | None) -> None:
+    if max_new_tokens is not None:
+        raise InputError(
+            f"max_new_tokens={max_new_tokens} has no effect with labels, which are as long as they "
+            "are. Leave it out."
         )
 
 
@@ -207,6 +247,7 @@ def _answers(
     generated: Generated,
     cache: Any,
     weights: Sequence[tuple[DemonstrationWeight, ...]],
+    ranked: Sequence[tuple[Label, ...]],
 ) -> list[Answer]:
     read = inputs["attention_mask"].sum(1).tolist()
     # A finished row goes on with its batch; only its own steps count, the end token's included.
@@ -222,7 +263,7 @@ def _answers(
         retrieved = statistics.retrieved_tokens() or retrieved
     return [
         Answer(
-            text=decode(backbone, token_ids),
+            text=ranked[row][0].text if ranked[row] else decode(backbone, token_ids),
             token_ids=token_ids,
             tokens={"query": int(read[row]), "answer": len(token_ids)},
             seconds={"prefill": generated.prefill_seconds, "decode": generated.decode_seconds},
@@ -231,6 +272,8 @@ def _answers(
             retrieved_tokens=retrieved[row] or 0.0,
             demonstrations=weights[row],
             query=queries[row],
+            log_probabilities=generated.log_probabilities[row],
+            labels=ranked[row],
         )
         for row, token_ids in enumerate(generated.token_ids)
     ]

@@ -29,9 +29,11 @@ class Generated:
     """What a batch of rows generated: token ids without the end token, and what it took.
 
     `first_logits` is (rows, vocabulary), float32: the logits of the first answer token.
+    `log_probabilities` has one number a token, and one more for the end token where there was one.
     """
 
     token_ids: list[tuple[int, ...]]
+    log_probabilities: list[tuple[float, ...]]
     first_logits: Tensor
     prefill_seconds: float
     decode_seconds: float
@@ -54,7 +56,7 @@ def generate(
     ```
     """
     ends = answer_ends(backbone)
-    clock = _FirstStep()
+    clock = _Steps()
     streamer = None if on_text is None else _TextStream(backbone.tokenizer, on_text)
     cached = {} if cache is None else {"past_key_values": cache}
     started = time.perf_counter()
@@ -73,8 +75,11 @@ def generate(
             f"processor it is given. Expected a model that generates as transformers does."
         )
     prompt = inputs["input_ids"].shape[1]
+    said = [_until_end(row, ends) for row in output[:, prompt:].tolist()]
+    rows = zip(said, torch.stack(clock.chosen, 1).tolist(), strict=True)
     return Generated(
-        [_until_end(row, ends) for row in output[:, prompt:].tolist()],
+        said,
+        [tuple(row[: len(token_ids) + 1]) for token_ids, row in rows],
         clock.logits,
         clock.at - started,
         ended - clock.at,
@@ -165,17 +170,21 @@ def decode(backbone: Any, token_ids: tuple[int, ...]) -> str:
     return backbone.tokenizer.decode(token_ids, skip_special_tokens=True).strip()
 
 
-class _FirstStep(LogitsProcessor):
-    """Notes when the first answer token's logits were there, and the logits themselves."""
+class _Steps(LogitsProcessor):
+    """Notes when the first answer token's logits were there, and the logits themselves; of every
+    step how probable the token is that greedy decoding takes, (rows,) each."""
 
     def __init__(self) -> None:
         self.logits: Tensor | None = None
         self.at = 0.0
+        self.chosen: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if self.logits is None:
             self.logits = scores.float().cpu()  # waits for the device, so the time is true
             self.at = time.perf_counter()
+        said = scores.float()
+        self.chosen.append(said.amax(-1) - said.logsumexp(-1))
         return scores
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tasm.answer.ask import BankOn, GateKind, ask_all, check_memory
 from tasm.answer.given import as_memory, as_query
+from tasm.answer.labelling import Calibration
+from tasm.answer.labels import Labels
 from tasm.answer.result import Answer
 from tasm.errors import InputError, ModelError
 from tasm.memory.showing import bytes_text, html_table
@@ -84,6 +86,8 @@ class Model:
         epsilon: float | Literal["calibrated"] | None = None,
         bank_on: BankOn = "auto",
         max_new_tokens: int | None = None,
+        labels: Labels | None = None,
+        calibration: Calibration = "none",
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
         """Answer one question from a memory, greedily.
@@ -95,7 +99,10 @@ class Model:
         ("auto", "device", "host") says where the bank is searched, as in
         `TaskMemory.cache`; `on_text`
         receives the answer's text piece by piece. `max_new_tokens` defaults to twice the longest
-        demonstration answer and a little more.
+        demonstration answer and a little more. With `labels` (strings, or "demonstrations" for
+        their own answers) the answer is one of them, and each has a probability in
+        `answer.labels`; `calibration="contextual"` takes away what the model says to a grey picture
+        (without pictures, to the text "N/A").
 
         ```python
         answer = model.ask(memory, images=["x.png"], question="Which bird is this?", explain=True)
@@ -115,6 +122,8 @@ class Model:
             epsilon=epsilon,
             bank_on=bank_on,
             max_new_tokens=max_new_tokens,
+            labels=labels,
+            calibration=calibration,
             on_text=on_text,
         )[0]
 
@@ -129,6 +138,8 @@ class Model:
         epsilon: float | Literal["calibrated"] | None = None,
         bank_on: BankOn = "auto",
         max_new_tokens: int | None = None,
+        labels: Labels | None = None,
+        calibration: Calibration = "none",
         on_text: Callable[[str], None] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> list[Answer]:
@@ -153,6 +164,8 @@ class Model:
             epsilon=epsilon,
             bank_on=bank_on,
             max_new_tokens=max_new_tokens,
+            labels=labels,
+            calibration=calibration,
             on_text=on_text,
             progress=progress,
         )

@@ -145,6 +145,7 @@ def _answers(
             tokens={"query": int(read[row]), "answer": len(token_ids)},
             seconds=dict(seconds),
             query=queries[row],
+            log_probabilities=generated.log_probabilities[row],
         )
         for row, token_ids in enumerate(generated.token_ids)
     ]

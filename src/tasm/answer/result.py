@@ -1,6 +1,7 @@
 """What an answer is: its text, what it cost and what it drew on."""
 
 from dataclasses import dataclass, field
+from math import exp
 from typing import Any
 
 from tasm.demonstrations import Query, is_correct
@@ -28,6 +29,27 @@ class DemonstrationWeight:
         return {**vars(self), "pictures": list(self.pictures)}
 
 
+@dataclass(frozen=True)
+class Label:
+    """One label that an answer was chosen from.
+
+    `probability` is its share among the labels, all of them sum to 1; `log_probability` (nats) is
+    how probable the whole label and the end after it are for the model, whatever else it might say.
+    """
+
+    text: str
+    probability: float
+    log_probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that `tasm ask --labels --json` prints."""
+        return {
+            "label": self.text,
+            "probability": self.probability,
+            "log_probability": self.log_probability,
+        }
+
+
 @dataclass(frozen=True, repr=False)
 class Answer:
     """The answer to one query; as a string it is its text.
@@ -38,6 +60,10 @@ class Answer:
     `divergence` (nats) and `retrieved_tokens` are means over layers and heads at the first step.
     `divergence` is None where no gate was asked. `demonstrations` is empty unless an explanation
     was wanted. `query` is what was asked.
+
+    `log_probabilities` (nats) has one number for each of `token_ids`, and one more for the end
+    token where there was one. `labels` are what the answer was chosen from, the most probable
+    first; empty where the model answered freely.
 
     ```python
     answer = model.ask(memory, images=["x.png"], question="Which bird is this?")
@@ -54,6 +80,23 @@ class Answer:
     retrieved_tokens: float = 0.0
     demonstrations: tuple[DemonstrationWeight, ...] = field(default=())
     query: Query | None = field(default=None, compare=False)
+    log_probabilities: tuple[float, ...] = field(default=(), compare=False)
+    labels: tuple[Label, ...] = field(default=())
+
+    @property
+    def confidence(self) -> float | None:
+        """How probable this answer is: of the label among the labels, or of exactly these tokens
+        for the model; None where it is not known.
+
+        ```python
+        answer = model.ask(memory, images=["x.png"], question="Which?", labels=["wren", "robin"])
+        if answer.confidence < 0.8:
+            print("Ask a person:", answer.labels[:2])
+        ```
+        """
+        if self.labels:
+            return self.labels[0].probability
+        return exp(sum(self.log_probabilities)) if self.log_probabilities else None
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -80,6 +123,9 @@ class Answer:
         """Return the fields that `tasm ask --json` prints; `seconds` gets its `load` there."""
         return {
             "answer": self.text,
+            "confidence": self.confidence,
+            "log_probabilities": list(self.log_probabilities),
+            "labels": [one.to_json() for one in self.labels],
             "triggered": self.triggered,
             "divergence": self.divergence,
             "retrieved_tokens": self.retrieved_tokens,
@@ -103,7 +149,9 @@ class Answer:
     def _repr_html_(self) -> str:
         from tasm.memory.showing import html_table
 
+        sure = self.confidence
         rows: list[tuple[str, ...]] = [
+            ("Confidence", "not known" if sure is None else f"{sure:.2f}"),
             ("Tokens", f"{self.tokens.get('query', 0)} read, {self.tokens.get('answer', 0)} said"),
             ("Time", f"{sum(self.seconds.values()):.2f} s"),
             ("Retrieved", f"{100 * self.triggered:.0f} % of layers and steps"),

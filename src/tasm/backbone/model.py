@@ -202,6 +202,22 @@ class Backbone:
         prompts = [self._conversations.query(query, layout) for query in queries]
         return self._batch(prompts, layout)
 
+    def answer_tokens(self, text: str, *, layout: Layout) -> tuple[int, ...]:
+        """Return the token ids that the model generates where it answers `text`, no end token.
+
+        Raises `DemonstrationError` where the text spells a mark of the chat template.
+        """
+        return tuple(self._conversations.answer(text, layout).tolist())
+
+    @torch.inference_mode()
+    def next_logits(self, inputs: dict[str, Tensor], cache: MemoryCache) -> Tensor:
+        """Run the model over live tokens, which stay in `cache`; returns the logits of what comes
+        next, (rows, vocabulary) in float32."""
+        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
+        if "logits_to_keep" in self._arguments:
+            options["logits_to_keep"] = 1
+        return self.hf(**inputs, **options).logits[:, -1].float()
+
     def full_inputs(
         self, demonstrations: Sequence[Demonstration], query: Query, *, layout: Layout
     ) -> dict[str, Tensor]:

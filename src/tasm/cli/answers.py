@@ -31,26 +31,42 @@ def drawn_on(
     return lines
 
 
+def label_lines(labels: list[dict[str, Any]], top: int, indent: str = "") -> list[str]:
+    """Return the most probable labels, a line each: probability and label."""
+    return [f"{indent}{one['probability']:.3f}  {_one_line(one['label'])}" for one in labels[:top]]
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
 def listing(
-    document: dict[str, Any], queries: "list[Query]", memory: "TaskMemory", out: Path | None
+    document: dict[str, Any],
+    queries: "list[Query]",
+    memory: "TaskMemory",
+    out: Path | None,
+    top: int = 1,
 ) -> str:
     """Return what people get for a file of queries: each row, or where they went; the accuracy."""
     lines: list[str] = []
     if out is None:
-        lines += _rows(document["answers"], queries, memory)
+        lines += _rows(document["answers"], queries, memory, top)
     else:
         lines.append(f"{len(document['answers'])} answers written to {out}")
     if document["accuracy"] is not None:
         known = sum(row["correct"] is not None for row in document["answers"])
-        lines.append(f"Accuracy: {document['accuracy']:.3f} over {known} queries")
+        metric = document["metric"]
+        name = "Accuracy" if metric == "exact" else f"Accuracy ({metric})"
+        lines.append(f"{name}: {document['accuracy']:.3f} over {known} queries")
+        error = document["calibration_error"]
+        if error is not None and any(row["labels"] for row in document["answers"]):
+            lines.append(f"Calibration error: {error:.3f}")
     return "\n".join(lines)
 
 
-def _rows(rows: list[dict[str, Any]], queries: "list[Query]", memory: "TaskMemory") -> list[str]:
+def _rows(
+    rows: list[dict[str, Any]], queries: "list[Query]", memory: "TaskMemory", top: int
+) -> list[str]:
     """Each query: its number and question, the answer, whether it is right, what was expected."""
     lines = []
     for number, (row, query) in enumerate(zip(rows, queries, strict=True), start=1):
@@ -58,5 +74,6 @@ def _rows(rows: list[dict[str, Any]], queries: "list[Query]", memory: "TaskMemor
         expected = " or ".join(repr(_one_line(text)) for text in query.answers)
         verdict = {True: "right", False: f"wrong, expected {expected}", None: "nothing expected"}
         lines.append(f"   {_one_line(row['answer'])!r}: {verdict[row['correct']]}")
+        lines += label_lines(row["labels"], top, "     ") if top > 1 else []
         lines += drawn_on(row["demonstrations"], memory, SHOWN_SHARES_A_ROW, "     ")
     return lines

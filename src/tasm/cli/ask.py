@@ -2,25 +2,23 @@
 
 import sys
 import time
+from json import loads as parse_json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from tasm.cli.answers import drawn_on, listing
-from tasm.cli.files import check_beside, check_no_input, check_out_file
-from tasm.cli.frame import Result, command, to_json, warn
+from tasm.cli.answers import drawn_on, label_lines
+from tasm.cli.ask_many import Asked, Pages, ask_file, check_gate
+from tasm.cli.frame import Result, command
 from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite
-from tasm.cli.progress import Progress
 from tasm.errors import InputError
-from tasm.files import write_text
-
-if TYPE_CHECKING:
-    from tasm.memory import TaskMemory
 
 GateKind = Literal["js", "always", "never"]
 BankOn = Literal["auto", "device", "host"]
+MetricName = Literal["exact", "contains", "f1", "number", "choice"]
+Calibration = Literal["none", "contextual"]
 BATCH_SIZE = 8
 
 
@@ -57,6 +55,53 @@ def ask(
             "--out",
             metavar="FILE",
             help="With --queries: write the answers here, as JSONL.",
+            show_default=False,
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="With --queries: write a page of the answers with their pictures, wrong ones "
+            "first.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        MetricName | None,
+        typer.Option(
+            "--metric",
+            help="With --queries: how answers are judged. Default: exact.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="LABELS|demonstrations",
+            help="Choose among labels, each with a probability: 'wren,robin', a JSON list, or the "
+            "demonstrations' own answers.",
+            show_default=False,
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top",
+            metavar="N",
+            min=1,
+            help="Show the N most probable labels; by default of the demonstrations' answers.",
+            show_default=False,
+        ),
+    ] = None,
+    calibration: Annotated[
+        Calibration | None,
+        typer.Option(
+            "--calibration",
+            help="With labels: contextual takes away what is said to a grey picture. "
+            "Default: none.",
             show_default=False,
         ),
     ] = None,
@@ -124,14 +169,19 @@ def ask(
     Examples:
       tasm ask birds.tasm --image new.png --question "Which bird is this?"
       tasm ask birds.tasm --image new.png --question "Which bird is this?" --explain --json
-      tasm ask birds.tasm --queries queries.jsonl --out answers.jsonl
+      tasm ask birds.tasm --image new.png --question "Which bird is this?" --top 3
+      tasm ask birds.tasm --queries queries.jsonl --out answers.jsonl --html answers.html
     """
+    if labels is None and top is not None:
+        labels = "demonstrations"
     settings: dict[str, Any] = {
         "gate": gate,
         "epsilon": _epsilon(epsilon),
         "bank_on": bank_on or "auto",
         "explain": explain,
         "max_new_tokens": max_new_tokens,
+        "labels": None if labels is None else label_list(labels),
+        "calibration": calibration or "none",
     }
     if (question is None) == (queries is None):
         raise InputError("Give either --question (with --image) or --queries FILE.")
@@ -145,18 +195,33 @@ def ask(
             f"--bank-on {bank_on} has no effect with --gate never, which searches no bank. Leave "
             "one of them out."
         )
-    if overwrite and out is None:
-        raise InputError("--overwrite has no effect without --out. Leave it out, or give --out.")
+    if labels is None and calibration is not None:
+        raise InputError(f"--calibration {calibration} has no effect without --labels or --top.")
+    if labels is not None and max_new_tokens is not None:
+        raise InputError("--max-new-tokens has no effect with labels. Leave one of them out.")
+    if overwrite and out is None and html is None:
+        raise InputError(
+            "--overwrite has no effect without --out or --html. Leave it out, or give one of them."
+        )
     if queries is not None:
         if image or stream:
             raise InputError("--image and --stream belong to --question, not to --queries.")
-        return _ask_file(memory, model, queries, out, overwrite, batch_size or BATCH_SIZE, settings)
+        return ask_file(
+            Asked(memory, model, queries, batch_size or BATCH_SIZE, metric or "exact", top or 1),
+            Pages(out, html, overwrite),
+            settings,
+        )
     if out is not None:
         raise InputError("--out belongs to --queries; a single answer is printed.")
+    if html is not None or metric is not None:
+        option = "--html" if html is not None else "--metric"
+        raise InputError(f"{option} belongs to --queries; a single answer is printed.")
+    if labels is not None and stream:
+        raise InputError("--stream has no effect with labels: one is chosen whole. Leave it out.")
     if batch_size is not None:
         raise InputError("--batch-size belongs to --queries; a single question is asked alone.")
     assert question is not None
-    return _ask_one(memory, model, question, image or [], stream, settings)
+    return _ask_one(memory, model, question, image or [], stream, top or 1, settings)
 
 
 def _ask_one(
@@ -165,6 +230,7 @@ def _ask_one(
     question: str,
     images: list[Path],
     stream: bool,
+    top: int,
     settings: dict[str, Any],
 ) -> Result:
     from tasm.demonstrations import make_query
@@ -172,7 +238,7 @@ def _ask_one(
     query = make_query(question, images=images)
     started = time.perf_counter()
     memory = open_memory(memory_path)
-    _check_gate(memory, settings)
+    check_gate(memory, settings)
     loaded = open_model(memory, model)
     load_seconds = time.perf_counter() - started
     if stream:
@@ -183,74 +249,27 @@ def _ask_one(
     if stream:
         _write_piece("\n")
     lines = [] if stream else [document["answer"]]
+    if settings["labels"] is not None:
+        lines = label_lines(document["labels"], top)
     if settings["explain"]:
         lines += ["", "Demonstrations that the answer drew on:"]
         lines += drawn_on(document["demonstrations"], memory)
     return Result(document, "\n".join(lines) if lines else None)
 
 
-def _ask_file(
-    memory_path: Path,
-    model: str | None,
-    queries_path: Path,
-    out: Path | None,
-    overwrite: bool,
-    batch_size: int,
-    settings: dict[str, Any],
-) -> Result:
-    from tasm.demonstrations import is_correct, read_queries
-
-    if out is not None:
-        check_out_file(out, overwrite, inputs=[queries_path, memory_path])
-    memory = open_memory(memory_path)
-    if out is not None and (model or memory.model_name):
-        check_beside(out, Path(model or memory.model_name), "the model's folder")
-    with Progress() as progress:
-        queries = read_queries(queries_path, warn=warn, progress=progress)
-    if out is not None:
-        check_no_input(out, [picture.path for query in queries for picture in query.pictures])
-    started = time.perf_counter()
-    _check_gate(memory, settings)
-    loaded = open_model(memory, model)
-    load_seconds = time.perf_counter() - started
-    with Progress() as progress:
-        answers = loaded.ask_all(
-            memory, queries, batch_size=batch_size, progress=progress, **settings
-        )
-    rows = []
-    for query, answer in zip(queries, answers, strict=True):
-        row = answer.to_json()
-        row["seconds"] = {"load": load_seconds, **row["seconds"]}
-        correct = is_correct(answer.text, query.answers) if query.answers else None
-        rows.append({"id": query.id, **row, "correct": correct})
-    known = [row["correct"] for row in rows if row["correct"] is not None]
-    accuracy = sum(known) / len(known) if known else None
-    if out is not None:
-        write_text(out, "".join(to_json(row) + "\n" for row in rows))
-    document = {"answers": rows, "accuracy": accuracy}
-    return Result(document, lambda: listing(document, queries, memory, out))
-
-
-def _check_gate(memory: "TaskMemory", settings: dict[str, Any]) -> None:
-    gate, epsilon = settings["gate"], settings["epsilon"]
-    if memory.bank_counts is None:
-        if gate in ("js", "always"):
-            warn(f"This memory has no bank: --gate {gate} has nothing to retrieve.")
-        if settings["bank_on"] != "auto":
-            raise InputError(
-                f"--bank-on {settings['bank_on']} has no effect: this memory has no bank. Leave it "
-                "out."
-            )
-        if epsilon is not None:
-            raise InputError(
-                f"--epsilon {epsilon} has no effect: this memory has no bank, so there is nothing "
-                "to retrieve. Leave it out."
-            )
-    elif epsilon is not None and gate is None and memory.gate.kind != "js":
+def label_list(text: str) -> Any:
+    """What `--labels` says: a list of labels, or "demonstrations"."""
+    if text.strip() == "demonstrations":
+        return "demonstrations"
+    if not text.lstrip().startswith("["):
+        return [label.strip() for label in text.split(",")]
+    try:
+        labels = parse_json(text)
+    except ValueError:
         raise InputError(
-            f"--epsilon {epsilon} has no effect: this memory's gate is {memory.gate.kind!r}, which "
-            "asks no threshold. Add --gate js, or leave --epsilon out."
-        )
+            f"--labels {text}: expected 'wren,robin', a JSON list of strings, or 'demonstrations'."
+        ) from None
+    return labels
 
 
 def _epsilon(text: str | None) -> Any:

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 
 from PIL import Image
 
-from tasm.demonstrations import Demonstration
+from tasm.demonstrations import Conversation
 
 LONGEST_SIDE = 256
 SMALLEST_SIDE = 32
 JPEG_FROM_PIXELS = 64 * 64  # below this a PNG is small anyway, and sharp
 
 
-def thumbnails(demonstrations: Iterable[Demonstration]) -> dict[str, bytes]:
+def thumbnails(demonstrations: Iterable[Conversation]) -> dict[str, bytes]:
     """Return a PNG or JPEG of every picture, by the picture's SHA-256; at most 256 pixels wide.
 
     ```python

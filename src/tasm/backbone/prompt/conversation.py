@@ -117,6 +117,23 @@ class Conversations:
         _, tokens = self._tokens(turns, layout, laid_out.expansions)
         return Prompt(tokens.input_ids, tokens.image >= 0, laid_out.inputs)
 
+    def answer(self, text: str, layout: Layout) -> Tensor:
+        """Return the tokens that answering `text` takes, from the first that the model says to the
+        last before the turn's end."""
+        asked = [*_STAND_IN_TURNS, *_STAND_IN_QUERY]
+        _, prompt = self._tokens(asked, layout, ())
+        told = [*asked, Turn("assistant", (text,), f"The label {text!r}"), *_STAND_IN_QUERY]
+        rendering, tokens = self._tokens(told, layout, ())
+        place = next(place for place in rendering.places if place.turn == len(asked))
+        own = (tokens.roles == int(Role.ANSWER)) & (tokens.where >= place.start)
+        own &= tokens.where < place.end
+        begin, end = int(own.nonzero()[0, 0]), int(own.nonzero()[-1, 0]) + 1
+        # What stands between the prompt and the text is said by the model, too: a blank, mostly.
+        prompted = len(prompt.input_ids)
+        if prompted <= begin and torch.equal(tokens.input_ids[:prompted], prompt.input_ids):
+            begin = prompted
+        return tokens.input_ids[begin:end]
+
     def _following(
         self, turns: Sequence[Turn], conversations: Sequence[Conversation], layout: Layout
     ) -> Prompt:

@@ -3,47 +3,16 @@
 import re
 from collections.abc import Callable, Sequence
 
-from tasm.demonstrations import is_correct, normalise_answer
+from tasm.demonstrations.metrics import choice, contains, exact, words_of
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
-_LETTER = re.compile(r"(?<![A-Za-z])([A-H])(?![A-Za-z])")
-_SMALL_LETTER = re.compile(r"(?<![A-Za-z])([a-h])(?![A-Za-z])")
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = re.compile(r"[^\w\s]")
 _NUMBER_WORDS = dict(
     zip("zero one two three four five six seven eight nine ten".split(), range(11), strict=True)
 )
 IOU_LIMIT = 0.5
 
 Box = tuple[float, float, float, float]
-
-
-def exact(prediction: str, answers: Sequence[str]) -> float:
-    """Return 1 where the prediction is one of the answers, case and final stop aside."""
-    return float(is_correct(prediction, answers))
-
-
-def contains(prediction: str, answers: Sequence[str]) -> float:
-    """Return 1 where an answer stands, as whole words, in the prediction.
-
-    ```python
-    >>> contains("It shows a house wren.", ["wren."])
-    1.0
-    ```
-    """
-    said = f" {_words(prediction)} "
-    return float(any(f" {_words(answer)} " in said for answer in answers))
-
-
-def letter(prediction: str, answers: Sequence[str]) -> float:
-    """Return 1 where the letter that the prediction names, A to H, is the right one.
-
-    The first lone capital counts; without one the last lone small letter, so that the article in
-    "it is a wren: b" is not taken for an answer.
-    """
-    capitals, small = _LETTER.findall(prediction), _SMALL_LETTER.findall(prediction)
-    named = capitals[0] if capitals else small[-1].upper() if small else ""
-    return float(named in {answer.strip("(). ").upper() for answer in answers})
 
 
 def vqa(prediction: str, answers: Sequence[str]) -> float:
@@ -102,7 +71,7 @@ def iou(first: Box, second: Box) -> float:
 METRICS: dict[str, Callable[[str, Sequence[str]], float]] = {
     "exact": exact,
     "contains": contains,
-    "letter": letter,
+    "letter": choice,
     "vqa": vqa,
     "iou@0.5": iou_at_half,
 }
@@ -113,10 +82,6 @@ def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _words(text: str) -> str:
-    return " ".join(_PUNCTUATION.sub(" ", normalise_answer(text)).split())
-
-
 def _vqa_form(text: str) -> str:
-    words = _ARTICLE.sub(" ", _words(text)).split()
+    words = _ARTICLE.sub(" ", words_of(text)).split()
     return " ".join(str(_NUMBER_WORDS.get(word, word)) for word in words)

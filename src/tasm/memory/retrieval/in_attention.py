@@ -4,6 +4,7 @@ TASM (arXiv 2606.11853), equations (15) to (17), per layer and without a second 
 core's segments and the bank; nothing of models, caches or files.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -85,6 +86,15 @@ class Retrieval:
         return Retrieval(
             self.core, self.bank, self.settings, self.reference, self.top_k, self.granularity
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Retrieval":
+        """A copy goes on from the same step; core, bank and reference are shared."""
+        twin = self.fork()
+        twin._previous = copy.deepcopy(self._previous, memo)
+        twin._attached = copy.deepcopy(self._attached, memo)
+        twin._steps = list(self._steps)
+        twin.statistics = copy.deepcopy(self.statistics, memo)
+        return twin
 
     @property
     def gated_layers(self) -> tuple[int, ...]:
