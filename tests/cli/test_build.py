@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from tasm.cli.building import check_settings
+from tasm.compress.recipes.table import RECIPES
 from tasm.demonstrations import picture
+from tasm.errors import RecipeError
 from tests.cli.conftest import Run, colour_rows, draw, write_rows
+from tests.compress.tiny_backbone import build_tiny, tiny_backbone
 
 BUILD = {
     "memory", "model", "recipe", "mode", "demonstrations", "tokens", "core_tokens", "bank_tokens",
@@ -59,6 +64,24 @@ def test_a_picture_is_decoded_and_hashed_once(
     monkeypatch.setattr(picture, "_digest", counted("hash", picture._digest))
     assert run("build", demos, "--model", model, "--out", tmp_path / "m.tasm").code == 0
     assert calls == {"open": 8, "hash": 8}
+
+
+@pytest.mark.parametrize("recipe", [name for name, one in RECIPES.items() if one.kind == "memory"])
+def test_a_seed_is_taken_where_something_is_drawn(recipe: str) -> None:
+    backbone = tiny_backbone()
+    bank = None if RECIPES[recipe].keeps_everything else "0"
+    one, other = (build_tiny(backbone, 4, recipe=recipe, bank=bank, seed=seed) for seed in (0, 1))
+    draws = any(
+        a is not None and b is not None and not torch.equal(a.values, b.values)
+        for a, b in zip(one.core, other.core, strict=True)
+    )
+    try:
+        check_settings(recipe, None, bank, seed=1)
+    except RecipeError as error:
+        assert "draws nothing at random" in str(error)
+        assert not draws
+    else:
+        assert draws
 
 
 def test_people_get_a_sentence(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:

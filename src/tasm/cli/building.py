@@ -63,17 +63,18 @@ def check_settings(
 
 def _draws(recipe: "Recipe", bank: str | None) -> bool:
     """Whether a build draws at random; what is not known to be free of it does."""
+    from tasm.compress.recipes.parts import DRAWING
     from tasm.compress.recipes.table import RECIPES
 
     if RECIPES.get(recipe.name) is not recipe:
         return True
-    banked = (recipe.bank if bank is None else bank) not in ("0", "0%")
-    scorer, reducer = recipe.scorer, recipe.reducer
-    return (
-        (recipe.bank_choice == "random" and banked)
-        or (scorer is not None and scorer.name == "Random")
-        or (scorer is not None and scorer.settings.get("direction") == "random")
-        or (reducer is not None and reducer.name == "NextValues")
+    if recipe.bank_choice == "random" and (bank or recipe.bank) not in ("0", "0%"):
+        return True
+    tried = [recipe.parts, *(other.parts for other in recipe.others)]
+    return any(
+        part.name in DRAWING or part.settings.get("direction") == "random"
+        for parts in tried
+        for part in parts.values()
     )
 
 

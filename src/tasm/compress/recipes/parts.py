@@ -49,6 +49,9 @@ PARTS = {
 }
 """This package's parts: `file:Class` under `tasm.compress.parts`, by name."""
 
+DRAWING = ("random", "next-values")
+"""Those that draw at random, whatever their settings."""
+
 _ROOM = "tasm.compress.parts."
 
 
