@@ -14,7 +14,7 @@ from torch import nn
 import tasm
 from tasm.backbone.running import weights as weights_module
 from tasm.backbone.running.guard import FolderSource
-from tasm.backbone.running.objects import earlier_parts, earlier_weights
+from tasm.backbone.running.in_memory import earlier_parts, earlier_weights
 from tasm.backbone.running.weights import RunningWeights
 from tasm.errors import InputError, MismatchError, ModelError
 from tests.tiny_folders import tiny_folder

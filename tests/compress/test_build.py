@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tasm
-from tasm.compress.limits import positions_taken
+from tasm.backbone.limits import positions_taken
 from tasm.compress.plan import plan
 from tasm.errors import BudgetError, InputError
 from tasm.memory import TaskMemory

@@ -7,13 +7,13 @@ knows nothing about how a memory is built or where it lies.
 
 from tasm.answer.ask import ask_all
 from tasm.answer.model import Model, load_model, wrap
-from tasm.answer.references import (
+from tasm.answer.result import Answer
+from tasm.answer.without_memory import (
     full_context,
     full_context_answers,
     ordinary_answers,
     zero_shot_answers,
 )
-from tasm.answer.result import Answer
 
 __all__ = [
     "Answer",

@@ -13,7 +13,7 @@ from torch import Tensor
 from tasm.answer.result import DemonstrationWeight
 
 if TYPE_CHECKING:
-    from tasm.backbone.attention.recording import AttentionCall
+    from tasm.backbone.attention.attention_call import AttentionCall
     from tasm.memory import DemonstrationEntry
 
 

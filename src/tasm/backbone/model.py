@@ -22,10 +22,10 @@ from tasm.backbone.decoder import find_decoder
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.head import Head
 from tasm.backbone.pickling import Reopen, reduced
-from tasm.backbone.prompt.chat import ChatTemplate
-from tasm.backbone.prompt.conversation import Conversations, Prompt
+from tasm.backbone.prompt.chat_template import ChatTemplate
 from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout
 from tasm.backbone.prompt.images import batched
+from tasm.backbone.prompt.laying_out import Conversations, Prompt
 from tasm.backbone.prompt.transcript import Layout, Transcript
 from tasm.backbone.running.guard import RunningModel, Source, refuse_training
 from tasm.backbone.running.weights import dtype_of

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from tasm.backbone.attention.segment import Segment
+from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.api import assembled
 from tasm.compress.calibrate import gate_queries
 from tasm.compress.compressor import Compressor, Newest
-from tasm.compress.limits import check_transcript
 from tasm.compress.parts.base import Parts
 from tasm.compress.prefill import collected, read
 from tasm.compress.recipes.recipe import Recipe

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import torch
 
 from tasm.arguments import flag, listener, path, text
+from tasm.backbone.as_backbone import as_backbone
 from tasm.backbone.attention.admission import transcript_digest
-from tasm.backbone.given import as_backbone
+from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.calibrate import calibrate, gate_queries
 from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
-from tasm.compress.limits import check_transcript
 from tasm.compress.peak import PeakMemory
 from tasm.compress.prefill import Compressed, Progress, read
 from tasm.compress.recipes.recipe import Recipe

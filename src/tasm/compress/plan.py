@@ -7,12 +7,12 @@ from typing import Any, Literal
 import torch
 
 from tasm.arguments import listener
-from tasm.backbone.given import as_backbone
+from tasm.backbone.as_backbone import as_backbone
+from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.api import as_demonstrations, lay_out
 from tasm.compress.chunks import chunk_edges
-from tasm.compress.limits import check_transcript
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.settings import Settings, Targets, targets, warn
 

@@ -13,9 +13,9 @@ from tasm.demonstrations.conversation import (
     shared_system,
 )
 from tasm.demonstrations.mark_text import IMAGE_MARK
+from tasm.demonstrations.oddities import warn_of_unlike_pictures
 from tasm.demonstrations.picture import Picture
 from tasm.demonstrations.reading import make_query, read_demonstrations, read_queries
-from tasm.demonstrations.unlike import warn_of_unlike_pictures
 
 __all__ = [
     "IMAGE_MARK",

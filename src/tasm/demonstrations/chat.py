@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from tasm.demonstrations.conversation import Message, Role
-from tasm.demonstrations.given import picture_from, picture_in_base64
 from tasm.demonstrations.marks import Marks
 from tasm.demonstrations.picture import Picture
+from tasm.demonstrations.picture_source import picture_from, picture_in_base64
 from tasm.demonstrations.problems import RowProblem, check_text, describe
 from tasm.errors import did_you_mean
 

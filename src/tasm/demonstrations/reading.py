@@ -18,10 +18,10 @@ from tasm.demonstrations.conversation import (
     Query,
     content_hash,
 )
+from tasm.demonstrations.oddities import warn_of_contradictions, warn_of_one_answer
 from tasm.demonstrations.problems import RowProblem, describe
 from tasm.demonstrations.renaming import similar_field
 from tasm.demonstrations.rows import FIELDS, Row, other_names, parse_row
-from tasm.demonstrations.soundness import warn_of_contradictions, warn_of_one_answer
 from tasm.demonstrations.source import Found, open_source
 from tasm.errors import DemonstrationError
 

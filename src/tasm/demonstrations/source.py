@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasm.demonstrations.given import is_on_network, path_in_address
 from tasm.demonstrations.objects import rows_of
+from tasm.demonstrations.picture_source import is_on_network, path_in_address
 from tasm.demonstrations.problems import RowProblem, shorten
 from tasm.errors import DemonstrationError, did_you_mean
 

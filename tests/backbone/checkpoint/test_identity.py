@@ -13,7 +13,7 @@ from transformers import GPTQConfig
 from tasm.backbone import Identity, load_backbone, wrap_backbone
 from tasm.backbone.checkpoint.fingerprints import file_sha256
 from tasm.backbone.checkpoint.identity import PARTS, folder_identity
-from tasm.backbone.running.objects import parameters_sha256
+from tasm.backbone.running.in_memory import parameters_sha256
 from tasm.errors import FormatError
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasm.backbone.prompt.chat import ChatTemplate, Turn
+from tasm.backbone.prompt.chat_template import ChatTemplate, Turn
 from tasm.backbone.prompt.roles import Role
 from tasm.errors import ModelError
 

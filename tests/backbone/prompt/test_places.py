@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasm.backbone.checkpoint.families import FAMILIES
-from tasm.backbone.prompt.places import places_of
+from tasm.backbone.prompt.image_places import places_of
 
 TOKEN = "<i>"
 

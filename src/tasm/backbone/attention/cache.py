@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.layers import DynamicMemoryLayer, StaticMemoryLayer
+from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, StaticMemoryLayer
 from tasm.backbone.attention.live import LiveCache
 from tasm.backbone.attention.masks import live_mask, real_tokens
 from tasm.backbone.attention.positions import LiveRows, Starts

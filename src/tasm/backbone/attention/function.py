@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from tasm.backbone.attention.attention_call import AttentionCall, segment_bias
 from tasm.backbone.attention.kernels import merge, partial_attention, total_log_sum_exp
-from tasm.backbone.attention.recording import AttentionCall, segment_bias
 from tasm.backbone.attention.segment import Segment
 
 ATTENTION = "tasm"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.admission import check_generate, memory_cache
-from tasm.backbone.attention.pictures import image_token, picture_arguments
+from tasm.backbone.attention.picture_positions import image_token, picture_arguments
 from tasm.backbone.decoder import find_decoder
 from tasm.errors import InputError, TasmError
 

@@ -16,10 +16,10 @@ from transformers import GenerationMixin
 import tasm.backbone.attention.function  # noqa: F401  (registers the attention)
 from tasm.backbone.attention.admission import check_forward, memory_cache
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.cache_layers import unread_memory
 from tasm.backbone.attention.function import ATTENTION
 from tasm.backbone.attention.generating import generate
-from tasm.backbone.attention.layers import unread_memory
-from tasm.backbone.attention.pictures import (
+from tasm.backbone.attention.picture_positions import (
     call_positions,
     refuse_missing_pixels,
     whole_token_types,

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from tasm.backbone.attention.layers import DynamicMemoryLayer, unread_memory
+from tasm.backbone.attention.attention_call import AttentionCall
+from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, unread_memory
 from tasm.backbone.attention.positions import LiveRows
-from tasm.backbone.attention.recording import AttentionCall
 from tasm.backbone.attention.segment import Extra
 from tasm.errors import InputError
 

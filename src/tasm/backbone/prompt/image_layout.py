@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tasm.backbone.checkpoint.families import Family
 from tasm.backbone.checkpoint.processors import tokenizer_of
+from tasm.backbone.prompt.image_places import places_of
 from tasm.backbone.prompt.image_shapes import (
     for_square,
     largest_ratio,
@@ -26,7 +27,6 @@ from tasm.backbone.prompt.image_shapes import (
     usable,
 )
 from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate
-from tasm.backbone.prompt.places import places_of
 from tasm.demonstrations import Picture
 from tasm.errors import DemonstrationError, ModelError, TasmError
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tasm.backbone.prompt.chat import Rendering
+from tasm.backbone.prompt.chat_template import Rendering
 from tasm.backbone.prompt.roles import Role
 from tasm.backbone.prompt.transcript import TextEnds
 from tasm.demonstrations import Conversation, Message

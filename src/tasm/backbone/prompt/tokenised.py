@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.prompt.chat import Place, Rendering
+from tasm.backbone.prompt.chat_template import Place, Rendering
 from tasm.backbone.prompt.control import ControlTokens
 from tasm.backbone.prompt.roles import Role
 from tasm.errors import DemonstrationError

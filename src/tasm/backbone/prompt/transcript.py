@@ -1,7 +1,7 @@
 """What the demonstrations look like as tokens: ids, roles, places on the images, one span a
 demonstration.
 
-Plain data. It knows neither a model nor a chat template (those are in `conversation.py`), and it
+Plain data. It knows neither a model nor a chat template (those are in `laying_out.py`), and it
 holds no positions: the cache's hook records them when the model runs.
 """
 

@@ -14,8 +14,8 @@ import torch
 from tasm.backbone.checkpoint.environment import ADAPTERS, DTYPE, environment_of
 from tasm.backbone.checkpoint.identity import Identity, folder_identity
 from tasm.backbone.running.adapters import active_adapter_names
+from tasm.backbone.running.in_memory import earlier_parts, earlier_weights, known_as, object_parts
 from tasm.backbone.running.mismatch import refuse
-from tasm.backbone.running.objects import earlier_parts, earlier_weights, known_as, object_parts
 from tasm.backbone.running.weights import RunningWeights
 from tasm.errors import ModelError
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.recording import AttentionCall
+from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.compress.records.record import Reading, Record
 from tasm.memory.per_head import take
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tasm.backbone.attention.recording import AttentionCall
+from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.backbone.attention.rotary import Rotary
 from tasm.compress.records.row_rules import Rows
 

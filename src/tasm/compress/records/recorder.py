@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.backbone.attention.recording import AttentionCall
 from tasm.backbone.model import Backbone
 from tasm.compress.records.record import Reading, Record
 from tasm.compress.records.row_rules import Rows

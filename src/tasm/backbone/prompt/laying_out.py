@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.prompt.chat import ChatTemplate, Rendering, Turn
+from tasm.backbone.prompt.chat_template import ChatTemplate, Rendering, Turn
 from tasm.backbone.prompt.control import ControlTokens, PlainMarks
 from tasm.backbone.prompt.image_layout import (
     KEPT_BYTES,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tasm.demonstrations import make_query, warn_of_unlike_pictures
-from tasm.demonstrations.unlike import FRAME
+from tasm.demonstrations.oddities import FRAME
 from tasm.suites import pictures
 from tasm.suites.suites import PICTURED, write_suite
 
