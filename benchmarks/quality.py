@@ -22,7 +22,7 @@ from typing import Any
 
 import tasm
 from tasm.answer import ask_all
-from tasm.backbone.as_backbone import as_backbone
+from tasm.backbone.given import as_backbone
 from tasm.bench.encoded import Encoded
 from tasm.bench.sources import parse_suites, read_episode
 from tasm.compress.recipes.recipe import Recipe

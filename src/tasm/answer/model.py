@@ -236,7 +236,7 @@ def model_for(memory: "TaskMemory", model: "Any | None" = None, *, option: str =
     if isinstance(model, Model):
         return model
     if model is not None and not isinstance(model, str | Path):
-        from tasm.backbone.as_backbone import as_backbone
+        from tasm.backbone.given import as_backbone
 
         return Model(as_backbone(model))
     if model is not None:

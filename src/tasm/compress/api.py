@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 
 from tasm.arguments import flag, listener, path, text
-from tasm.backbone.as_backbone import as_backbone
 from tasm.backbone.attention.admission import transcript_digest
+from tasm.backbone.given import as_backbone
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript

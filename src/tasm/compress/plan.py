@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from tasm.arguments import listener
-from tasm.backbone.as_backbone import as_backbone
+from tasm.backbone.given import as_backbone
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
