@@ -5,7 +5,7 @@ Knows neither models nor caches. Everything is per KV head, because after a chun
 every head keeps other tokens: entry `e` of head `h` is transcript token `index[h, e]`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -110,7 +110,16 @@ class Evidence:
 
         Computed anew at each call, so that not all layers hold them at once: keep it in a variable.
         """
-        return self.rotary.unrotate(self.layer, self.keys.float(), self._angles_at)
+        plain = torch.empty(self.keys.shape, device=self.keys.device)
+        for some in self.pieces():
+            keys, angles = self.keys[:, some], self._angles_at[..., some]
+            plain[:, some] = self.rotary.unrotate(self.layer, keys, angles)
+        return plain
+
+    def pieces(self) -> Iterator[slice]:
+        """Yield slices of the entries: work on one piece of all heads holds a sixteenth of what
+        work on the whole layer would."""
+        return pieces(self.entries)
 
     def rotated(self, plain_keys: Tensor) -> Tensor:
         """Rotate (kv_heads, entries, head_dim) keys, each at the position of its own entry."""
@@ -128,32 +137,38 @@ class Evidence:
         """(rows, kv_heads, entries) positions."""
         return self.tokens.positions[:, self.index]
 
-    @cached_property
+    @property
     def roles(self) -> Tensor:
         """(kv_heads, entries) uint8 roles."""
-        return self.tokens.roles[self.index]
+        return self._column(self.tokens.roles)
 
-    @cached_property
+    @property
     def demonstration(self) -> Tensor:
         """(kv_heads, entries) number of the demonstration, -1 for system prompt and BOS."""
-        return self.tokens.demonstration[self.index].long()
+        return self._column(self.tokens.demonstration).long()
+
+    def _column(self, table: Tensor) -> Tensor:
+        """A column (tokens,) of the table by entry: one row for all heads where they are alike."""
+        if self.index.stride(0) == 0:
+            return table[self.index[0]].expand_as(self.index)
+        return table[self.index]
 
     @property
     def place(self) -> Tensor:
         """(kv_heads, entries, 4) place (image, t, h, w), -1 for text."""
         return self.tokens.place[self.index].long()
 
-    @cached_property
+    @property
     def always(self) -> Tensor:
         """(kv_heads, entries) bool: system prompt and BOS, kept whatever their score."""
         return (self.demonstration < 0) & self.valid
 
-    @cached_property
+    @property
     def competing(self) -> Tensor:
         """(kv_heads, entries) bool: what the scores decide about."""
         return (self.demonstration >= 0) & self.valid
 
-    @cached_property
+    @property
     def is_image(self) -> Tensor:
         """(kv_heads, entries) bool: image tokens."""
         return self.roles == int(Role.IMAGE)
@@ -166,6 +181,28 @@ class Evidence:
     def each_head(self, count: int) -> Tensor:
         """Return (kv_heads,) int64 the same count for every head, where the keys are."""
         return torch.full((self.kv_heads,), count, dtype=torch.long, device=self.keys.device)
+
+
+def pieces(entries: int) -> Iterator[slice]:
+    """Yield slices that cover `entries` in order, each about a sixteenth and at least 256.
+
+    ```python
+    >>> [(one.start, one.stop) for one in pieces(600)]
+    [(0, 256), (256, 512), (512, 768)]
+    ```
+    """
+    step = max(_LEAST_PIECE, -(-entries // _PIECES))
+    return (slice(first, first + step) for first in range(0, entries, step))
+
+
+def lengths(vectors: Tensor) -> Tensor:
+    """Return (kv_heads, entries) float32 the Euclidean length of (kv_heads, entries, …) vectors."""
+    found = [vectors[:, some].float().norm(dim=-1) for some in pieces(vectors.shape[1])]
+    return torch.cat(found, 1)
+
+
+_PIECES = 16
+_LEAST_PIECE = 256
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,8 @@ def read(
         backbone.encode(chunk, cache)
         recorder.stop()
         cache.commit()
-        tables.append(cache.positions[:, -len(chunk) :])
+        # A copy: a view would hold the positions of everything read so far.
+        tables.append(cache.positions[:, -len(chunk) :].clone())
         seconds += time.perf_counter() - started
         if streams or number == len(edges) - 1:
             newest = Newest(first if streams else 0, end)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tasm.backbone.attention.kernels import grouped_logits
 from tasm.backbone.attention.segment import Segment
 
-_BLOCK = 1 << 22
+_LEAST, _MOST = 1 << 18, 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +65,16 @@ class AttentionCall:
         batch, query_heads, count = log_sum_exp.shape
         kv_heads = self.key.shape[1]
         total = log_sum_exp.reshape(batch, kv_heads, query_heads // kv_heads, count, 1)
-        step = max(1, _BLOCK // max(1, log_sum_exp.numel()))
+        seen = self.key[0].numel() + sum(segment.keys[0].numel() for segment in self.segments)
+        block = min(_MOST, max(_LEAST, seen))  # numbers held: no more than the layer's keys are
+        step = max(1, block // max(1, log_sum_exp.numel()))
         for key, bias in self._runs(rows):
             for first in range(0, key.shape[2], step):
-                block = None if bias is None else bias[..., first : first + step]
+                some = None if bias is None else bias[..., first : first + step]
                 logits = grouped_logits(
-                    query, key[:, :, first : first + step], block, self.scaling, self.softcap
+                    query, key[:, :, first : first + step], some, self.scaling, self.softcap
                 )
-                yield (logits - total).exp_()
+                yield logits.sub_(total).exp_()
 
     def _runs(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Keys and bias of every run: bias (…, 1 or rows, tokens)."""

@@ -12,8 +12,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from tasm.compress.evidence import Evidence
+from tasm.compress.evidence import Evidence, pieces
 from tasm.memory.per_head import take
 
 _TEXT_BLOCK = 256
@@ -83,16 +84,28 @@ def match_images(
         return matches
     grid = _Grid.of(place, images)
     entry_of = _entry_of_token(evidence)
-    unit = torch.nn.functional.normalize(keys, dim=-1)
     for offset in window_offsets(window, metric):
         neighbour = grid.neighbour(place, images, offset)  # token of every token's neighbour, or -1
         token = neighbour[evidence.index]
         entry = torch.where(token >= 0, entry_of.gather(1, token.clamp(min=0)), -1)
         reached = (entry >= 0) & sinks.gather(1, entry.clamp(min=0)) & evidence.valid
         there = entry.clamp(min=0)
-        cosine = (unit * take(unit, there)).sum(-1).masked_fill(~reached, -torch.inf)
+        cosine = cosines(keys, there).masked_fill_(~reached, -torch.inf)
         matches = matches.better(entry, cosine)
     return matches
+
+
+def cosines(vectors: Tensor, others: Tensor) -> Tensor:
+    """Return (kv_heads, entries) the cosine of every entry's vector (kv_heads, entries, head_dim)
+    with that of entry `others` (kv_heads, entries) of its head, float32."""
+    found = [
+        (
+            normalize(vectors[:, some].float(), dim=-1)
+            * normalize(take(vectors, others[:, some]).float(), dim=-1)
+        ).sum(-1)
+        for some in pieces(others.shape[1])
+    ]
+    return torch.cat(found, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +165,11 @@ def match_text(evidence: Evidence, keys: Tensor, sinks: Tensor, scope: TextScope
     if scope == "nothing":
         return matches
     is_text = evidence.competing & ~evidence.is_image
-    unit = torch.nn.functional.normalize(keys, dim=-1)
     blocks = (
         _anywhere(is_text, sinks) if scope == "anywhere" else _by_demonstration(evidence, is_text)
     )
     for sources, targets in blocks:
-        _match_block(matches, unit, sources, targets, sinks)
+        _match_block(matches, keys, sources, targets, sinks)
     return matches
 
 
@@ -208,17 +220,16 @@ def _listed(mask: Tensor) -> Tensor:
 
 
 def _match_block(
-    matches: Matches, unit: Tensor, sources: Tensor, targets: Tensor, sinks: Tensor
+    matches: Matches, keys: Tensor, sources: Tensor, targets: Tensor, sinks: Tensor
 ) -> None:
     """Write the best of `targets` for each of `sources` into `matches`."""
-    heads = torch.arange(unit.shape[0], device=unit.device)[:, None, None]
+    heads = torch.arange(keys.shape[0], device=keys.device)[:, None, None]
     from_, to = sources.clamp(min=0), targets.clamp(min=0)
-    cosine = unit[heads, from_] @ unit[heads, to].transpose(
-        -1, -2
-    )  # (heads, blocks, sources, targets)
+    unit, others = (normalize(keys[heads, some].float(), dim=-1) for some in (from_, to))
+    cosine = unit @ others.transpose(-1, -2)  # (heads, blocks, sources, targets)
     may = (targets >= 0) & sinks[heads, to]
     itself = sources[..., :, None] == targets[..., None, :]
-    cosine = cosine.masked_fill(~may[..., None, :] | itself, -torch.inf)
+    cosine.masked_fill_(~may[..., None, :] | itself, -torch.inf)
     best, which = cosine.max(-1)
     sink = to.gather(2, which) if to.shape[1] == which.shape[1] else to[heads, 0, which]
     real = (sources >= 0) & (best > -torch.inf)

@@ -3,6 +3,7 @@
 Knows one attention call at a time; not which tokens a scorer would keep.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,28 +47,49 @@ class SamplingSpread(Record):
         if len(rows) == 0:  # a small chunk may hold none of the rows wanted
             none = torch.zeros(query_heads, head_dim, head_dim, device=call.query.device)
             return Spread(none, 0) if held is None else held
-        values = torch.cat([*(s.values[0] for s in call.segments), call.value[0]], 1).float()
-        kv_heads, tokens = values.shape[:2]
-        group = query_heads // kv_heads
-        products = torch.zeros(kv_heads, group, head_dim, head_dim, device=values.device)
+        held_values = [*(segment.values[0] for segment in call.segments), call.value[0]]
+        kv_heads, tokens = call.value.shape[1], sum(one.shape[1] for one in held_values)
+        group, device = query_heads // kv_heads, call.value.device
+        products = torch.zeros(kv_heads, group, head_dim, head_dim, device=device)
         for some in rows.split(max(1, _BLOCK // max(1, tokens * query_heads))):
-            weights = torch.cat(list(call.weights(some)), -1)[0]  # (kv_heads, group, rows, tokens)
-            output = weights @ values[:, None]
+            blocks = [weights[0] for weights in call.weights(some)]  # (…, group, rows, tokens)
+            output = torch.zeros(kv_heads, group, len(some), head_dim, device=device)
+            for weights, values in zip(blocks, _beside(held_values, blocks), strict=True):
+                output += weights @ values.float()[:, None]
             mine = reading.rows.demonstration
-            own = torch.zeros(len(some), tokens, dtype=torch.bool, device=values.device)
+            own = torch.zeros(len(some), tokens, dtype=torch.bool, device=device)
             own[:, tokens - reading.new :] = mine[some][:, None] == mine
-            squares = weights.pow(2).masked_fill_(own, 0)
-            columns = squares.sum(2)  # (kv_heads, group, tokens)
-            cross = (squares @ values[:, None]).transpose(2, 3) @ output
-            for member in range(group):  # never more than one layer's values at once
-                weighted = (values * columns[:, member, :, None]).transpose(1, 2)
-                products[:, member] += weighted @ values
-            products += (output * squares.sum(-1, keepdim=True)).transpose(2, 3) @ output
+            seen = torch.zeros_like(output)
+            total = torch.zeros_like(output[..., :1])
+            first = 0
+            for weights, some_values in zip(blocks, _beside(held_values, blocks), strict=True):
+                values, stop = some_values.float(), first + weights.shape[-1]
+                squares = weights.pow_(2).masked_fill_(own[:, first:stop], 0)
+                columns = squares.sum(2)  # (kv_heads, group, tokens)
+                seen += squares @ values[:, None]
+                total += squares.sum(-1, keepdim=True)
+                for member in range(group):  # never more than one block's values at once
+                    weighted = (values * columns[:, member, :, None]).transpose(1, 2)
+                    products[:, member] += weighted @ values
+                first = stop
+            cross = seen.transpose(2, 3) @ output
+            products += (output * total).transpose(2, 3) @ output
             products -= cross + cross.transpose(2, 3)
         found = Spread(products.flatten(0, 1), len(rows))
         if held is None:
             return found
         return Spread(held.products + found.products, held.rows + found.rows)
+
+
+def _beside(runs: Sequence[Tensor], blocks: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the values (kv_heads, tokens, head_dim) of every block; none reaches into two runs."""
+    run, first = 0, 0
+    for block in blocks:
+        while first == runs[run].shape[1]:
+            run, first = run + 1, 0
+        stop = first + block.shape[-1]
+        yield runs[run][:, first:stop]
+        first = stop
 
 
 _BLOCK = 1 << 22

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.evidence import Evidence, Selection, pieces
 from tasm.memory.layer import LayerTokens
 from tasm.memory.per_head import flat_rows, take
 
@@ -15,7 +15,7 @@ def weighted_merge(
     selection: Selection, slot: Tensor, weights: Tensor, own: Tensor, vectors: list[Tensor]
 ) -> list[Tensor]:
     """Return each of `vectors` (kv_heads, entries, …) averaged into the kept entries, (kv_heads,
-    kept, …).
+    kept, …) float32.
 
     Entry e joins kept entry `slot[h, e]` with `weights[h, e]` (0: not at all); the kept entry
     itself has weight `own[h, e]`. Weights of one kept entry are divided by their sum.
@@ -25,10 +25,12 @@ def weighted_merge(
     total = own_weight.scatter_add(1, slot, weights)
     results = []
     for vector in vectors:
-        gathered = take(vector, order) * own_weight[..., None]
-        weighted = (vector * weights[..., None]).flatten(0, 1)
-        gathered.flatten(0, 1).index_add_(0, flat_rows(slot, order.shape[1]), weighted)
-        results.append(gathered / total[..., None])
+        gathered = take(vector, order).float() * own_weight[..., None]
+        table = gathered.flatten(0, 1)
+        for some in pieces(vector.shape[1]):
+            weighted = (vector[:, some].float() * weights[:, some, None]).flatten(0, 1)
+            table.index_add_(0, flat_rows(slot[:, some], order.shape[1]), weighted)
+        results.append(gathered.div_(total[..., None]))
     return results
 
 

@@ -50,7 +50,7 @@ class SpatialMerge(Reducer):
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries with what was merged into them."""
-        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
+        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys
         matches = self._match(evidence, keys, selection)
         leaves = evidence.valid & ~selection.kept
         if self.sources == "unbanked":
@@ -65,7 +65,7 @@ class SpatialMerge(Reducer):
             slot,
             weights * evidence.counts,
             own * evidence.counts,
-            [keys, evidence.values.float()],
+            [keys, evidence.values],
         )
         gained = torch.where(merges, evidence.counts, 0.0)
         counts = take(evidence.counts, selection.order).scatter_add(1, slot, gained)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.evidence import Evidence, Selection, lengths
 from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
 from tasm.memory.layer import LayerTokens
@@ -59,11 +59,11 @@ class NearestMerge(Reducer):
         """Return the kept entries with what was merged into them."""
         above = self.layers == "below the mean" and _mean(selection) >= evidence.budget
         if above or selection.order.shape[1] == 0:
-            alone = take(evidence.values.float(), selection.order)
+            alone = take(evidence.values, selection.order).float()
             counts = take(evidence.counts, selection.order)
             return finished(evidence, selection, None, alone, counts, self.keys, self.count_bias)
-        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
-        values = evidence.values.float()
+        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys
+        values = evidence.values
         slot, cosine = _nearest(evidence, selection, keys, values, self.similarity)
         merges = self._merging(evidence, selection, scores, cosine)
         weights, own = self._weights(evidence, cosine, merges)
@@ -71,14 +71,15 @@ class NearestMerge(Reducer):
             # The mean of k_c and n times (k_e + k_c)/2: a token weighs ½, the kept one 1 + n/2.
             received = torch.zeros_like(own).scatter_add(1, slot, merges.float())
             own = 1 + received.gather(1, selection.slot) / 2
-        vectors = [keys, values]
-        if self.keep_norm == "mean":
-            vectors = [normalize(keys, dim=-1), values, keys.norm(dim=-1, keepdim=True)]
-        averaged_keys, averaged_values, *norms = weighted_merge(
-            selection, slot, weights, own, vectors
+        averaged_keys, averaged_values = weighted_merge(
+            selection, slot, weights, own, [keys, values]
         )
-        if norms:
-            averaged_keys = normalize(averaged_keys, dim=-1) * norms[0]
+        if self.keep_norm == "mean":
+            length = lengths(keys)
+            one = length.clamp(min=1e-12)
+            directions = weighted_merge(selection, slot, weights / one, own / one, [keys])[0]
+            norms = weighted_merge(selection, slot, weights, own, [length[..., None]])[0]
+            averaged_keys = normalize(directions, dim=-1) * norms
         gained = torch.where(merges, evidence.counts, 0.0)
         return finished(
             evidence,
@@ -150,15 +151,22 @@ def nearest_slots(
     one as 0. Sources are taken in blocks: no similarity of all with all is held.
     """
     order, sources = selection.order, packed(leaves)
-    sinks = [normalize(take(vector, order), dim=-1).transpose(1, 2) for vector in vectors]
+    sinks = [normalize(take(vector, order).float(), dim=-1).transpose(1, 2) for vector in vectors]
     slots = torch.zeros_like(leaves, dtype=torch.long)
     cosines = torch.full(leaves.shape, -torch.inf, device=leaves.device)
-    for block in sources.split(max(1, _BLOCK // max(1, order.numel())), 1):
-        product = torch.ones((), device=order.device)
-        for vector, sink in zip(vectors, sinks, strict=True):
-            cosine = normalize(take(vector, block), dim=-1) @ sink
-            product = product * (cosine if len(vectors) == 1 else cosine.clamp(min=0))
-        best = product.masked_fill(~receives[:, None, :], -torch.inf).max(-1)
+    size = min(_BLOCK, vectors[0].numel() // 4)
+    for block in sources.split(max(1, size // max(1, order.numel())), 1):
+        product = _cosines(vectors[0], block, sinks[0])
+        for number in range(1, len(vectors)):
+            product.clamp_(min=0).mul_(
+                _cosines(vectors[number], block, sinks[number]).clamp_(min=0)
+            )
+        best = product.masked_fill_(~receives[:, None, :], -torch.inf).max(-1)
         slots.scatter_(1, block, best.indices)
         cosines.scatter_(1, block, best.values)
     return slots, cosines.masked_fill(~leaves, -torch.inf)
+
+
+def _cosines(vectors: Tensor, block: Tensor, sinks: Tensor) -> Tensor:
+    """(kv_heads, block, kept) cosines of the entries `block` with unit vectors `sinks`."""
+    return normalize(take(vectors, block).float(), dim=-1) @ sinks

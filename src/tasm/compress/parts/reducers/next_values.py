@@ -45,24 +45,26 @@ class NextValues(Reducer):
         kept_mass = take(mass, order) * real
         # Slots of the next kept entries after each entry that leaves.
         first = selection.kept.long().cumsum(1)
-        steps = torch.arange(self.following, device=order.device)
-        slots = first[..., None] + steps  # (kv_heads, entries, following)
-        there = slots < selection.counts[:, None, None]
-        slots = slots.clamp(max=kept - 1)
-        number = there.sum(-1)
-        heads = torch.arange(order.shape[0], device=order.device)[:, None, None]
-        window = (kept_mass[heads, slots] * there).sum(-1) / number.clamp(min=1)
+        ends = selection.counts[:, None]
+        number = (ends - first).clamp(0, self.following)
+        window = torch.zeros_like(mass)
+        for step in range(self.following):
+            slot = (first + step).clamp(max=kept - 1)
+            window += kept_mass.gather(1, slot) * (first + step < ends)
+        window /= number.clamp(min=1)
         chance = (mass / window.clamp(min=1e-20)).clamp(0, 1)
         drawn = evidence.draws("merging")
         moves = evidence.competing & ~selection.kept & (number > 0) & (drawn < chance)
-        parts = evidence.values.float() * (moves / number.clamp(min=1))[..., None]
-        values = take(evidence.values.float(), order)
+        each = moves / number.clamp(min=1)
+        values = take(evidence.values, order).float()
         received = torch.zeros_like(kept_mass)
         for step in range(self.following):
-            share = parts * there[..., step, None]
-            values = values.scatter_add(1, slots[..., step, None].expand_as(share), share)
-            weight = moves * there[..., step] / number.clamp(min=1)
-            received = received.scatter_add(1, slots[..., step], weight)
+            slot = (first + step).clamp(max=kept - 1)
+            weight = each * (first + step < ends)
+            for some in evidence.pieces():
+                share = evidence.values[:, some].float() * weight[:, some, None]
+                values.scatter_add_(1, slot[:, some, None].expand_as(share), share)
+            received.scatter_add_(1, slot, weight)
         if self.values == "averaged":
             values = values / (1 + received)[..., None]
         left = evidence.held.at(order, selection.lengths)

@@ -38,7 +38,7 @@ class ResidualMerge(Reducer):
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries with what was merged into them."""
-        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
+        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys
         order = selection.order
         receives = take(selection.kept & evidence.competing, order)
         kept_scores = take(scores, order).masked_fill(~receives, torch.inf)
@@ -50,7 +50,7 @@ class ResidualMerge(Reducer):
         merges = cosine.isfinite()
         weights = torch.where(merges, evidence.counts, 0.0)
         merged_keys, merged_values = weighted_merge(
-            selection, slot, weights, evidence.counts, [keys, evidence.values.float()]
+            selection, slot, weights, evidence.counts, [keys, evidence.values]
         )
         counts = take(evidence.counts, order).scatter_add(1, slot, weights)
         return finished(

@@ -8,11 +8,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from tasm.compress.evidence import Evidence, Selection
 from tasm.compress.parts.attended import EVERYONE, attention_sums
 from tasm.compress.parts.base import Reducer
+from tasm.compress.parts.matching import cosines
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
 from tasm.memory.layer import LayerTokens
 from tasm.memory.per_head import take
@@ -44,20 +44,27 @@ class RunMerge(Reducer):
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries with what was merged into them."""
-        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys.float()
+        keys = evidence.plain_keys if self.keys == "plain" else evidence.keys
         run = self._runs(evidence, keys)
         pivot = _pivots(run, attention_sums(evidence), selection.kept & evidence.competing)
         merges = evidence.competing & ~selection.kept & (pivot >= 0)
-        distance = (keys - take(keys, pivot.clamp(min=0))).norm(dim=-1)
+        home = pivot.clamp(min=0)
+        distance = torch.cat(
+            [
+                (keys[:, some].float() - take(keys, home[:, some])).norm(dim=-1)
+                for some in evidence.pieces()
+            ],
+            1,
+        )
         distance = torch.where(merges, distance, 0.0)
         size = torch.zeros_like(distance).scatter_add(1, run, merges.float()) + 1
         total = torch.zeros_like(distance).scatter_add(1, run, distance)
         sigma = (total / (2**0.5 * size)).gather(1, run).clamp(min=1e-12)
         weights = torch.where(merges, (-(distance**2) / (2 * sigma**2)).exp(), 0.0)
-        slot = selection.slot.gather(1, pivot.clamp(min=0))
+        slot = selection.slot.gather(1, home)
         own = torch.ones_like(weights)
         merged_keys, merged_values = weighted_merge(
-            selection, slot, weights, own, [keys, evidence.values.float()]
+            selection, slot, weights, own, [keys, evidence.values]
         )
         gained = torch.where(merges, evidence.counts, 0.0)
         counts = take(evidence.counts, selection.order).scatter_add(1, slot, gained)
@@ -70,7 +77,8 @@ class RunMerge(Reducer):
 
     def _runs(self, evidence: Evidence, keys: Tensor) -> Tensor:
         """(kv_heads, entries) number of each entry's run."""
-        alike = cosine_similarity(keys[:, 1:], keys[:, :-1], dim=-1) >= self.threshold
+        before = torch.arange(-1, evidence.entries - 1, device=keys.device).clamp(min=0)
+        alike = cosines(keys, before.expand_as(evidence.index))[:, 1:] >= self.threshold
         together = evidence.competing[:, 1:] & evidence.competing[:, :-1]
         same = evidence.demonstration[:, 1:] == evidence.demonstration[:, :-1]
         begins = torch.ones_like(evidence.valid)

@@ -29,14 +29,18 @@ class LeastRedundant(Scorer):
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
-        unit = normalize(evidence.plain_keys, dim=-1)
+        unit = evidence.plain_keys
+        for some in evidence.pieces():
+            unit[:, some] = normalize(unit[:, some], dim=-1)
         second = (evidence.index % 2 == 1) & evidence.valid
         first = ~second & evidence.valid
-        step = max(1, _BLOCK // max(1, evidence.kv_heads * evidence.entries))
+        step = max(
+            1, min(_BLOCK, unit.numel() // 4) // max(1, evidence.kv_heads * evidence.entries)
+        )
         best = []
         for start in range(0, evidence.entries, step):
             rows = slice(start, start + step)
             cosine = unit[:, rows] @ unit.transpose(1, 2)
             other = torch.where(second[:, rows, None], first[:, None], second[:, None])
-            best.append(cosine.masked_fill(~other, -1).amax(-1))
+            best.append(cosine.masked_fill_(~other, -1).amax(-1))
         return -torch.cat(best, 1) + second * 3.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence
+from tasm.compress.evidence import Evidence, lengths
 from tasm.compress.parts.base import Scorer
 from tasm.compress.records.queries import QueryMoments
 from tasm.compress.records.record import Record
@@ -42,17 +42,17 @@ class ExpectedAttention(Scorer):
         """Return (kv_heads, entries)."""
         moments = evidence.records[self.records[0]]
         mean, covariance = self._ahead(evidence, moments.mean, moments.covariance)
-        keys = evidence.keys.float()
         mean = mean.unflatten(0, (evidence.kv_heads, -1))  # (kv_heads, group, head_dim)
         covariance = covariance.unflatten(0, (evidence.kv_heads, -1))
-        first = torch.einsum("hgd,hed->hge", mean, keys) * evidence.scaling
-        spread = torch.stack(  # never more than one layer's keys at once
-            [((keys @ part) * keys).sum(-1) for part in covariance.unbind(1)], 1
-        )
-        logits = first + spread * evidence.scaling**2 / 2
-        logits = logits.masked_fill(~evidence.valid[:, None], -torch.inf)
+        parts = []
+        for some in evidence.pieces():
+            keys = evidence.keys[:, None, some].float()
+            first = (keys @ mean[..., None])[..., 0] * evidence.scaling
+            spread = ((keys @ covariance) * keys).sum(-1)  # (kv_heads, group, some)
+            parts.append(first + spread * evidence.scaling**2 / 2)
+        logits = torch.cat(parts, -1).masked_fill(~evidence.valid[:, None], -torch.inf)
         expected = logits.softmax(-1).mean(1)
-        score = (expected + self.epsilon) * evidence.values.float().norm(dim=-1)
+        score = (expected + self.epsilon) * lengths(evidence.values)
         return torch.where(evidence.index < self.sinks, score + score.amax() + 1, score)
 
     def _ahead(self, evidence: Evidence, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:

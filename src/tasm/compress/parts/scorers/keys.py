@@ -6,10 +6,11 @@ Devoto et al., "A Simple and Effective L2 Norm-Based Strategy", arXiv 2406.11430
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tasm.compress.evidence import Evidence
+from tasm.compress.evidence import Evidence, lengths
 from tasm.compress.parts.base import Scorer
 
 
@@ -23,7 +24,7 @@ class KeyNorm(Scorer):
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
-        return -evidence.keys.float().norm(dim=-1)
+        return -lengths(evidence.keys)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,15 @@ class KeyDifference(Scorer):
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
-        unit = normalize(evidence.keys.float(), dim=-1) * evidence.valid[..., None]
-        anchor = normalize(unit.sum(1, keepdim=True), dim=-1)
-        return -(unit * anchor).sum(-1)
+        anchor = torch.zeros(
+            evidence.kv_heads, 1, evidence.keys.shape[-1], device=evidence.keys.device
+        )
+        for some in evidence.pieces():
+            unit = normalize(evidence.keys[:, some].float(), dim=-1)
+            anchor += (unit * evidence.valid[:, some, None]).sum(1, keepdim=True)
+        anchor = normalize(anchor, dim=-1)
+        alike = [
+            (normalize(evidence.keys[:, some].float(), dim=-1) * anchor).sum(-1)
+            for some in evidence.pieces()
+        ]
+        return -torch.cat(alike, 1).masked_fill(~evidence.valid, 0)

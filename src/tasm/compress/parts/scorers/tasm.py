@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.compress.evidence import Evidence
+from tasm.compress.evidence import Evidence, lengths
 from tasm.compress.parts.base import Scorer
 from tasm.compress.parts.scaling import pooled, to_unit
 from tasm.compress.parts.task_vector import Direction, cosine_to, task_vector
@@ -94,7 +94,7 @@ class TaskScorer(Scorer):
     def _task_score(self, evidence: Evidence) -> Tensor:
         """Return s_task (kv_heads, entries), equation (8)."""
         toward = self._cosines(evidence).relu()
-        norms = evidence.values.float().norm(dim=-1)
+        norms = lengths(evidence.values)
         if self.scaling == "literal":
             largest = norms.masked_fill(~evidence.valid, 0).amax(1, keepdim=True)
             return toward + self.value_weight * norms / largest.clamp(min=1e-12)
