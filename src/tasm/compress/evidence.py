@@ -121,9 +121,14 @@ class Evidence:
         work on the whole layer would."""
         return pieces(self.entries)
 
-    def rotated(self, plain_keys: Tensor) -> Tensor:
-        """Rotate (kv_heads, entries, head_dim) keys, each at the position of its own entry."""
-        return self.rotary.rotate(self.layer, plain_keys, self._angles_at)
+    def rotated(self, plain_keys: Tensor, index: Tensor) -> Tensor:
+        """Rotate (kv_heads, n, head_dim) keys to the positions of the transcript's tokens `index`
+        (kv_heads, n)."""
+        found = torch.empty_like(plain_keys)
+        for some in pieces(index.shape[1]):
+            positions = self.tokens.positions[:, index[:, some].long()]
+            found[:, some] = self.rotary.rotate(self.layer, plain_keys[:, some], positions)
+        return found
 
     @property
     def _angles_at(self) -> Tensor:

@@ -52,9 +52,7 @@ def finished(
     kept = evidence.held.at(order, selection.lengths)
     untouched = (counts == take(evidence.counts, order))[..., None]
     if keys is not None and keys_are == "plain":
-        positions = evidence.positions
-        at_sinks = positions.gather(2, order.expand(positions.shape[0], -1, -1))
-        keys = evidence.rotary.rotate(evidence.layer, keys, at_sinks)
+        keys = evidence.rotated(keys, kept.index)
     if keys is not None:
         keys = torch.where(untouched, kept.keys, keys.to(kept.keys.dtype))
     return replace(

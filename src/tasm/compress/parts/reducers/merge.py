@@ -67,6 +67,7 @@ class SpatialMerge(Reducer):
             own * evidence.counts,
             [keys, evidence.values],
         )
+        del keys
         gained = torch.where(merges, evidence.counts, 0.0)
         counts = take(evidence.counts, selection.order).scatter_add(1, slot, gained)
         return finished(

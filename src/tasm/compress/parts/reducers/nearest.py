@@ -80,6 +80,7 @@ class NearestMerge(Reducer):
             directions = weighted_merge(selection, slot, weights / one, own / one, [keys])[0]
             norms = weighted_merge(selection, slot, weights, own, [length[..., None]])[0]
             averaged_keys = normalize(directions, dim=-1) * norms
+        del keys
         gained = torch.where(merges, evidence.counts, 0.0)
         return finished(
             evidence,

@@ -52,6 +52,7 @@ class ResidualMerge(Reducer):
         merged_keys, merged_values = weighted_merge(
             selection, slot, weights, evidence.counts, [keys, evidence.values]
         )
+        del keys
         counts = take(evidence.counts, order).scatter_add(1, slot, weights)
         return finished(
             evidence, selection, merged_keys, merged_values, counts, self.keys, self.alpha

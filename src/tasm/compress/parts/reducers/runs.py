@@ -67,6 +67,7 @@ class RunMerge(Reducer):
             selection, slot, weights, own, [keys, evidence.values]
         )
         gained = torch.where(merges, evidence.counts, 0.0)
+        del keys
         counts = take(evidence.counts, selection.order).scatter_add(1, slot, gained)
         if self.value_scale == "size":
             merged = torch.zeros_like(counts).scatter_add(1, slot, merges.float())
