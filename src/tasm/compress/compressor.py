@@ -37,6 +37,14 @@ class Plan:
     counts: list[Tensor | None]
     stage: Stage
 
+    def candidate(self) -> dict[int, LayerTokens]:
+        """Return what would be kept, by layer."""
+        return {
+            layer: self.stage.reduce(layer, count)
+            for layer, count in enumerate(self.counts)
+            if count is not None
+        }
+
 
 @dataclass(frozen=True)
 class Newest:
@@ -169,14 +177,8 @@ class Compressor:
         ):
             return plans[0]
         trial = Trial.of(replay, tokens, dict(whole))
-        losses = []
-        for plan in plans:
-            kept = {
-                layer: plan.stage.reduce(layer, count)
-                for layer, count in enumerate(plan.counts)
-                if count is not None
-            }
-            losses.append(trial.loss(kept))
+        # One candidate at a time: each is as large as the memory.
+        losses = [trial.loss(plan.candidate()) for plan in plans]
         # Close to nothing says little about queries that differ from the demonstrations.
         best = 0 if losses[0] < NO_HARM else min(range(len(plans)), key=losses.__getitem__)
         self.notes["tried"] = {

@@ -27,15 +27,20 @@ from tasm.memory.retrieval.gate import js_divergence
 
 _ROWS_AT_ONCE = 64
 _DEMONSTRATIONS_AT_ONCE = 16
+_TOKENS_AT_ONCE = 2048
+
+
+_CACHE = object()
 
 
 @dataclass(eq=False)
 class LayerInputs:
     """What one demonstration's layers were called with.
 
-    `hidden` (1, n, hidden_size) of every `stride`-th layer only: from there the layers between are
-    run again. `arguments` are each layer's others; `added` what the decoder added to the output of
-    the layer before (deep visual features), by layer, where that was anything.
+    `hidden` (1, n, hidden_size) of the first layer, and of the one that was resumed at last, a
+    multiple of `stride`: from there the layers between are run again. `arguments` are each layer's
+    others, a cache among them as `_CACHE`; `added` what the decoder added to the output of the
+    layer before (deep visual features), by layer, where that was anything.
     """
 
     stride: int
@@ -120,9 +125,10 @@ class Replay:
         if at_once == 1:
             return [[number] for number in range(len(self.demonstrations))]
         return [
-            same[first : first + at_once]
-            for same in by_length.values()
-            for first in range(0, len(same), at_once)
+            same[first : first + step]
+            for length, same in by_length.items()
+            for step in [max(1, min(at_once, _TOKENS_AT_ONCE // max(1, length)))]
+            for first in range(0, len(same), step)
         ]
 
     def resume(
@@ -140,15 +146,17 @@ class Replay:
             for chunk, calls in zip(self.demonstrations, earlier.inputs, strict=True):
                 cache = self._cache(segments)
                 start = first - first % calls.stride
-                hidden = calls.hidden[start]
+                from_layer = start if start in calls.hidden else 0
+                hidden = calls.hidden[from_layer]
                 cache.begin_call(hidden, None, None)
-                for number in range(start, len(calls.arguments)):
-                    if number > start and number in calls.added:
+                for number in range(from_layer, len(calls.arguments)):
+                    if number > from_layer and number in calls.added:
                         hidden = hidden + calls.added[number]
-                    given = calls.arguments[number]
+                    if number == start:  # the next resumption begins here or higher up
+                        calls.hidden = {0: calls.hidden[0], start: hidden}
                     arguments = {
-                        name: cache if isinstance(value, MemoryCache) else value
-                        for name, value in given.items()
+                        name: cache if value is _CACHE else value
+                        for name, value in calls.arguments[number].items()
                     }
                     output = self.backbone.decoder.layers[number](hidden, **arguments)
                     hidden = output[0] if isinstance(output, tuple) else output
@@ -219,7 +227,6 @@ class _Listening:
 
     def __init__(self, backbone: Backbone, keep_inputs: bool) -> None:
         self._model, self._decoder, self._keep = backbone.core, backbone.decoder, keep_inputs
-        # About as many layers keep their input as have to be run again from one that does.
         self.inputs = LayerInputs(math.isqrt(len(self._decoder.layers) - 1) + 1)
         self.final, self.logits = torch.empty(0), torch.empty(0)
         self._last_output: Tensor | None = None
@@ -247,9 +254,12 @@ class _Listening:
             difference = hidden - before.to(hidden.device)
             if bool(difference.any()):
                 self.inputs.added[number] = difference
-        if number % self.inputs.stride == 0:
-            self.inputs.hidden[number] = hidden
-        self.inputs.arguments.append(given)
+        if number == 0:
+            self.inputs.hidden[0] = hidden
+        # Not the cache itself, which holds what every layer has made of the demonstration.
+        self.inputs.arguments.append(
+            {name: _CACHE if isinstance(one, MemoryCache) else one for name, one in given.items()}
+        )
 
     def _after(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
