@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tasm.check.rebuild import rebuild
     from tasm.check.verify import Verification, verify
     from tasm.compress.api import build
+    from tasm.compress.changing import add, merge, remove
     from tasm.compress.plan import plan
     from tasm.compress.recipes.listing import recipes
     from tasm.demonstrations import (
@@ -48,16 +49,19 @@ __all__ = [
     "TasmError",
     "Verification",
     "__version__",
+    "add",
     "build",
     "errors",
     "load",
     "load_model",
     "make_query",
+    "merge",
     "models",
     "plan",
     "read_demonstrations",
     "read_queries",
     "rebuild",
+    "remove",
     "recipes",
     "verify",
     "wrap",
@@ -70,6 +74,9 @@ _HOME = {
     "load_model": "tasm.answer",
     "wrap": "tasm.answer",
     "build": "tasm.compress.api",
+    "add": "tasm.compress.changing",
+    "remove": "tasm.compress.changing",
+    "merge": "tasm.compress.changing",
     "plan": "tasm.compress.plan",
     "recipes": "tasm.compress.recipes.listing",
     "models": "tasm.backbone.listing",

@@ -69,8 +69,9 @@ def test_all_configurations_count(backbone_of: Callable[[str], Backbone]) -> Non
     backbone = backbone_of("qwen2_vl")
     backbone.hf.generation_config = GenerationConfig(eos_token_id=[7, 8])
     backbone.hf.config.text_config.eos_token_id = [8, 10]
-    vars(backbone.hf.config)["eos_token_id"] = 9  # some versions set both by either name
-    assert end_tokens(backbone.hf) == (7, 8, 9, 10)
+    outer = SimpleNamespace(eos_token_id=9, get_text_config=backbone.hf.config.get_text_config)
+    model = SimpleNamespace(generation_config=backbone.hf.generation_config, config=outer)
+    assert end_tokens(model) == (7, 8, 9, 10)  # in transformers 4 one name sets both
     first = backbone.tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert answer_ends(backbone)[0] == first
     backbone.hf.generation_config.eos_token_id = None

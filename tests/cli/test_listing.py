@@ -10,7 +10,8 @@ from tasm.backbone.checkpoint.random_models import RANDOM_MODELS
 from tests.cli.conftest import Run
 
 COMMANDS = (
-    "build", "ask", "show", "verify", "rebuild", "suite", "demo", "recipes", "models", "doctor",
+    "build", "ask", "show", "verify", "rebuild", "add", "remove", "merge", "suite", "demo",
+    "recipes", "models", "doctor",
     "bench",
 )  # fmt: skip
 
@@ -20,7 +21,7 @@ def test_help_names_every_command_and_no_other(run: Run) -> None:
     assert ran.code == 0
     for name in COMMANDS:
         assert f"\n  {name} " in ran.out
-    for later in ("tune", "serve", "merge", "vision-memory"):
+    for later in ("serve",):
         assert later not in ran.out
 
 

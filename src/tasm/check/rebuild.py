@@ -12,8 +12,7 @@ from tasm.answer.given import as_memory
 from tasm.arguments import listener
 from tasm.check.originals import read_given, recorded_demonstrations
 from tasm.compress.api import build
-from tasm.compress.recipes.parts import name_of
-from tasm.compress.recipes.table import find_recipe
+from tasm.compress.recipes.changed import recipe_change
 from tasm.demonstrations import Demonstration
 from tasm.errors import InputError
 from tasm.memory import TaskMemory
@@ -49,7 +48,7 @@ def rebuild(
             "or were not recorded (--no-demonstrations). Give them: demonstrations=…; or build "
             "from them anew (`tasm build`)."
         )
-    if changed := recipe_change(memory):
+    if changed := recipe_change(memory.recipe):
         (notice or _quiet)(changed)
     return build(model, rows, progress=progress, notice=notice, **settings_of(memory))
 
@@ -57,24 +56,6 @@ def rebuild(
 def settings_of(memory: TaskMemory) -> dict[str, Any]:
     """Return the recipe and settings that a memory was built with, for `build`."""
     return {"recipe": memory.recipe["name"], **(memory.recipe.get("settings") or {})}
-
-
-def recipe_change(memory: TaskMemory) -> str | None:
-    """Return a sentence where the recipe of that name has other parts or settings by now, or
-    None."""
-    name = memory.recipe["name"]
-    now = find_recipe(name).to_json()
-    changed = [
-        part
-        for part in ("scorer", "budget", "reducer", "gate", "bank_choice", "streaming")
-        if part in memory.recipe and _settings(memory.recipe[part]) != _settings(now[part])
-    ]
-    if not changed:
-        return None
-    return (
-        f"The recipe {name!r} of this tasm differs from the one that the memory was built with "
-        f"({', '.join(changed)}): what is rebuilt follows the present one."
-    )
 
 
 def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonstration] | None:
@@ -86,13 +67,6 @@ def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonst
     if demonstrations is None:
         return recorded_demonstrations(memory)
     return read_given(memory, demonstrations)
-
-
-def _settings(part: Any) -> Any:
-    """What counts of a part: its name, not where its class once lived, and its settings."""
-    if isinstance(part, dict) and set(part) == {"part", "settings"}:
-        return name_of(str(part["part"])), part["settings"]
-    return part
 
 
 def _quiet(sentence: str) -> None:

@@ -9,6 +9,7 @@ import tasm
 from tasm.cli.ask import ask
 from tasm.cli.bench import bench
 from tasm.cli.build import build
+from tasm.cli.changing import add, merge, remove
 from tasm.cli.demo import demo
 from tasm.cli.doctor import doctor
 from tasm.cli.frame import INTERRUPTED, Stopped, open_what_is_closed, stop_cleanly
@@ -55,6 +56,9 @@ for _function in (
     show,
     verify,
     rebuild,
+    add,
+    remove,
+    merge,
     suite,
     demo,
     recipes,

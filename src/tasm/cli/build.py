@@ -29,7 +29,7 @@ from tasm.cli.options import (
 from tasm.cli.progress import Progress
 from tasm.errors import InputError, TasmError
 
-Mode = Literal["joint", "streaming"]
+Mode = Literal["joint", "streaming", "independent"]
 Store = Literal["float32", "float16", "bfloat16"]
 
 
@@ -71,7 +71,8 @@ def build(
         typer.Option(
             "--mode",
             help="joint: every demonstration sees all before it. streaming: chunk after chunk "
-            "against the compressed prefix, in bounded memory.",
+            "against the compressed prefix, in bounded memory. independent: each by itself, so "
+            "that demonstrations can be added and removed.",
         ),
     ] = "joint",
     chunk_tokens: Annotated[

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,18 +183,7 @@ def without_demonstrations(memory: "TaskMemory") -> "TaskMemory":
 
     Ids, spans and content hashes stay; keys and values still encode what was shown.
     """
-    entries = [
-        replace(
-            entry,
-            pictures=(),
-            origin=None,
-            question=None,
-            answer=None,
-            earlier=(),
-            text_ends=(),
-        )
-        for entry in memory.demonstrations
-    ]
+    entries = [entry.without_content() for entry in memory.demonstrations]
     return memory.replaced(demonstrations=entries)
 
 

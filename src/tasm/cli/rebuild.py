@@ -48,14 +48,15 @@ def rebuild(
       tasm rebuild birds.tasm --demonstrations moved/birds.jsonl --model reference --out new.tasm
     """
     from tasm.answer import load_model
-    from tasm.check.rebuild import recipe_change, settings_of
+    from tasm.check.rebuild import settings_of
+    from tasm.compress.recipes.changed import recipe_change
 
     check_out_memory(out, overwrite, inputs=[memory, Path(model)])
     check_beside(out, Path(model), "the model's folder")
     old = open_memory(memory)
     rows = _originals(old, memory, demonstrations)
     check_no_input(out, read_files(rows))
-    if changed := recipe_change(old):
+    if changed := recipe_change(old.recipe):
         warn(changed)
     started = time.perf_counter()
     loaded = load_model(model, dtype=dtype, device=device)

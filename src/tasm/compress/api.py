@@ -16,11 +16,19 @@ from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.calibrate import calibrate, gate_queries
 from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
+from tasm.compress.independent import (
+    TRANSCRIPT,
+    Reader,
+    open_gate,
+    read_independently,
+    what_is_known,
+)
 from tasm.compress.peak import PeakMemory
 from tasm.compress.prefill import Compressed, Progress, read
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.settings import Settings, Targets, targets, warn
+from tasm.compress.share import Share
 from tasm.demonstrations import Demonstration, read_demonstrations, warn_of_unlike_pictures
 from tasm.errors import InputError
 from tasm.memory import Bank, TaskMemory
@@ -35,7 +43,7 @@ def build(
     recipe: str | Recipe = "tasm",
     core: str | float | None = None,
     bank: str | float | None = None,
-    mode: Literal["joint", "streaming"] = "joint",
+    mode: Literal["joint", "streaming", "independent"] = "joint",
     chunk_tokens: int | None = None,
     question: str | None = None,
     system: str | None = None,
@@ -63,6 +71,8 @@ def build(
         bank: the same, for originals outside the core; "0" for none.
         mode: "joint": every demonstration sees all before it. "streaming": chunk after chunk
             against what was kept of those before; memory bounded by a chunk and the budget.
+            "independent": each by itself after the first one, so that demonstrations can be added,
+            removed and merged later.
         chunk_tokens: tokens read at a time; chunks end between demonstrations.
         question: the question of rows that have none, such as pictures in one folder a class.
         system: a system prompt.
@@ -160,15 +170,26 @@ def build_transcript(
     check_transcript(transcript, backbone.geometry)
     warn_of_unlike_pictures(backbone.name, demonstrations, notice)
     budget = targets(settings, backbone, transcript, notice)
-    compressor = Compressor(backbone, settings, budget, len(transcript))
-    asked = (gate_queries(len(transcript.spans)),) if calibrates(settings, budget) else ()
-    with torch.no_grad(), Recorder(backbone, (*compressor.parts.records, *asked)) as recorder:
-        kept = read(backbone, transcript, compressor, recorder, progress)
-        memory = assembled(backbone, transcript, demonstrations, settings, budget, kept, recorder)
-    if compressor.notes.get("taken", "its own") != "its own":
-        notice(_taken(compressor))
-    memory.report.update(_report(memory, settings, kept, peak, started))
-    memory.report["transcript"] = transcript_digest(transcript.input_ids)
+    if settings.mode == "independent":
+        share = Share.of(settings, budget, transcript)
+        entries = entries_of(demonstrations, transcript)
+        kept = read_independently(Reader(backbone, settings, share), transcript, entries, progress)
+        memory = assembled(backbone, transcript, demonstrations, settings, budget, kept, None)
+        if memory.bank is not None:
+            memory = memory.replaced(gate=open_gate(memory.gate, notice))
+        known = what_is_known(transcript, share)
+    else:
+        compressor = Compressor(backbone, settings, budget, len(transcript))
+        asked = (gate_queries(len(transcript.spans)),) if calibrates(settings, budget) else ()
+        with torch.no_grad(), Recorder(backbone, (*compressor.parts.records, *asked)) as recorder:
+            kept = read(backbone, transcript, compressor, recorder, progress)
+            memory = assembled(
+                backbone, transcript, demonstrations, settings, budget, kept, recorder
+            )
+        if compressor.notes.get("taken", "its own") != "its own":
+            notice(_taken(compressor))
+        known = {TRANSCRIPT: transcript_digest(transcript.input_ids)}
+    memory.report.update(_report(memory, settings, kept, peak, started) | known)
     return memory
 
 
@@ -184,12 +205,12 @@ def assembled(
     settings: Settings,
     budget: Targets,
     kept: Compressed,
-    recorder: Recorder,
+    recorder: Recorder | None,
 ) -> TaskMemory:
     """Return the memory of what was kept, its gate taught by what `recorder` heard; nothing is said
     yet of how it was built (`memory.report`)."""
     reference = None
-    if calibrates(settings, budget):
+    if recorder is not None and calibrates(settings, budget):
         rotary = backbone.rotary.for_length(len(transcript))
         reference = calibrate(kept, recorder, transcript.spans, rotary, settings.quantile)
     bank = Bank(kept.bank) if any(layer is not None for layer in kept.bank) else None

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-CHUNK_TOKENS = {"joint": 2048, "streaming": 1024}
-"""Tokens encoded at a time unless told otherwise, by build mode."""
+CHUNK_TOKENS = {"joint": 2048, "streaming": 1024, "independent": 1}
+"""Tokens encoded at a time unless told otherwise, by build mode; one demonstration at least."""
 
 
 def chunk_edges(spans: Sequence[tuple[int, int]], chunk_tokens: int) -> list[tuple[int, int]]:

@@ -30,7 +30,7 @@ def plan(
     recipe: str | Recipe = "tasm",
     core: str | float | None = None,
     bank: str | float | None = None,
-    mode: Literal["joint", "streaming"] = "joint",
+    mode: Literal["joint", "streaming", "independent"] = "joint",
     chunk_tokens: int | None = None,
     question: str | None = None,
     system: str | None = None,

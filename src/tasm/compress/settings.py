@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -18,9 +18,10 @@ from tasm.compress.chunks import CHUNK_TOKENS
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.sizes import Costs, bank_tokens, core_tokens, parse_size
-from tasm.errors import BudgetError, RecipeError
+from tasm.errors import BudgetError, InputError, RecipeError
 from tasm.memory import GateSettings
 
+Mode = Literal["joint", "streaming", "independent"]
 Notice = Callable[[str], None]
 STORES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 LARGEST_SEED = 2**32 - 1
@@ -39,7 +40,7 @@ class Settings:
     recipe: Recipe
     core: str
     bank: str
-    mode: Literal["joint", "streaming"]
+    mode: Mode
     chunk_tokens: int
     system: str | None
     max_pixels: int | None
@@ -75,6 +76,11 @@ class Settings:
             )
         if chunk_tokens is not None:
             chunk_tokens = whole_number(chunk_tokens, "chunk_tokens", least=1)
+            if mode == "independent" and chunk_tokens != CHUNK_TOKENS[mode]:
+                raise InputError(
+                    f"chunk_tokens={chunk_tokens} has no effect in mode independent, which reads "
+                    "one demonstration at a time. Leave it out."
+                )
         if max_pixels is not None:
             max_pixels = whole_number(max_pixels, "max_pixels", least=1)
         if system is not None:
@@ -83,7 +89,7 @@ class Settings:
             recipe=found,
             core=_budget(core, "core", found.core),
             bank=_budget(bank, "bank", found.bank),
-            mode="joint" if mode == "joint" else "streaming",
+            mode=cast(Mode, mode),
             chunk_tokens=CHUNK_TOKENS[mode] if chunk_tokens is None else chunk_tokens,
             system=system,
             max_pixels=max_pixels,

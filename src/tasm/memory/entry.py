@@ -54,6 +54,10 @@ class DemonstrationEntry:
     earlier: tuple[str, ...] = ()
     text_ends: tuple[tuple[int, ...], ...] = ()
 
+    def without_content(self) -> "DemonstrationEntry":
+        """Id, spans and content hash alone."""
+        return DemonstrationEntry(self.id, self.spans, self.content_hash)
+
     def to_json(self, folder: Path) -> dict[str, Any]:
         """JSON values, paths relative to the memory's `folder`."""
         return {

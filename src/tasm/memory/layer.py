@@ -148,9 +148,9 @@ class LayerTokens:
         """The last `tokens` slots of every head, as views; none of them may be padding."""
         return self._changed(lambda tensor: tensor[:, -tokens:], lengths=None, valid=None)
 
-    def joined(self, later: "LayerTokens") -> "LayerTokens":
+    def joined(self, *later: "LayerTokens") -> "LayerTokens":
         """These tokens and then `later` ones, in new tensors."""
-        parts = (self, later)
+        parts = (self, *later)
 
         def all_of(name: str, otherwise: Callable[..., Tensor], dtype: torch.dtype) -> Any:
             given = [getattr(part, name) for part in parts]

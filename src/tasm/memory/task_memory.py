@@ -188,6 +188,7 @@ class TaskMemory(ShownMemory):
         *,
         overwrite: bool = False,
         pictures: Mapping[str, bytes] | None = None,
+        replacing: str | None = None,
     ) -> int:
         """Write the memory to a folder; returns the folder's bytes.
 
@@ -199,13 +200,19 @@ class TaskMemory(ShownMemory):
             path: the folder, `NAME.tasm` by custom.
             overwrite: replace a memory that is there; readers of the old one are not disturbed.
             pictures: thumbnails (JPEG or PNG) by the SHA-256 of their pictures.
+            replacing: with `overwrite`, the `digest` of the memory that may be replaced, so that a
+                change made meanwhile is not lost.
 
         Raises:
             InputError: the path exists and is not to be overwritten, is no memory, or cannot be
                 written to.
-            WorkError: the disk is full, or another process is writing; nothing half-written stays.
+            WorkError: the disk is full, another process is writing, or the memory there is not
+                `replacing` any more; nothing half-written stays.
         """
-        return write_memory(self, output_path(path, "path"), overwrite=overwrite, pictures=pictures)
+        place = output_path(path, "path")
+        return write_memory(
+            self, place, overwrite=overwrite, pictures=pictures, replacing=replacing
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "TaskMemory":

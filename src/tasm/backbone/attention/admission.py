@@ -5,12 +5,13 @@ a call's arguments; nothing of models.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.cache import MemoryCache, TranscriptDigest
 from tasm.backbone.attention.masks import ANOTHER_QUESTION
 from tasm.errors import InputError
 
@@ -77,12 +78,23 @@ def refuse_whole_prompt(cache: MemoryCache, ids: Tensor | None, mask: Any) -> No
         own = ids[row]
         if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape == ids.shape:
             own = own[mask[row].bool()]
-        if len(own) >= length and transcript_digest(own[:length]) == digest:
+        if len(own) >= length and _is_transcript(own, digest, length):
             raise InputError(
                 f"The prompt begins with the {length} tokens of the demonstrations that the memory "
                 "stands for, so they would be read twice. Give the question alone "
                 "(model.inputs(memory, …) makes its tokens), or leave the memory out."
             )
+
+
+def _is_transcript(ids: Tensor, digest: TranscriptDigest, length: int) -> bool:
+    """Whether ids begin with the transcript, known as a whole or piece by piece."""
+    pieces: Sequence[Sequence[Any]] = ((length, digest),) if isinstance(digest, str) else digest
+    start = 0
+    for tokens, expected in pieces:
+        if transcript_digest(ids[start : start + tokens]) != expected:
+            return False
+        start += tokens
+    return True
 
 
 def transcript_digest(ids: Tensor) -> str:

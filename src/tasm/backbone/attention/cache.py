@@ -20,6 +20,9 @@ from tasm.backbone.attention.states import StateMemoryLayer, number_of_states, r
 from tasm.backbone.geometry import layer_kinds, position_rows, sliding_window
 from tasm.errors import InputError
 
+TranscriptDigest = str | Sequence[Sequence[Any]]
+"""Of the tokens that a memory stands for: the digest of all, or (tokens, digest) of each piece."""
+
 
 class MemoryCache(LiveCache):
     """A `past_key_values` whose memory is read by tasm's attention and never by transformers.
@@ -46,7 +49,7 @@ class MemoryCache(LiveCache):
         config: Any,
         starts: Starts,
         live_tokens: int | None,
-        transcript: str | None = None,
+        transcript: TranscriptDigest | None = None,
     ) -> None:
         super().__init__(layers, rows)
         self.transcript = transcript
@@ -74,7 +77,7 @@ class MemoryCache(LiveCache):
         extra: Extra | None = None,
         states: Sequence[dict[str, Tensor] | None] | None = None,
         live_tokens: int | None = None,
-        transcript: str | None = None,
+        transcript: TranscriptDigest | None = None,
     ) -> "MemoryCache":
         """Return a cache over segments, one sequence (or None) a layer.
 

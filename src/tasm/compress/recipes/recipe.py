@@ -112,7 +112,7 @@ class Recipe:
     bank: str = "0"
     bank_choice: str = "score"
     gate: Mapping[str, Any] = field(default_factory=dict)
-    modes: tuple[str, ...] = ("joint", "streaming")
+    modes: tuple[str, ...] = ("joint", "streaming", "independent")
     streaming: Literal["recompress", "append"] = "recompress"
     takes_core: bool = True
     others: tuple[Alternative, ...] = ()

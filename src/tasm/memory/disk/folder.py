@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tasm.errors import DamageError, InputError
+from tasm.errors import DamageError, InputError, WorkError
 from tasm.files import (
     PARTIAL,
     check_writable,
@@ -39,14 +39,19 @@ Fill = Callable[[Path], Manifest]
 """Writes a memory's files into a folder and returns the manifest that names them."""
 
 
-def write_folder(folder: Path, fill: Fill, *, overwrite: bool, needed: int = 0) -> int:
+def write_folder(
+    folder: Path, fill: Fill, *, overwrite: bool, needed: int = 0, replacing: str | None = None
+) -> int:
     """Write a memory of about `needed` bytes to `folder`, all of it or nothing; returns the
     folder's bytes.
+
+    `replacing` is the digest of the memory that may be replaced; None for whatever is there.
 
     Raises:
         InputError: the folder exists and is not to be overwritten, holds something else, or cannot
             be written to.
-        WorkError: the disk is full or fails, or another process is writing there.
+        WorkError: the disk is full or fails, another process is writing there, or the memory there
+            is another one by now.
     """
     with naming_work(folder):
         exists = os.path.lexists(folder)
@@ -58,6 +63,11 @@ def write_folder(folder: Path, fill: Fill, *, overwrite: bool, needed: int = 0) 
         if not is_change:
             return _create(folder, fill)
         with writer_lock(folder):
+            if replacing is not None and read_manifest(folder).digest != replacing:
+                raise WorkError(
+                    f"{folder} was changed by another process meanwhile; it stays as that one left "
+                    "it. Open it again and repeat the change."
+                )
             remove_leftovers(folder)
             return _change(folder, fill)
 

@@ -25,7 +25,12 @@ from tasm.memory.tokens import TABLE
 
 
 def write_memory(
-    memory: DescribedMemory, folder: Path, *, overwrite: bool, pictures: Mapping[str, bytes] | None
+    memory: DescribedMemory,
+    folder: Path,
+    *,
+    overwrite: bool,
+    pictures: Mapping[str, bytes] | None,
+    replacing: str | None = None,
 ) -> int:
     """Write a memory to a folder; see `TaskMemory.save`."""
     _judge(memory)
@@ -40,7 +45,7 @@ def write_memory(
         return replace(_describe(memory, folder, records), core=core, bank=bank, pictures=records)
 
     needed = memory.core_bytes + memory.bank_bytes + sum(map(len, thumbnails.values()))
-    return write_folder(folder, fill, overwrite=overwrite, needed=needed)
+    return write_folder(folder, fill, overwrite=overwrite, needed=needed, replacing=replacing)
 
 
 def _judge(memory: DescribedMemory) -> None:

@@ -1,0 +1,282 @@
+"""Reading demonstrations each by itself, so that they can come and go.
+
+Each is read after the system prompt and one demonstration that all are shown (`base`), never after
+the others, and is compressed by itself. What is kept of it depends on nothing but itself, the base
+and the recipe. The first demonstration is the base of a build: with none, images that are to be
+looked up by what stands before them lose a fifth of the right answers (docs/shards.md).
+
+Knows transcripts and compressors; how shards are put together is `tasm.memory.shards`' business.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.admission import transcript_digest
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.segment import Segment
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.compressor import Compressor, Newest
+from tasm.compress.prefill import Compressed, Progress
+from tasm.compress.records.recorder import Recorder
+from tasm.compress.records.row_rules import Rows
+from tasm.compress.replay import Replay, alone
+from tasm.compress.settings import Notice, Settings
+from tasm.compress.share import Share
+from tasm.errors import InputError
+from tasm.memory import GateSettings
+from tasm.memory.entry import DemonstrationEntry
+from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import packed, take
+from tasm.memory.shards import Layers, Shard, compose, joined_tables
+from tasm.memory.tokens import TokenTable
+
+Piece = tuple[int, str]
+TRANSCRIPT = "transcript"
+"""Where a report keeps the digests of the tokens that the memory stands for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """What every demonstration is read after: the head and at most one demonstration, as a memory
+    keeps them; `head` is the head's part of the token table."""
+
+    core: Layers
+    next_position: int
+    head: TokenTable
+
+    @classmethod
+    def none(cls, backbone: Backbone) -> "Base":
+        """Nothing: what a first demonstration is read after."""
+        return cls((None,) * backbone.geometry.layers, 0, TokenTable.empty())
+
+    @classmethod
+    def of(cls, shard: Shard, backbone: Backbone) -> "Base":
+        """A shard with the head, as the model reads it."""
+        head, table = int((shard.tokens.demonstration < 0).sum()), shard.tokens
+        parts = (table.roles[:head], table.demonstration[:head], table.place[:head])
+        core = tuple(
+            None if one is None else one.to(backbone.device, backbone.dtype) for one in shard.core
+        )
+        return cls(core, shard.next_position, TokenTable.make(table.positions[:, :head], *parts))
+
+
+@dataclass(eq=False)
+class Reader:
+    """Reads demonstrations one by one and compresses each.
+
+    ```python
+    reader = Reader(backbone, settings, share)
+    first = reader.read(transcript, 0, entries[0], Base.none(backbone))
+    second = reader.read(transcript, 1, entries[1], Base.of(first, backbone))
+    ```
+    """
+
+    backbone: Backbone
+    settings: Settings
+    share: Share
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"encode": 0.0, "score": 0.0, "reduce": 0.0, "trial": 0.0}
+    )
+
+    def __post_init__(self) -> None:
+        refuse_other_layers(self.backbone)
+
+    def read(
+        self, transcript: Transcript, number: int, entry: DemonstrationEntry, base: Base
+    ) -> Shard:
+        """Read one demonstration after `base`; after none of it, together with the head."""
+        begins = all(one is None for one in base.core)
+        chunk = _counted_alone(
+            transcript.chunk(number, number + 1) if begins else alone(transcript, number)
+        )
+        own = len(chunk)
+        head = int((chunk.demonstration < 0).sum()) if begins else len(base.head)
+        before = 0 if begins else head
+        started = time.perf_counter()
+        targets = self.share.targets(own - head if begins else own, head)
+        compressor = Compressor(self.backbone, self.settings, targets, before + own)
+        records = compressor.parts.records
+        with torch.no_grad(), Recorder(self.backbone, records) as recorder:
+            cache = MemoryCache.from_segments(
+                self.backbone.hf.config,
+                [None if one is None else (one.segment(),) for one in base.core],
+                next_position=base.next_position,
+                logical_length=before,
+            )
+            recorder.start(self._rows(chunk, before), cache)
+            self.backbone.encode(chunk, cache)
+            recorder.stop()
+            cache.commit()
+            segments = list(cache.segments)
+            positions, next_position = cache.positions[:, -own:], cache.next_position
+            self._only_head(recorder, segments, base, before, own)
+            tokens = _table(base.head if before else None, chunk, positions)
+            tokens = tokens.to(self.backbone.device)
+            replay = Replay(
+                self.backbone,
+                (alone(chunk, 0),),
+                (None,) * len(segments),
+                (None,) * len(segments),
+                next_position,
+                before + own,
+                own,
+            )
+            self.seconds["encode"] += time.perf_counter() - started
+            compressor.stage(segments, recorder, tokens, Newest(0, before + own), replay)
+        for name, taken in compressor.seconds.items():
+            self.seconds[name] += taken
+        layers = range(self.backbone.geometry.layers)
+        shift = -entry.spans[0][0] + (head if begins else 0)
+        return Shard(
+            core=tuple(_after(compressor.core[layer], before) for layer in layers),
+            bank=tuple(_after(compressor.bank.get(layer), before) for layer in layers),
+            tokens=_table(None, chunk, positions),
+            entries=(
+                replace(
+                    entry, spans=tuple((start + shift, end + shift) for start, end in entry.spans)
+                ),
+            ),
+        )
+
+    def _rows(self, chunk: Transcript, before: int) -> Rows:
+        device = self.backbone.device
+        return Rows(
+            chunk.roles.to(device),
+            chunk.demonstration.to(device),
+            chunk.answer_numbers.to(device),
+            before,
+            before + len(chunk),
+        )
+
+    def _only_head(
+        self,
+        recorder: Recorder,
+        segments: list[tuple[Segment, ...] | None],
+        base: Base,
+        head: int,
+        own: int,
+    ) -> None:
+        """Leave of every layer, and of what was recorded, the head and the new tokens."""
+        for layer, (read, before) in enumerate(zip(segments, base.core, strict=True)):
+            if before is None:
+                continue
+            assert read is not None
+            keys = torch.cat([one.keys[0] for one in read], 1)
+            values = torch.cat([one.values[0] for one in read], 1)
+            wanted = torch.ones(keys.shape[:2], dtype=torch.bool, device=keys.device)
+            wanted[:, : before.keys.shape[1]] = before.index < head
+            if before.padding is not None:
+                wanted[:, : before.keys.shape[1]] &= ~before.padding
+            order = packed(wanted, head + own)
+            segments[layer] = (Segment(take(keys, order)[None], take(values, order)[None]),)
+            held = recorder.held[layer]
+            for record in held:
+                held[record] = record.keep(held[record], order)
+
+
+def read_independently(
+    reader: Reader,
+    transcript: Transcript,
+    entries: Sequence[DemonstrationEntry],
+    progress: Progress,
+) -> Compressed:
+    """Read all demonstrations of a build, the first with the head and as the others' base."""
+    total, backbone = len(entries), reader.backbone
+    shards: list[Shard] = []
+    base = Base.none(backbone)
+    for number, entry in enumerate(entries):
+        progress("encode", number, total)
+        shards.append(reader.read(transcript, number, entry, base))
+        if number == 0:
+            base = Base.of(shards[0], backbone)
+    progress("encode", total, total)
+    whole = compose(shards, backbone.rotary)
+    return Compressed(
+        core=list(whole.core),
+        bank=list(whole.bank),
+        tokens=whole.tokens,
+        states=[None] * backbone.geometry.layers,
+        next_position=whole.next_position,
+        notes={},
+        seconds=reader.seconds,
+    )
+
+
+def what_is_known(transcript: Transcript, share: Share) -> dict[str, Any]:
+    """What a memory's report keeps so that it can grow and shrink later."""
+    pieces = [list(piece) for piece in transcript_pieces(transcript)]
+    bases = [-1] + [0] * (len(transcript.spans) - 1)
+    return {TRANSCRIPT: pieces, "bases": bases, "share": [share.core, share.bank]}
+
+
+def open_gate(gate: GateSettings, notice: Notice) -> GateSettings:
+    """The gate of a memory that changes: what it compares with would have to be made anew."""
+    if gate.kind in ("always", "never"):
+        return gate
+    notice(
+        f"The gate {gate.kind!r} compares with what the demonstrations looked at together, which a "
+        "memory that grows and shrinks has not: it retrieves at every step (gate always)."
+    )
+    return replace(gate, kind="always")
+
+
+def transcript_pieces(transcript: Transcript) -> list[Piece]:
+    """Tokens and digest of the head and of every demonstration: how a prompt that begins with all
+    of them is known."""
+    edges = [(0, transcript.spans[0][0]), *transcript.spans]
+    return [
+        (stop - start, transcript_digest(transcript.input_ids[start:stop])) for start, stop in edges
+    ]
+
+
+def refuse_other_layers(backbone: Backbone) -> None:
+    """Raise InputError for a model with layers that keep a window or a state: those cannot be taken
+    apart."""
+    others = sorted(set(backbone.geometry.layer_kinds) - {"full"})
+    if others:
+        raise InputError(
+            f"{backbone.name} has layers with {' and '.join(others)} attention, whose memory "
+            "cannot be taken apart by demonstrations. Build in mode joint or streaming."
+        )
+
+
+def _counted_alone(chunk: Transcript) -> Transcript:
+    """One demonstration as if there were no other: number 0, its images and answer from 0 on."""
+    place = chunk.place.clone()
+    seen = place[:, 0] >= 0
+    place[seen, 0] -= chunk.first_image
+    return replace(
+        chunk,
+        demonstration=chunk.demonstration.clamp(max=0),
+        place=place,
+        answer_numbers=torch.zeros(1, dtype=torch.int64),
+        first_image=0,
+    )
+
+
+def _table(head: TokenTable | None, chunk: Transcript, positions: Tensor) -> TokenTable:
+    """The head's rows and a demonstration's."""
+    own = TokenTable.make(positions, chunk.roles, chunk.demonstration, chunk.place)
+    return own if head is None else joined_tables([head, own])
+
+
+def _after(layer: LayerTokens | None, head: int) -> LayerTokens | None:
+    """What is kept of the demonstration itself, counted from its start."""
+    if layer is None:
+        return None
+    layer = layer.settled()
+    if head == 0:
+        return layer if max(layer.counts) else None
+    wanted = layer.index >= head
+    if layer.padding is not None:
+        wanted &= ~layer.padding
+    if not bool(wanted.any()):
+        return None
+    found = layer.where(wanted)
+    return replace(found, index=(found.index - head).clamp(min=0))
