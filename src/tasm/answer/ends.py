@@ -9,6 +9,8 @@ Ordinary characters never end an answer.
 
 from typing import Any
 
+from tasm.backbone.hugging_face import HfModel
+
 
 def answer_ends(backbone: Any) -> tuple[int, ...]:
     """Return the ids of all tokens that end an answer of this model, the template's first.
@@ -22,7 +24,7 @@ def answer_ends(backbone: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(ends))
 
 
-def end_tokens(hf: Any) -> tuple[int, ...]:
+def end_tokens(hf: HfModel) -> tuple[int, ...]:
     """Return the ids of the end tokens that the model's configurations name, each once."""
     config = hf.config
     holders = (getattr(hf, "generation_config", None), config, config.get_text_config())

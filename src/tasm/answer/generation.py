@@ -19,6 +19,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from tasm.answer.ends import answer_ends, end_tokens
+from tasm.backbone.hugging_face import HfTokenizer
 from tasm.errors import WorkError
 
 __all__ = ["Generated", "decode", "end_tokens", "generate", "greedy_settings"]
@@ -195,7 +196,7 @@ class _TextStream(BaseStreamer):
     add up to the decoded answer, and its iterator needs a thread.
     """
 
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: HfTokenizer, on_text: Callable[[str], None]) -> None:
         self._tokenizer = tokenizer
         self._on_text = on_text
         self._tokens: list[int] | None = None

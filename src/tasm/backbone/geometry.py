@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from tasm.backbone.decoder import attention_modules, find_decoder
+from tasm.backbone.hugging_face import HfConfig
 from tasm.errors import ModelError
 
 LayerKind = Literal["full", "sliding", "linear"]
@@ -69,7 +70,7 @@ class Geometry:
 
 
 def _sizes(module: Any) -> tuple[int, int, int]:
-    config: Any = getattr(module, "config", None)
+    config: HfConfig = getattr(module, "config", None)
     head_dim = getattr(module, "head_dim", None) or getattr(config, "head_dim", None)
     if head_dim is None:
         head_dim = config.hidden_size // config.num_attention_heads
@@ -81,12 +82,12 @@ def _sizes(module: Any) -> tuple[int, int, int]:
     return int(head_dim), int(kv_heads), int(query_heads)
 
 
-def text_config(config: Any) -> Any:
+def text_config(config: HfConfig) -> HfConfig:
     """The text decoder's part of a configuration."""
     return config.get_text_config(decoder=True)
 
 
-def layer_kinds(config: Any) -> tuple[LayerKind, ...]:
+def layer_kinds(config: HfConfig) -> tuple[LayerKind, ...]:
     """Each layer's kind of attention; raises ModelError for one that cannot have a memory."""
     if isinstance(config, Geometry):
         return config.layer_kinds
@@ -106,20 +107,20 @@ def layer_kinds(config: Any) -> tuple[LayerKind, ...]:
     return tuple(_KINDS[name] for name in names)
 
 
-def sliding_window(config: Any) -> int | None:
+def sliding_window(config: HfConfig) -> int | None:
     """The width of the sliding layers in tokens, query included, or None without such layers."""
     if isinstance(config, Geometry):
         return config.sliding_window
     return int(text_config(config).sliding_window) if "sliding" in layer_kinds(config) else None
 
 
-def rope_parameters(config: Any) -> dict[str, Any]:
+def rope_parameters(config: HfConfig) -> dict[str, Any]:
     """The rotary settings of a text configuration, under their old or new name."""
     text = text_config(config)
     return getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
 
 
-def position_rows(config: Any) -> int:
+def position_rows(config: HfConfig) -> int:
     """3 where positions are (time, height, width), else 1."""
     if isinstance(config, Geometry):
         return config.position_rows

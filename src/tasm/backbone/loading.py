@@ -15,6 +15,7 @@ from tasm.arguments import shown
 from tasm.backbone.checkpoint.processors import LOCAL, load_processor
 from tasm.backbone.checkpoint.quiet import quiet
 from tasm.backbone.checkpoint.random_models import RANDOM_MODELS, random_model
+from tasm.backbone.hugging_face import HfConfig, HfModel, HfProcessor
 from tasm.backbone.model import Backbone
 from tasm.backbone.pickling import check_arrived
 from tasm.backbone.running.guard import FolderSource, ObjectSource
@@ -79,7 +80,7 @@ def _opened_again(name: str, dtype: str, device: str, parts: dict[str, str]) -> 
     return backbone
 
 
-def wrap_backbone(hf: Any, processor: Any, *, name: str | None = None) -> Backbone:
+def wrap_backbone(hf: HfModel, processor: HfProcessor, *, name: str | None = None) -> Backbone:
     """Use a transformers model and its processor (or tokenizer) that are already loaded.
 
     ```python
@@ -139,7 +140,7 @@ def _from_hub(name: str) -> Path:
     ) from problem
 
 
-def _config(folder: Path) -> Any:
+def _config(folder: Path) -> HfConfig:
     from transformers import AutoConfig
 
     path = folder / "config.json"
@@ -166,7 +167,7 @@ def _config(folder: Path) -> Any:
         ) from error
 
 
-def _takes_images(config: Any, folder: Path) -> bool:
+def _takes_images(config: HfConfig, folder: Path) -> bool:
     from transformers.models.auto import modeling_auto
 
     kind = config.model_type

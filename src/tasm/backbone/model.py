@@ -21,6 +21,7 @@ from tasm.backbone.checkpoint.processors import tokenizer_of
 from tasm.backbone.decoder import find_decoder
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.head import Head
+from tasm.backbone.hugging_face import HfConfig, HfModel, HfProcessor, HfTokenizer
 from tasm.backbone.pickling import Reopen, reduced
 from tasm.backbone.prompt.chat_template import ChatTemplate
 from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout
@@ -64,19 +65,19 @@ class Backbone:
     def __init__(
         self,
         hf: nn.Module,
-        processor: Any,
+        processor: HfProcessor,
         name: str,
         source: Source,
         *,
         reopen: Reopen | None = None,
     ) -> None:
-        self.core: Any = unwrap(hf)
+        self.core: HfModel = unwrap(hf)
         check_processor(processor)
-        self.hf: Any = runner(hf, self.core).eval()
+        self.hf: HfModel = runner(hf, self.core).eval()
         self.processor = processor
         self.name = name
         self._reopen = reopen
-        config: Any = self.core.config
+        config: HfConfig = self.core.config
         takes_images = hasattr(processor, "image_processor")
         self.family: Family = family_of(config.model_type, has_images=takes_images)
         self.decoder = find_decoder(self.core)
@@ -132,7 +133,7 @@ class Backbone:
         return self._running.is_changed
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> HfTokenizer:
         """The processor's tokenizer."""
         return tokenizer_of(self.processor)
 
@@ -283,7 +284,7 @@ class Backbone:
 
 
 def _conversations(
-    processor: Any, family: Family, config: Any, arguments: frozenset[str]
+    processor: HfProcessor, family: Family, config: HfConfig, arguments: frozenset[str]
 ) -> Conversations:
     tokenizer = tokenizer_of(processor)
     source = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
@@ -310,7 +311,7 @@ def _conversations(
     return Conversations(tokenizer, template, images, image_token_id=token_id, special_tokens=True)
 
 
-def _image_token_id(config: Any, processor: Any) -> int:
+def _image_token_id(config: HfConfig, processor: HfProcessor) -> int:
     places = (
         (config, "image_token_id"),
         (config, "image_token_index"),

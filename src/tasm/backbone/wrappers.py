@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tasm.backbone.hugging_face import HfModel
 from tasm.errors import ModelError
 
 
-def unwrap(hf: Any) -> Any:
+def unwrap(hf: Any) -> HfModel:
     """Return the transformers model inside whatever wraps it; the model itself where nothing does.
 
     ```python
@@ -37,7 +38,7 @@ def unwrap(hf: Any) -> Any:
             f"hf, a {type(hf).__name__}, holds {len(found)} transformers models ({names}); "
             "expected one. Give the transformers model itself."
         )
-    core: Any = found[0]
+    core: HfModel = found[0]
     if not core.can_generate():
         raise ModelError(
             f"{type(core).__name__} has no language head to generate with; open the checkpoint "
@@ -47,7 +48,7 @@ def unwrap(hf: Any) -> Any:
     return core
 
 
-def runner(hf: Any, core: Any) -> Any:
+def runner(hf: Any, core: HfModel) -> Any:
     """Return what to call and to generate with: the wrapper, or the model where it cannot generate.
 
     Raises ModelError where such a wrapper computes something else than the model inside.
@@ -59,7 +60,7 @@ def runner(hf: Any, core: Any) -> Any:
     return core
 
 
-def forward_arguments(core: Any) -> frozenset[str]:
+def forward_arguments(core: HfModel) -> frozenset[str]:
     """Return the names of the arguments of a transformers model's forward pass.
 
     Read from its class: a forward that was replaced on the model, or a subclass's that takes
@@ -76,7 +77,7 @@ def forward_arguments(core: Any) -> frozenset[str]:
     )
 
 
-def show_arguments(core: Any) -> None:
+def show_arguments(core: HfModel) -> None:
     """Give a forward that was replaced on the model the signature it stands for.
 
     transformers' `generate` reads it, and refuses images where it says `(*args, **kwargs)`;
@@ -96,7 +97,7 @@ def show_arguments(core: Any) -> None:
         ) from error
 
 
-def running_device(core: Any) -> torch.device:
+def running_device(core: HfModel) -> torch.device:
     """Return where a model takes its tokens, also where its weights are kept elsewhere."""
     for module in (core.get_input_embeddings(), core):
         place = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
@@ -147,7 +148,7 @@ def _can_generate(hf: Any) -> bool:
 
 
 @torch.inference_mode()
-def _refuse_another_function(hf: Any, core: Any) -> None:
+def _refuse_another_function(hf: Any, core: HfModel) -> None:
     tokens = torch.arange(1, 5, device=running_device(core))[None]
     arguments = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
     expected = core(**arguments).logits

@@ -18,6 +18,7 @@ from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra, Segment
 from tasm.backbone.attention.states import StateMemoryLayer, number_of_states, refuse_padding
 from tasm.backbone.geometry import layer_kinds, position_rows, sliding_window
+from tasm.backbone.hugging_face import HfConfig
 from tasm.errors import InputError
 
 TranscriptDigest = str | Sequence[Sequence[Any]]
@@ -46,7 +47,7 @@ class MemoryCache(LiveCache):
         layers: list[Any],
         rows: LiveRows,
         *,
-        config: Any,
+        config: HfConfig,
         starts: Starts,
         live_tokens: int | None,
         transcript: TranscriptDigest | None = None,
@@ -60,7 +61,7 @@ class MemoryCache(LiveCache):
         self._states = [layer for layer in layers if isinstance(layer, StateMemoryLayer)]
 
     @classmethod
-    def empty(cls, config: Any, *, live_tokens: int | None = None) -> "MemoryCache":
+    def empty(cls, config: HfConfig, *, live_tokens: int | None = None) -> "MemoryCache":
         """Return a cache without memory, to encode into: `MemoryCache.empty(model.config)`."""
         return cls.from_segments(
             config, None, next_position=0, logical_length=0, live_tokens=live_tokens
@@ -69,7 +70,7 @@ class MemoryCache(LiveCache):
     @classmethod
     def from_segments(
         cls,
-        config: Any,
+        config: HfConfig,
         segments: Sequence[Sequence[Segment] | None] | None,
         *,
         next_position: int | Sequence[int],

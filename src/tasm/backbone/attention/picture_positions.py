@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasm.backbone.hugging_face import HfConfig
 from tasm.errors import InputError
 
 _PIXELS = ("pixel_values", "image_embeds", "image_features", "inputs_embeds")
 
 
-def image_token(config: Any) -> int | None:
+def image_token(config: HfConfig) -> int | None:
     """Return the id of the token that stands for a part of a picture, None for a model of text."""
     for name in ("image_token_id", "image_token_index"):
         found = getattr(config, name, None)
@@ -113,7 +114,7 @@ def _refuse_picture_positions(given: Any, count: int) -> None:
         )
 
 
-def _check_grids(config: Any, found: int, grids: Tensor) -> None:
+def _check_grids(config: HfConfig, found: int, grids: Tensor) -> None:
     merge = int(getattr(config.vision_config, "spatial_merge_size", 1))
     expected = int(grids.prod(-1).sum()) // merge**2
     if found != expected:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import cache_utils
 
 from tasm.backbone.geometry import Geometry, text_config
+from tasm.backbone.hugging_face import HfConfig
 from tasm.errors import InputError, ModelError
 
 _Base: Any = getattr(cache_utils, "LinearAttentionLayer", object)
@@ -76,7 +77,7 @@ class StateMemoryLayer(_Base):
                     states[place] = change(tensor)
 
 
-def number_of_states(config: Any, state: dict[str, Tensor]) -> int:
+def number_of_states(config: HfConfig, state: dict[str, Tensor]) -> int:
     """Return how many states a recurrent layer keeps, by configuration or by a state given."""
     if isinstance(config, Geometry):  # a memory from disk: it knows sizes, not the configuration
         return max(1, sum(name.startswith("conv.") for name in state))

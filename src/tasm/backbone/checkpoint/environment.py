@@ -6,6 +6,7 @@ A memory records it, and is warned of, not refused, where it is another one.
 from collections.abc import Mapping
 from typing import Any
 
+from tasm.backbone.hugging_face import HfModel, HfProcessor
 from tasm.errors import FormatError
 
 QUANTISATION, IMAGE_PROCESSOR = "quantisation", "image_processor"
@@ -17,7 +18,7 @@ into tensors, or None where the model takes none; the dtype that the weights are
 that are active, or None. What is not known is missing."""
 
 
-def environment_of(hf: Any, processor: Any) -> dict[str, str | None]:
+def environment_of(hf: HfModel, processor: HfProcessor) -> dict[str, str | None]:
     """Return what a loaded model runs with.
 
     ```python

@@ -14,6 +14,7 @@ import torch
 
 from tasm.backbone.checkpoint.processors import load_processor
 from tasm.backbone.checkpoint.quiet import quiet
+from tasm.backbone.hugging_face import HfTokenizer
 from tasm.errors import InputError, ModelError, did_you_mean
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -167,7 +168,7 @@ def _unpacked(model: Any, file: Path) -> Any:
     return fresh
 
 
-def _make_plain(model: Any, tokenizer: Any) -> None:
+def _make_plain(model: Any, tokenizer: HfTokenizer) -> None:
     """The plainest many-shot prompt; a line's end ends an answer."""
     start = "<|endoftext|>"
     if start not in tokenizer.get_vocab():

@@ -8,6 +8,8 @@ last.
 from collections.abc import Sequence
 from typing import Any
 
+from tasm.backbone.hugging_face import HfImageProcessor, HfTokenizer
+
 
 class PixtralRows:
     """An image processor, a tokenizer and a chat template, laid out as `PixtralProcessor` does.
@@ -23,8 +25,8 @@ class PixtralRows:
 
     def __init__(
         self,
-        image_processor: Any,
-        tokenizer: Any,
+        image_processor: HfImageProcessor,
+        tokenizer: HfTokenizer,
         patch_size: int = 16,
         spatial_merge_size: int = 1,
         image_token: str = "[IMG]",
@@ -42,7 +44,7 @@ class PixtralRows:
 
     @classmethod
     def from_settings(
-        cls, image_processor: Any, tokenizer: Any, settings: dict[str, Any]
+        cls, image_processor: HfImageProcessor, tokenizer: HfTokenizer, settings: dict[str, Any]
     ) -> "PixtralRows":
         """Build it from the entries of processor_config.json."""
         names = (

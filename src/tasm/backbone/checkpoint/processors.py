@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasm.backbone.checkpoint.pixtral import PixtralRows
+from tasm.backbone.hugging_face import HfProcessor, HfTokenizer
 from tasm.errors import ModelError
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -56,7 +57,7 @@ def load_processor(folder: Path, model_type: str, *, has_images: bool) -> Any:
     return _with_template(processor, folder, tokenizer)
 
 
-def tokenizer_of(processor: Any) -> Any:
+def tokenizer_of(processor: HfProcessor) -> HfTokenizer:
     """Return the tokenizer inside a processor, or the processor where it is a tokenizer itself."""
     return getattr(processor, "tokenizer", processor)
 
@@ -77,7 +78,7 @@ def _whole(folder: Path, model_type: str) -> Any:
     return processor if has_parts else None
 
 
-def _assembled(folder: Path, model_type: str, tokenizer: Any) -> Any:
+def _assembled(folder: Path, model_type: str, tokenizer: HfTokenizer) -> Any:
     image_processor = _image_processor(folder)
     settings = _json(folder / "processor_config.json")
     class_name = _class_name(folder, model_type)
@@ -195,7 +196,7 @@ def _tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def _check_offsets(tokenizer: Any, folder: Path) -> None:
+def _check_offsets(tokenizer: HfTokenizer, folder: Path) -> None:
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"The tokenizer of {folder} is a {type(tokenizer).__name__}, which does not tell where "
@@ -203,7 +204,7 @@ def _check_offsets(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def _with_template(processor: Any, folder: Path, tokenizer: Any) -> Any:
+def _with_template(processor: HfProcessor, folder: Path, tokenizer: HfTokenizer) -> HfProcessor:
     if not getattr(processor, "chat_template", None):
         template = _template(folder) or getattr(tokenizer, "chat_template", None)
         if not template:

@@ -7,6 +7,7 @@ Importing this module imports neither torch nor transformers.
 from dataclasses import dataclass
 from typing import Any
 
+from tasm.backbone.hugging_face import HfTokenizer
 from tasm.errors import ModelError, did_you_mean
 
 _SPECIAL = (
@@ -126,7 +127,9 @@ def random_model(
     return _model(geometry, tokenizer, seed, device, dtype), _processor(geometry, tokenizer)
 
 
-def _model(geometry: RandomModel, tokenizer: Any, seed: int, device: str, dtype: str) -> Any:
+def _model(
+    geometry: RandomModel, tokenizer: HfTokenizer, seed: int, device: str, dtype: str
+) -> Any:
     import torch
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
@@ -188,7 +191,7 @@ def _tokenizer() -> Any:
     )
 
 
-def _processor(geometry: RandomModel, tokenizer: Any) -> Any:
+def _processor(geometry: RandomModel, tokenizer: HfTokenizer) -> Any:
     import transformers
 
     from tasm.backbone.checkpoint.processors import without_video

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.prompt.roles import Role
 from tasm.errors import ModelError
 
@@ -67,7 +68,7 @@ class ChatTemplate:
     """
 
     def __init__(
-        self, tokenizer: Any, template: str | dict[str, str], candidates: Sequence[str]
+        self, tokenizer: HfTokenizer, template: str | dict[str, str], candidates: Sequence[str]
     ) -> None:
         self.tokenizer = tokenizer
         self.source = template["default"] if isinstance(template, dict) else template

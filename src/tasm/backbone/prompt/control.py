@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from tasm.backbone.hugging_face import HfTokenizer
 from tasm.errors import DemonstrationError, ModelError
 
 _FIRST_PRIVATE = 0xF0000
@@ -32,7 +33,7 @@ class ControlTokens:
     ```
     """
 
-    def __init__(self, tokenizer: Any, written: Sequence[str]) -> None:
+    def __init__(self, tokenizer: HfTokenizer, written: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self.names: Mapping[int, str] = {
             int(number): token.content

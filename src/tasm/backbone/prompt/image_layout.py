@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tasm.backbone.checkpoint.families import Family
 from tasm.backbone.checkpoint.processors import tokenizer_of
+from tasm.backbone.hugging_face import HfConfig, HfProcessor, HfTokenizer
 from tasm.backbone.prompt.image_places import places_of
 from tasm.backbone.prompt.image_shapes import (
     for_square,
@@ -53,7 +54,7 @@ class UnusablePicture(DemonstrationError):
     """A picture that the image processor cannot take."""
 
     def __init__(
-        self, picture: Picture, size: tuple[int, int], processor: Any, reason: Exception
+        self, picture: Picture, size: tuple[int, int], processor: HfProcessor, reason: Exception
     ) -> None:
         said = str(reason).strip().splitlines() or [type(reason).__name__]
         called = picture.name.removeprefix("picture ")  # "picture in memory" where it has no file
@@ -79,9 +80,9 @@ class ImageLayout:
 
     def __init__(
         self,
-        processor: Any,
+        processor: HfProcessor,
         family: Family,
-        config: Any,
+        config: HfConfig,
         *,
         image_token: str,
         placeholder: str,
@@ -267,7 +268,7 @@ class ImageLayout:
 class _Listener:
     """A tokenizer that remembers the text it was given last."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: HfTokenizer) -> None:
         self._tokenizer = tokenizer
         self.text = ""
 

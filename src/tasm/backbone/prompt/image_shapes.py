@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from tasm.backbone.hugging_face import HfImageProcessor, HfProcessor
+
 SMALLEST_SIDE = 4
 """Pixels; a picture with a shorter side is enlarged as a whole."""
 
@@ -19,19 +21,19 @@ square."""
 _QWEN_RATIO = 200
 
 
-def size_of(image_processor: Any) -> dict[str, Any]:
+def size_of(image_processor: HfImageProcessor) -> dict[str, Any]:
     """Return the entries of an image processor's `size` that say something."""
     size = getattr(image_processor, "size", None) or {}
     return {name: value for name, value in dict(size).items() if value is not None}
 
 
-def size_is_an_area(image_processor: Any) -> bool:
+def size_is_an_area(image_processor: HfImageProcessor) -> bool:
     """Whether the size is an area in pixels, as Qwen's and GLM's is."""
     names = set(size_of(image_processor))
     return hasattr(image_processor, "merge_size") and names >= {"shortest_edge", "longest_edge"}
 
 
-def largest_ratio(image_processor: Any) -> int | None:
+def largest_ratio(image_processor: HfImageProcessor) -> int | None:
     """Return how many times its width a picture may be long, None where that does not matter.
 
     Qwen and GLM refuse more than 200. Pixtral shrinks the longest side to its limit and fails where
@@ -45,7 +47,7 @@ def largest_ratio(image_processor: Any) -> int | None:
     return None
 
 
-def least_length(processor: Any) -> int:
+def least_length(processor: HfProcessor) -> int:
     """Return how long the longer side must be at least, in pixels.
 
     Mistral 3 takes a single image token for a whole image's features, so it gets two.

@@ -8,11 +8,11 @@ and an image layout; it runs no model.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.prompt.chat_template import ChatTemplate, Rendering, Turn
 from tasm.backbone.prompt.control import ControlTokens, PlainMarks
 from tasm.backbone.prompt.image_layout import (
@@ -54,7 +54,7 @@ class Conversations:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: HfTokenizer,
         template: ChatTemplate,
         images: ImageLayout | None,
         *,

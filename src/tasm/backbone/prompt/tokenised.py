@@ -5,11 +5,11 @@ Knows a tokenizer; knows no model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.prompt.chat_template import Place, Rendering
 from tasm.backbone.prompt.control import ControlTokens
 from tasm.backbone.prompt.roles import Role
@@ -33,7 +33,7 @@ class TokenisedConversation:
 
 
 def tokenise(
-    tokenizer: Any,
+    tokenizer: HfTokenizer,
     rendering: Rendering,
     expansions: Sequence[str],
     *,
@@ -74,7 +74,7 @@ def tokenise(
 
 
 def _encode(
-    tokenizer: Any, stretches: "_Stretches", special_tokens: bool, control: ControlTokens
+    tokenizer: HfTokenizer, stretches: "_Stretches", special_tokens: bool, control: ControlTokens
 ) -> tuple[Tensor, Tensor]:
     """Ids (tokens,) and offsets (tokens, 2), texts without control tokens."""
     encoded = tokenizer(

@@ -13,6 +13,7 @@ import torch
 
 from tasm.backbone.checkpoint.environment import ADAPTERS, DTYPE, environment_of
 from tasm.backbone.checkpoint.identity import Identity, folder_identity
+from tasm.backbone.hugging_face import HfModel, HfProcessor
 from tasm.backbone.running.adapters import active_adapter_names
 from tasm.backbone.running.in_memory import earlier_parts, earlier_weights, known_as, object_parts
 from tasm.backbone.running.mismatch import refuse
@@ -69,7 +70,7 @@ class Guard:
     ```
     """
 
-    def __init__(self, core: Any, source: Source) -> None:
+    def __init__(self, core: HfModel, source: Source) -> None:
         self._core = core
         self._source = source
         self._files: Mapping[str, str] | None = None
@@ -128,7 +129,7 @@ class RunningModel:
     ```
     """
 
-    def __init__(self, core: Any, processor: Any, source: Source) -> None:
+    def __init__(self, core: HfModel, processor: HfProcessor, source: Source) -> None:
         self.guard = Guard(core, source)
         self._core = core
         self._processor = processor
@@ -174,7 +175,7 @@ def check_weights(decoder: Any, cache: Any) -> None:
         guard.check(cache.made_for)
 
 
-def refuse_training(core: Any) -> None:
+def refuse_training(core: HfModel) -> None:
     """Raise ModelError for a model in training mode."""
     if core.training:
         raise ModelError(

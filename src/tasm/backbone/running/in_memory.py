@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from tasm.backbone.checkpoint.identity import json_sha256
+from tasm.backbone.hugging_face import HfModel, HfProcessor, HfTokenizer
 
 _NO_PART_OF_A_MODEL = {
     "_attn_implementation",
@@ -39,7 +40,7 @@ _NO_PART_OF_A_PROCESSOR = {
 }
 
 
-def object_parts(hf: Any, processor: Any) -> dict[str, str]:
+def object_parts(hf: HfModel, processor: HfProcessor) -> dict[str, str]:
     """Return configuration, processor, tokenizer and chat template as they are now.
 
     ```python
@@ -71,7 +72,7 @@ def _settings_of_generation() -> set[str]:
     return {name for name in GenerationConfig().to_dict() if not name.endswith("_token_id")}
 
 
-def _template(processor: Any) -> Any:
+def _template(processor: HfProcessor) -> Any:
     tokenizer = getattr(processor, "tokenizer", processor)
     return getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
 
@@ -89,7 +90,7 @@ def _said(document: Any, ignored: set[str]) -> Any:
     return document
 
 
-def _tokenizer_sha256(tokenizer: Any) -> str:
+def _tokenizer_sha256(tokenizer: HfTokenizer) -> str:
     """Everything but how a batch is padded and cut, which calls of the tokenizer change."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -107,13 +108,13 @@ def _tokenizer_sha256(tokenizer: Any) -> str:
 _TOKENIZERS: WeakKeyDictionary[Any, tuple[Any, int, str]] = WeakKeyDictionary()
 
 
-def known_as(hf: Any) -> str:
+def known_as(hf: HfModel) -> str:
     """Return "name@commit" of a model that came from the hub, else an empty string."""
     commit, name = getattr(hf.config, "_commit_hash", None), getattr(hf.config, "_name_or_path", "")
     return f"{name}@{commit}" if commit and name else ""
 
 
-def earlier_parts(hf: Any, processor: Any) -> dict[str, str]:
+def earlier_parts(hf: HfModel, processor: HfProcessor) -> dict[str, str]:
     """Return the parts but the weights as memories of 0.1 know a wrapped model, and its name."""
     settings = {k: v for k, v in hf.config.to_dict().items() if k != "quantization_config"}
     tokenizer = getattr(processor, "tokenizer", processor)
@@ -131,7 +132,7 @@ def earlier_parts(hf: Any, processor: Any) -> dict[str, str]:
     }
 
 
-def earlier_weights(hf: Any) -> str:
+def earlier_weights(hf: HfModel) -> str:
     """Return what memories of 0.1 recorded as a wrapped model's weights: name and commit, or all
     parameters, which are read for it."""
     name = known_as(hf)
