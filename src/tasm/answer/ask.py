@@ -13,11 +13,13 @@ from tasm.answer.labelling import Calibration, Labelling
 from tasm.answer.labels import Labels
 from tasm.answer.result import Answer, DemonstrationWeight, Label
 from tasm.arguments import flag, listener, nats, one_of, whole_number
+from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
 from tasm.backbone.prompt.transcript import Role
 from tasm.demonstrations import Query, warn_of_unlike_pictures
 from tasm.errors import InputError
+from tasm.memory.retrieval.in_attention import Retrieval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -245,7 +247,7 @@ def _answers(
     queries: Sequence[Query],
     inputs: "dict[str, Tensor]",
     generated: Generated,
-    cache: Any,
+    cache: MemoryCache,
     weights: Sequence[tuple[DemonstrationWeight, ...]],
     ranked: Sequence[tuple[Label, ...]],
 ) -> list[Answer]:
@@ -253,10 +255,10 @@ def _answers(
     # A finished row goes on with its batch; only its own steps count, the end token's included.
     steps = [len(token_ids) + 1 for token_ids in generated.token_ids]
     rows = len(steps)
-    triggered: list[float] = [0.0] * rows
-    divergence: list[float | None] = [None] * rows
-    retrieved: list[float | None] = [None] * rows
-    if cache.extra is not None:
+    triggered: Sequence[float] = [0.0] * rows
+    divergence: Sequence[float | None] = [None] * rows
+    retrieved: Sequence[float | None] = [None] * rows
+    if isinstance(cache.extra, Retrieval):
         statistics = cache.extra.statistics
         triggered = statistics.triggered(steps) or triggered
         divergence = statistics.divergence() or divergence

@@ -10,9 +10,10 @@ Ordinary characters never end an answer.
 from typing import Any
 
 from tasm.backbone.hugging_face import HfModel
+from tasm.backbone.model import Backbone
 
 
-def answer_ends(backbone: Any) -> tuple[int, ...]:
+def answer_ends(backbone: Backbone) -> tuple[int, ...]:
     """Return the ids of all tokens that end an answer of this model, the template's first.
 
     ```python
@@ -32,7 +33,7 @@ def end_tokens(hf: HfModel) -> tuple[int, ...]:
     return tuple(dict.fromkeys(ends))
 
 
-def end_disagreement(backbone: Any) -> str | None:
+def end_disagreement(backbone: Backbone) -> str | None:
     """Return a sentence where template and configurations name different ends, None where not.
 
     ```python
@@ -62,7 +63,7 @@ def _ids(value: Any) -> tuple[int, ...]:
     return tuple(int(token) for token in given if token is not None)
 
 
-def _named(backbone: Any, tokens: tuple[int, ...]) -> str:
+def _named(backbone: Backbone, tokens: tuple[int, ...]) -> str:
     names = backbone.tokenizer.convert_ids_to_tokens(list(tokens))
     shown = [
         f"token {token}" if name is None else f"{name!r} ({token})"

@@ -19,7 +19,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from tasm.answer.ends import answer_ends, end_tokens
+from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.hugging_face import HfTokenizer
+from tasm.backbone.model import Backbone
 from tasm.errors import WorkError
 
 __all__ = ["Generated", "decode", "end_tokens", "generate", "greedy_settings"]
@@ -41,9 +43,9 @@ class Generated:
 
 
 def generate(
-    backbone: Any,
+    backbone: Backbone,
     inputs: dict[str, Tensor],
-    cache: Any = None,
+    cache: MemoryCache | None = None,
     *,
     max_new_tokens: int,
     on_text: Callable[[str], None] | None = None,
@@ -90,7 +92,7 @@ def generate(
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 
 
-def _alone(backbone: Any) -> Any:
+def _alone(backbone: Backbone) -> Any:
     """One ordinary prompt at a time on models that keep a prompt's positions on themselves.
 
     Beside a memory the cache counts by itself, and threads need not wait.
@@ -100,7 +102,7 @@ def _alone(backbone: Any) -> Any:
     return _LOCKS.setdefault(backbone.core, threading.RLock())
 
 
-def greedy_settings(backbone: Any, max_new_tokens: int) -> dict[str, Any]:
+def greedy_settings(backbone: Backbone, max_new_tokens: int) -> dict[str, Any]:
     """Return the arguments that make `generate` greedy, whatever the model's own settings say.
 
     `generate` fills every setting that it is not given from the model's own, so each one is given:
@@ -151,7 +153,7 @@ def _misplaced() -> set[str]:
     return set(_defaults()) - {"use_cache"}
 
 
-def _padding(backbone: Any, ends: tuple[int, ...]) -> int:
+def _padding(backbone: Backbone, ends: tuple[int, ...]) -> int:
     """What a row that has ended is filled with; it is read by the model, so it must exist."""
     own = getattr(getattr(backbone.hf, "generation_config", None), "pad_token_id", None)
     vocabulary = getattr(backbone.hf.config.get_text_config(), "vocab_size", None)
@@ -166,7 +168,7 @@ def _padding(backbone: Any, ends: tuple[int, ...]) -> int:
     )
 
 
-def decode(backbone: Any, token_ids: tuple[int, ...]) -> str:
+def decode(backbone: Backbone, token_ids: tuple[int, ...]) -> str:
     """Return the text of an answer, special tokens and outer white space left out."""
     return backbone.tokenizer.decode(token_ids, skip_special_tokens=True).strip()
 

@@ -12,6 +12,7 @@ from tasm.answer.given import as_memory, as_query
 from tasm.answer.labelling import Calibration
 from tasm.answer.labels import Labels
 from tasm.answer.result import Answer
+from tasm.backbone.hugging_face import HfModel, HfProcessor
 from tasm.errors import InputError, ModelError
 from tasm.memory.showing import bytes_text, html_table
 
@@ -38,12 +39,12 @@ class Model:
         self.backbone = backbone
 
     @property
-    def hf(self) -> Any:
+    def hf(self) -> HfModel:
         """The transformers model: `model.hf.generate(**inputs, past_key_values=memory.cache())`."""
         return self.backbone.hf
 
     @property
-    def processor(self) -> Any:
+    def processor(self) -> HfProcessor:
         """The model's processor."""
         return self.backbone.processor
 

@@ -3,11 +3,19 @@
 Knows module paths and attribute names; nothing of caches or memories.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
+from tasm.backbone.hugging_face import HfConfig
 from tasm.errors import ModelError
+
+if TYPE_CHECKING:
+    from tasm.backbone.attention.rotary import LengthSwitch
+    from tasm.backbone.running.guard import Guard
 
 _PATHS = (
     "language_model",
@@ -19,7 +27,23 @@ _PATHS = (
 )
 
 
-def find_decoder(model: nn.Module) -> Any:
+class Decoder(Protocol):
+    """The text decoder of a transformers model, as far as tasm looks at it."""
+
+    config: HfConfig
+    dtype: torch.dtype
+    layers: nn.ModuleList
+    norm: nn.Module
+    register_forward_pre_hook: Callable[..., RemovableHandle]
+    register_forward_hook: Callable[..., RemovableHandle]
+    parameters: Callable[[], Iterator[nn.Parameter]]
+    tasm_hooks: tuple[RemovableHandle, ...] | None
+    """Set by `attach`, as the next two."""
+    tasm_switch: "LengthSwitch | None"
+    tasm_guard: "Guard"
+
+
+def find_decoder(model: nn.Module) -> Decoder:
     """Return the text decoder of a Hugging Face model: the module that owns the decoder `layers`.
 
     ```python
@@ -40,7 +64,7 @@ def find_decoder(model: nn.Module) -> Any:
         if isinstance(candidate, nn.Module) and isinstance(
             getattr(candidate, "layers", None), nn.ModuleList
         ):
-            return candidate
+            return cast(Decoder, candidate)
     raise ModelError(
         f"{type(model).__name__} has no text decoder that tasm can find: looked for get_decoder() "
         f"and {', '.join(_PATHS)} with a `layers` list. Expected a decoder-only model with "
@@ -48,10 +72,10 @@ def find_decoder(model: nn.Module) -> Any:
     )
 
 
-def attention_modules(decoder: nn.Module) -> dict[int, nn.Module]:
+def attention_modules(decoder: Decoder) -> dict[int, nn.Module]:
     """Return the key-value attention module of each decoder layer that has one, by layer number."""
     found: dict[int, nn.Module] = {}
-    for number, layer in enumerate(decoder.layers):  # type: ignore[arg-type]
+    for number, layer in enumerate(decoder.layers):
         for module in layer.modules():
             if isinstance(getattr(module, "layer_idx", None), int) and hasattr(module, "k_proj"):
                 found[number] = module

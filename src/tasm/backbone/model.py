@@ -116,7 +116,7 @@ class Backbone:
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the place to load from; raises `InputError` for a model without one."""
         return reduced(
             self._reopen,

@@ -6,13 +6,13 @@ a call's arguments; nothing of models.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.attention.cache import MemoryCache, TranscriptDigest
-from tasm.backbone.attention.masks import ANOTHER_QUESTION
+from tasm.backbone.attention.masks import ANOTHER_QUESTION, Mask
 from tasm.errors import InputError
 
 
@@ -32,7 +32,7 @@ def memory_cache(given: Any) -> MemoryCache | None:
 
 
 def check_forward(
-    cache: MemoryCache, tokens: Tensor, mask: Any, use_cache: Any, logits_to_keep: Any
+    cache: MemoryCache, tokens: Tensor, mask: Mask, use_cache: Any, logits_to_keep: Any
 ) -> None:
     """Check one forward call; `mask` is what `cache.live_mask` returned.
 
@@ -57,7 +57,7 @@ def check_forward(
         refuse_padding_at_the_end(mask)
 
 
-def refuse_padding_at_the_end(mask: Any) -> None:
+def refuse_padding_at_the_end(mask: Mask) -> None:
     """Raise InputError where a row ends in padding, whose logits would be taken for the answer."""
     if not isinstance(mask, Tensor) or mask.ndim != 2:
         return
@@ -69,7 +69,7 @@ def refuse_padding_at_the_end(mask: Any) -> None:
         )
 
 
-def refuse_whole_prompt(cache: MemoryCache, ids: Tensor | None, mask: Any) -> None:
+def refuse_whole_prompt(cache: MemoryCache, ids: Tensor | None, mask: Mask) -> None:
     """Raise InputError where a row begins with the demonstrations that the memory stands for."""
     length, digest = cache.logical_length, cache.transcript
     if digest is None or ids is None or ids.shape[1] < length or length == 0:
@@ -103,7 +103,7 @@ def transcript_digest(ids: Tensor) -> str:
 
 
 def check_generate(
-    cache: MemoryCache, tokens: Tensor, mask: Any, new_tokens: int | None
+    cache: MemoryCache, tokens: Tensor, mask: Mask, new_tokens: int | None
 ) -> tuple[Tensor | None, int]:
     """Check a `generate` call; return its mask, of the live tokens alone, and its new tokens.
 
@@ -121,7 +121,7 @@ def check_generate(
     batch, count = tokens.shape[:2]
     live = int(cache.get_seq_length())
     if live == 0:
-        mask = cache.live_mask(mask, batch, count)
+        mask = cast(Tensor | None, cache.live_mask(mask, batch, count))
         refuse_whole_prompt(cache, tokens if tokens.ndim == 2 else None, mask)
     else:
         mask, count = _continued(cache, tokens, mask, live)

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, StaticMemoryLayer
+from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, MemoryLayer, StaticMemoryLayer
 from tasm.backbone.attention.live import LiveCache
-from tasm.backbone.attention.masks import live_mask, real_tokens
+from tasm.backbone.attention.masks import Mask, live_mask, real_tokens
 from tasm.backbone.attention.positions import LiveRows, Starts
 from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra, Segment
 from tasm.backbone.attention.states import StateMemoryLayer, number_of_states, refuse_padding
+from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import layer_kinds, position_rows, sliding_window
 from tasm.backbone.hugging_face import HfConfig
 from tasm.errors import InputError
@@ -39,12 +40,12 @@ class MemoryCache(LiveCache):
     tokens) of everything committed to this cache.
     """
 
-    made_for: Any = None
+    made_for: Identity | None = None
     """The `Identity` of the model whose memory this is; None where nothing is to be checked."""
 
     def __init__(
         self,
-        layers: list[Any],
+        layers: list[MemoryLayer],
         rows: LiveRows,
         *,
         config: HfConfig,
@@ -103,7 +104,7 @@ class MemoryCache(LiveCache):
                     f"{name} has {len(given)} entries but the model has {len(kinds)} layers."
                 )
         rows, window = LiveRows(extra), sliding_window(config)
-        layers: list[Any] = []
+        layers: list[MemoryLayer] = []
         for number, kind in enumerate(kinds):
             if kind == "linear":
                 state = (states[number] if states is not None else None) or {}
@@ -188,7 +189,7 @@ class MemoryCache(LiveCache):
         super()._map_rows(change)
         self.starts = self.starts.map(change)
 
-    def live_mask(self, mask: Any, batch: int, tokens: int) -> Any:
+    def live_mask(self, mask: Mask, batch: int, tokens: int) -> Mask:
         """Return a call's attention mask as the mask of the live tokens alone; see `masks`.
 
         The padding of earlier calls is remembered, so a later call without a mask is right too.
@@ -218,7 +219,7 @@ class MemoryCache(LiveCache):
         self,
         tokens: Tensor,
         position_ids: Tensor | None,
-        attention_mask: Any,
+        attention_mask: Mask,
         dtype: torch.dtype | None = None,
         switch: LengthSwitch | None = None,
     ) -> Tensor:
@@ -254,7 +255,7 @@ class MemoryCache(LiveCache):
         rows.armed = True
         return positions
 
-    def _real(self, mask: Any, batch: int, count: int, begins: bool) -> Tensor | None:
+    def _real(self, mask: Mask, batch: int, count: int, begins: bool) -> Tensor | None:
         """Which tokens of a call are no padding, None where all are; refuses what has no place."""
         rows, live = self._rows, self._live()
         real = real_tokens(mask, batch, count, live)

@@ -4,7 +4,7 @@ Everything transformers asks (length, mask sizes, crop) is inherited and speaks 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicLayer, StaticLayer
 
 from tasm.backbone.attention.positions import LiveRows
 from tasm.backbone.attention.segment import Segment, can_join, join
+from tasm.backbone.attention.states import StateMemoryLayer
 from tasm.errors import InputError, UnreadMemoryError
 
 
@@ -23,7 +24,7 @@ class SegmentsMixin:
     window: int | None
     pending: bool
 
-    def remember(self, segments: tuple[Segment, ...], rows: LiveRows, window: int | None) -> Any:
+    def remember(self, segments: tuple[Segment, ...], rows: LiveRows, window: int | None) -> Self:
         """Set what lies beside the live tokens; `window` is a sliding layer's width."""
         self.segments, self.rows, self.window, self.pending = segments, rows, window, False
         return self
@@ -128,6 +129,10 @@ class StaticMemoryLayer(SegmentsMixin, StaticLayer):
         )
 
     batch_select_indices = batch_repeat_interleave
+
+
+MemoryLayer = DynamicMemoryLayer | StaticMemoryLayer | StateMemoryLayer
+"""What a layer of a `MemoryCache` is."""
 
 
 def unread_memory() -> UnreadMemoryError:

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.admission import check_generate, memory_cache
+from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.picture_positions import image_token, picture_arguments
 from tasm.backbone.decoder import find_decoder
+from tasm.backbone.hugging_face import HfGenerationConfig, HfModel
 from tasm.errors import InputError, TasmError
 
 
-def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
+def generate(model: HfModel, *args: Any, **kwargs: Any) -> Any:
     """transformers' `generate`; beside a task memory its arguments are checked first.
 
     Raises InputError for arguments that would give a wrong answer; see `check_generate`.
@@ -61,7 +63,7 @@ def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _refuse_miscounted_chunks(
-    model: Any, cache: Any, kwargs: dict[str, Any], settings: Any
+    model: HfModel, cache: MemoryCache, kwargs: dict[str, Any], settings: HfGenerationConfig
 ) -> None:
     """Versions 5.0 of transformers leave a slot of a buffer empty after a prefill in chunks."""
     size = _first(kwargs.get("prefill_chunk_size"), getattr(settings, "prefill_chunk_size", None))
@@ -74,7 +76,7 @@ def _refuse_miscounted_chunks(
 
 
 def _go_on(
-    model: Any, cache: Any, tokens: Tensor, count: int, kwargs: dict[str, Any]
+    model: HfModel, cache: MemoryCache, tokens: Tensor, count: int, kwargs: dict[str, Any]
 ) -> dict[str, Any]:
     """Arguments for a later turn of `count` new tokens; what it brings of pictures is read here.
 
@@ -101,8 +103,8 @@ def _go_on(
 
 
 def _read(
-    model: Any,
-    cache: Any,
+    model: HfModel,
+    cache: MemoryCache,
     ids: Tensor,
     live: int,
     pictures: dict[str, Any],
@@ -146,7 +148,7 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _new_tokens(tokens: Tensor, kwargs: dict[str, Any], settings: Any) -> int | None:
+def _new_tokens(tokens: Tensor, kwargs: dict[str, Any], settings: HfGenerationConfig) -> int | None:
     """The most tokens that may be generated, or None where nothing says."""
     new = _first(kwargs.get("max_new_tokens"), getattr(settings, "max_new_tokens", None))
     if isinstance(new, int):

@@ -25,7 +25,8 @@ from tasm.backbone.attention.picture_positions import (
     whole_token_types,
 )
 from tasm.backbone.attention.rotary import length_switch
-from tasm.backbone.decoder import find_decoder
+from tasm.backbone.decoder import Decoder, find_decoder
+from tasm.backbone.hugging_face import HfModel
 from tasm.backbone.running.guard import check_weights
 from tasm.errors import ModelError
 
@@ -69,7 +70,7 @@ def detach(model: nn.Module, attention: str = "sdpa") -> None:
     set_attention(model, attention)
 
 
-def set_attention(model: Any, name: str) -> None:
+def set_attention(model: HfModel, name: str) -> None:
     """Set the text decoder's attention implementation by name, leaving a vision tower as it is."""
     own = find_decoder(model).config
     if own is not model.config and "text_config" in getattr(model.config, "sub_configs", {}):
@@ -84,7 +85,7 @@ def set_attention(model: Any, name: str) -> None:
         )
 
 
-def _outer_modules(model: nn.Module, decoder: nn.Module) -> list[Any]:
+def _outer_modules(model: nn.Module, decoder: object) -> list[nn.Module]:
     """The modules around the decoder that a caller may run, the model itself first."""
     return [
         module
@@ -96,7 +97,7 @@ def _outer_modules(model: nn.Module, decoder: nn.Module) -> list[Any]:
 
 
 def _named(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    module: HfModel, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments by name, where a memory's cache is among those given by position."""
     if any(isinstance(value, MemoryCache) for value in args):
@@ -114,7 +115,7 @@ def _tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _outer_before(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    module: HfModel, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Before anything is derived from the mask: make it that of the live tokens."""
     args, kwargs = _named(module, args, kwargs)
@@ -146,7 +147,9 @@ def _outer_before(
     return args, kwargs
 
 
-def _outer_after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+def _outer_after(
+    module: HfModel, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> None:
     """`use_cache=False` reads the memory and leaves nothing live."""
     cache = kwargs.get("past_key_values")
     if isinstance(cache, MemoryCache) and kwargs.get("use_cache") is False:
@@ -154,7 +157,7 @@ def _outer_after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out
 
 
 def _before(
-    decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    decoder: Decoder, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     args, kwargs = _named(decoder, args, kwargs)
     cache = kwargs.get("past_key_values")
@@ -174,7 +177,7 @@ def _before(
     return args, kwargs
 
 
-def _after(decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+def _after(decoder: Decoder, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
     cache = kwargs.get("past_key_values")
     if isinstance(cache, MemoryCache):
         cache.end_call()

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tasm.backbone.attention.attention_call import AttentionCall
-from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, unread_memory
+from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, MemoryLayer, unread_memory
 from tasm.backbone.attention.positions import LiveRows
 from tasm.backbone.attention.segment import Extra
 from tasm.errors import InputError
@@ -20,7 +20,7 @@ from tasm.errors import InputError
 class LiveCache(Cache):
     """A cache whose counters, segments and retrieved tokens follow its rows."""
 
-    def __init__(self, layers: list[Any], rows: LiveRows) -> None:
+    def __init__(self, layers: list[MemoryLayer], rows: LiveRows) -> None:
         super().__init__(layers=layers)
         self._rows = rows
 

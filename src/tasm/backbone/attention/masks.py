@@ -12,19 +12,22 @@ from torch import Tensor
 
 from tasm.errors import InputError
 
+Mask = Tensor | dict[str, Any] | None
+"""As callers give it: of two or four dimensions, or one a kind of layer."""
+
 _HIDDEN = -1000.0
 """An additive mask hides what it lowers by more than this many nats."""
 
 
 def live_mask(
-    mask: Any,
+    mask: Mask,
     *,
     batch: int,
     tokens: int,
     live: int | Tensor,
     fronts: tuple[int, ...] | None = None,
     buffer: int | None = None,
-) -> Any:
+) -> Mask:
     """Return `mask` as the mask of `live` tokens read before and `tokens` of this call.
 
     ```python
@@ -67,7 +70,7 @@ def live_mask(
     return _prepared(mask, tokens, live, fronts, buffer)
 
 
-def real_tokens(mask: Any, batch: int, tokens: int, live: int | Tensor) -> Tensor | None:
+def real_tokens(mask: Mask, batch: int, tokens: int, live: int | Tensor) -> Tensor | None:
     """Return which of a call's tokens are no padding, bool (batch, tokens); None where no mask
     says.
 
@@ -76,9 +79,10 @@ def real_tokens(mask: Any, batch: int, tokens: int, live: int | Tensor) -> Tenso
     if isinstance(mask, dict):
         given = [one for one in mask.values() if one is not None]
         prepared = [one for one in given if one.ndim == 4]
-        mask = (prepared or given or [None])[0]
+        mask = next(iter(prepared or given), None)
     if mask is None:
         return None
+    assert isinstance(mask, Tensor)
     if mask.ndim == 2:
         real = _columns(mask, live, tokens).bool()
     else:

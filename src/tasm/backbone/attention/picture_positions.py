@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.hugging_face import HfConfig
+from tasm.backbone.attention.masks import Mask
+from tasm.backbone.hugging_face import HfConfig, HfModel
 from tasm.errors import InputError
 
 _PIXELS = ("pixel_values", "image_embeds", "image_features", "inputs_embeds")
@@ -37,7 +38,7 @@ def picture_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def refuse_missing_pixels(module: Any, ids: Any, kwargs: dict[str, Any]) -> None:
+def refuse_missing_pixels(module: HfModel, ids: Any, kwargs: dict[str, Any]) -> None:
     """Raise InputError where tokens stand for a picture whose pixels are not given.
 
     Some versions of transformers leave the pixels of a later turn or chunk out without a word.
@@ -67,7 +68,9 @@ def whole_token_types(types: Any, live: int, count: int, slots: int | None) -> A
     return torch.nn.functional.pad(types, (live, behind))
 
 
-def call_positions(module: Any, tokens: Tensor, mask: Any, kwargs: dict[str, Any]) -> Tensor | None:
+def call_positions(
+    module: HfModel, tokens: Tensor, mask: Mask, kwargs: dict[str, Any]
+) -> Tensor | None:
     """Return the positions (3, batch, n) of one call's tokens, counted from its own beginning.
 
     None where the call has pictures and not their grids. `tokens` are ids (batch, n) or embeddings;

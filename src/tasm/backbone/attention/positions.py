@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.attention_call import AttentionCall
+from tasm.backbone.attention.masks import Mask
 from tasm.backbone.attention.segment import Extra
 from tasm.errors import InputError
 
@@ -81,7 +83,7 @@ class LiveRows:
 
     def __init__(self, extra: Extra | None = None) -> None:
         self.extra = extra
-        self.recorder: Callable[[Any], None] | None = None
+        self.recorder: Callable[[AttentionCall], None] | None = None
         self.armed = False
         """Whether the running decoder call went through the position hook."""
         self.forget()
@@ -96,7 +98,7 @@ class LiveRows:
         """Positions (3, batch, n) of the call about to begin, counted from its beginning."""
         self.padding: Tensor | None = None
         """1 for real, 0 for padding, long (batch, live tokens); None where nothing is padding."""
-        self.mask: Any = None
+        self.mask: Mask = None
         """The mask of the call that is about to begin."""
         self.ends_in_padding = False
         """Whether a row's real tokens were followed by padding."""
@@ -207,7 +209,7 @@ class LiveRows:
         self.ids = [torch.cat(self.ids, 1)]
         return self.ids[0] if self.ids[0].shape[1] == live else None
 
-    def keep_mask(self, mask: Any, batch: int, columns: Any) -> Any:
+    def keep_mask(self, mask: Mask, batch: int, columns: Any) -> Mask:
         """Return a call's mask with what earlier calls said of padding; it holds for good.
 
         `columns` are the live tokens, this call's included.

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasm.backbone.decoder import attention_modules, find_decoder
+from tasm.backbone.decoder import Decoder, attention_modules, find_decoder
 from tasm.backbone.geometry import layer_kinds, rope_parameters, text_config
+from tasm.backbone.hugging_face import HfModel
 from tasm.errors import InputError, ModelError
 
 
@@ -30,7 +31,7 @@ class Rotary:
     Raises ModelError for a model without rotary positions.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: HfModel) -> None:
         decoder = find_decoder(model)
         self._modules = attention_modules(decoder)
         self._config = text_config(model.config)
@@ -144,7 +145,7 @@ class LengthSwitch:
         )
 
 
-def length_switch(decoder: Any) -> LengthSwitch | None:
+def length_switch(decoder: Decoder) -> LengthSwitch | None:
     """Return where a decoder's rotation changes with the prompt's length, or None."""
     config = text_config(decoder.config)
     parameters = rope_parameters(config)

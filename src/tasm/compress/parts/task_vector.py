@@ -6,7 +6,7 @@ TASM (arXiv 2606.11853) equations (5) to (7). Knows centroids and a decoder laye
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasm.compress.draws import normal
 from tasm.compress.evidence import Evidence
@@ -34,7 +34,7 @@ def task_vector(evidence: Evidence, centroids: Centroids, direction: Direction) 
     return torch.nn.functional.normalize(difference, dim=-1)
 
 
-def project(layer: Any, hidden: Tensor) -> Tensor:
+def project(layer: nn.Module | None, hidden: Tensor) -> Tensor:
     """Return the plain keys (kv_heads, head_dim) that a decoder layer makes of a hidden state
     (hidden_size,)."""
     attention: Any = getattr(layer, "self_attn", None)
