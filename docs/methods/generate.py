@@ -50,6 +50,8 @@ def page(recipe: Recipe) -> str:
     ]
     if recipe.note:
         lines += ["", f"{recipe.note[0].upper()}{recipe.note[1:]}."]
+    if recipe.whose:
+        lines += ["", f"{recipe.whose[0].upper()}{recipe.whose[1:]}."]
     lines += ["", f"    tasm build demos.jsonl --recipe {recipe.name} --out demos.tasm", ""]
     parts = {"Score": recipe.scorer, "Budget": recipe.budget, "Reduction": recipe.reducer}
     for title, part in parts.items():
@@ -76,12 +78,12 @@ def others(recipe: Recipe) -> list[str]:
     lines = [
         "## Tried against",
         "",
-        "At most eight demonstrations are asked over everything and over what each of these parts",
-        "would keep, once with their originals in the memory and once with these hidden, as a new",
-        "query would be. Where the parts above change what is said by less than 0.01 nats (both",
-        "sums of Jensen-Shannon divergences added) they are taken, otherwise those that change it",
-        "least. The memory's notes say what was `tried` and `taken`, the build's report how many",
-        "seconds it took.",
+        f"At most {recipe.asked} demonstrations are asked over everything and over what each of",
+        "these parts would keep, once with their originals in the memory and once with these",
+        "hidden, as a new query would be. The parts above are taken unless others change what is",
+        "said by surely less (Jensen-Shannon divergences of known and new queries added: 0.01 nats",
+        "and two standard errors over demonstrations). The build prints what was tried, what it",
+        "took and which parts were taken; the memory's notes keep it (`tried`, `taken`).",
         "",
         "| | score | budget | reduction |",
         "|---|---|---|---|",

@@ -94,7 +94,7 @@ def test_appending_never_touches_earlier_chunks(chunk: int) -> None:
 
 def test_a_ragged_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny_backbone()
-    recipe = replace(find_recipe("tasm"), budget=Part("tests.compress.outside:Uneven"))
+    recipe = replace(find_recipe("tasm"), budget=Part("tests.compress.outside:Uneven"), others=())
     for streaming in ("recompress", "append"):
         for mode in ("joint", "streaming"):
             one = replace(recipe, streaming=streaming)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tasm.backbone.attention.segment import Segment
 from tasm.backbone.limits import check_transcript
@@ -212,11 +213,12 @@ class _Remembering(Replay):
         records: tuple[Record, ...] = (),
         *,
         keep_inputs: bool = False,
+        hidden: Mapping[int, Tensor] | None = None,
     ) -> ReadAgain:
         """As a replay's."""
         wanted = tuple(record for resumes, record in self.wanted if resumes == keep_inputs)
         if not (records or keep_inputs) or not self._is_whole(layers, wanted, records):
-            return super().read(layers, records, keep_inputs=keep_inputs)
+            return super().read(layers, records, keep_inputs=keep_inputs, hidden=hidden)
         if keep_inputs not in self.remembered:
             started = time.perf_counter()
             reading = super().read(layers, wanted, keep_inputs=keep_inputs)

@@ -167,11 +167,14 @@ def build_and_save(
         "bank_bytes": memory.bank_bytes,
         "file_bytes": file_bytes,
         "peak_memory_bytes": report["peak_memory_bytes"],
+        "tried": memory.recipe.get("notes", {}).get("tried", {}),
+        "taken": memory.recipe.get("notes", {}).get("taken"),
         "seconds": {
             "load": load_seconds,
             "encode": seconds["encode"],
             "score": seconds["score"],
             "reduce": seconds["reduce"],
+            "trial": seconds["trial"],
             "save": saved - built,
             "total": load_seconds + saved - started,
         },
@@ -190,13 +193,27 @@ def without_demonstrations(memory: "TaskMemory") -> "TaskMemory":
 def built_for_people(document: Mapping[str, Any]) -> str:
     """Return what `tasm build` prints without `--json`."""
     from tasm.cli.text import bytes_text, core_text, seconds_text
+    from tasm.compress.recipes.table import all_recipes
 
     core, bank, full = (document[name] for name in ("core_bytes", "bank_bytes", "full_bytes"))
     bank_line = f"; {bytes_text(bank)} in the bank" if bank else ""
+    recipe = all_recipes().get(document["recipe"])
+    whose = f"\n{recipe.name}: {recipe.whose}." if recipe and recipe.whose else ""
     return (
         f"{document['memory']}: {document['demonstrations']} demonstrations, "
         f"{document['tokens']:,.0f} tokens, in {seconds_text(document['seconds']['total'])}.\n"
-        f"Core {core_text(core, full)}{bank_line}."
+        f"Core {core_text(core, full)}{bank_line}.{_tried_for_people(document)}{whose}"
+    )
+
+
+def _tried_for_people(document: Mapping[str, Any]) -> str:
+    """What was tried, what that changed of the answers and what it took."""
+    if not document["tried"]:
+        return ""
+    tried = ", ".join(f"{name} {nats:.2g}" for name, nats in document["tried"].items())
+    return (
+        f"\nTried in {document['seconds']['trial']:.1f} s (nats by which answers change): {tried}; "
+        f"took {document['taken']}."
     )
 
 

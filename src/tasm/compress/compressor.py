@@ -22,7 +22,7 @@ from tasm.compress.records.recorder import Recorder
 from tasm.compress.replay import ReadAgain, Replay
 from tasm.compress.selection import best_of, select, shared_scores
 from tasm.compress.settings import Settings, Targets
-from tasm.compress.trial import NO_HARM, Trial
+from tasm.compress.trial import Trial, least_harm
 from tasm.memory.layer import LayerTokens
 from tasm.memory.per_head import packed
 from tasm.memory.tokens import TokenTable
@@ -95,7 +95,7 @@ class Compressor:
         Empties the entries of `segments` it reads, so that a layer's keys can be freed once
         reduced.
         """
-        started = time.perf_counter()
+        started, tried = time.perf_counter(), self.seconds["trial"]
         whole: dict[int, LayerTokens] = {}
         for layer in self.layers:
             read = _read(segments[layer] or (), newest)
@@ -110,17 +110,15 @@ class Compressor:
             evidence[layer] = self._evidence(
                 layer, held, recorder, reading, tokens, newest, appends
             )
-        plans = [
-            self._plan(parts, evidence, core, whole, replay, reading)
-            for parts in (self.parts, *self.parts.others)
-        ]
-        plan = plans[0] if len(plans) == 1 else self._least_harm(plans, whole, tokens)
+        parts = self.parts
+        if parts.others and not all(max(held.counts) <= core for held in whole.values()):
+            parts = self._least_harm(evidence, core, whole, tokens, replay, reading)
+        plan = self._plan(parts, evidence, core, whole, replay, reading)
         self.notes |= plan.stage.notes
         scores, counts = plan.scores, plan.counts
         banked = self._bank_counts(plan)
-        parts = plan.parts
         # Nothing may hold a layer back that is about to be reduced and freed.
-        del plan, plans, reading
+        del plan, reading
         scored = time.perf_counter()
         for layer in self.layers:
             one, score, count = evidence[layer], scores[layer], counts[layer]
@@ -131,7 +129,7 @@ class Compressor:
                 recorder.forget_columns(layer)
             recorder.keep(layer, order)
             evidence[layer] = None
-        self.seconds["score"] += scored - started
+        self.seconds["score"] += scored - started - (self.seconds["trial"] - tried)
         self.seconds["reduce"] += time.perf_counter() - scored
 
     def _plan(
@@ -163,30 +161,37 @@ class Compressor:
         return Plan(parts, scores, counts, stage)
 
     def _least_harm(
-        self, plans: list[Plan], whole: Mapping[int, LayerTokens], tokens: TokenTable
-    ) -> Plan:
-        """The first plan if it changes what some demonstrations say by next to nothing, otherwise
-        the one that changes it least."""
+        self,
+        evidence: list[Evidence | None],
+        core: int,
+        whole: Mapping[int, LayerTokens],
+        tokens: TokenTable,
+        replay: Replay,
+        reading: ReadAgain | None,
+    ) -> Parts:
+        """The recipe's own parts, unless others surely change less of what some demonstrations say.
+
+        Their reference rows are left out meanwhile, so that nothing was fitted to what is asked.
+        """
+        if not replay.demonstrations:
+            return self.parts
         started = time.perf_counter()
-        replay = plans[0].stage.replay
-        if not replay.demonstrations or all(
-            wished >= held
-            for layer, count in enumerate(plans[0].counts)
-            if count is not None
-            for wished, held in zip(count.tolist(), whole[layer].counts, strict=True)
-        ):
-            return plans[0]
-        trial = Trial.of(replay, tokens, dict(whole))
+        trial = Trial.of(replay, tokens, dict(whole), self.recipe.asked)
+        rest = [None if one is None else one.without(trial.numbers) for one in evidence]
+        candidates = (self.parts, *self.parts.others)
         # One candidate at a time: each is as large as the memory.
-        losses = [trial.loss(plan.candidate()) for plan in plans]
-        # Close to nothing says little about queries that differ from the demonstrations.
-        best = 0 if losses[0] < NO_HARM else min(range(len(plans)), key=losses.__getitem__)
+        losses = [
+            trial.losses(self._plan(parts, rest, core, whole, replay, reading).candidate())
+            for parts in candidates
+        ]
+        best = candidates[least_harm(losses)]
         self.notes["tried"] = {
-            plan.parts.name: float(f"{loss:.4g}") for plan, loss in zip(plans, losses, strict=True)
+            parts.name: float(f"{float(loss.mean()):.4g}")
+            for parts, loss in zip(candidates, losses, strict=True)
         }
-        self.notes["taken"] = plans[best].parts.name
+        self.notes["taken"] = best.name
         self.seconds["trial"] += time.perf_counter() - started
-        return plans[best]
+        return best
 
     def _checked(
         self, evidence: list[Evidence | None], counts: list[Tensor | None]

@@ -5,7 +5,7 @@ Knows neither models nor caches. Everything is per KV head, because after a chun
 every head keeps other tokens: entry `e` of head `h` is transcript token `index[h, e]`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -177,6 +177,14 @@ class Evidence:
     def is_image(self) -> Tensor:
         """(kv_heads, entries) bool: image tokens."""
         return self.roles == int(Role.IMAGE)
+
+    def without(self, demonstrations: Sequence[int]) -> "Evidence":
+        """Return what there is to see without reference rows of these `demonstrations`."""
+        records, replayed = (
+            {record: record.without(held, demonstrations) for record, held in found.items()}
+            for found in (self.records, self.replayed)
+        )
+        return replace(self, records=records, replayed=replayed)
 
     def draws(self, purpose: str) -> Tensor:
         """Return (kv_heads, entries) uniform in [0, 1): each token's own number, the same in every

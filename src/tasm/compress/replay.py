@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.backbone.attention.segment import Segment
+from tasm.backbone.attention.segment import UNUSED, Segment
 from tasm.backbone.head import Head
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.images import NO_IMAGES
@@ -92,16 +92,21 @@ class Replay:
         records: tuple[Record, ...] = (),
         *,
         keep_inputs: bool = False,
+        hidden: Mapping[int, Tensor] | None = None,
     ) -> ReadAgain:
-        """Read every demonstration after a memory of `layers` (by number)."""
+        """Read every demonstration after a memory of `layers` (by number).
+
+        `hidden`, by layer, is (demonstrations, kv_heads, entries) bool: what each does not see.
+        """
         segments = self._segments(layers)
+        pads = not records and not keep_inputs and all(state is None for state in self.states)
         said: dict[int, Tensor] = {}
         inputs = []
         with Recorder(self.backbone, records) as recorder, torch.inference_mode():
             # A call that is to be resumed has one row.
-            for numbers in self._together(1 if keep_inputs else _DEMONSTRATIONS_AT_ONCE):
+            for numbers in self._together(1 if keep_inputs else _DEMONSTRATIONS_AT_ONCE, pads):
                 chunks = [self.demonstrations[number] for number in numbers]
-                cache = self._cache(segments)
+                cache = self._cache(_hiding(segments, hidden or {}, numbers))
                 rows = [self._rows(chunk) for chunk in chunks]
                 recorder.start(rows, cache)
                 with _Listening(self.backbone, keep_inputs) as heard:
@@ -110,20 +115,23 @@ class Replay:
                 self._measure_head(heard)
                 _drop_live_columns(recorder, layers)
                 for row, number in enumerate(numbers):
-                    said[number] = heard.final[row, rows[row].select("predictions")]
+                    padding = heard.final.shape[1] - len(rows[row])
+                    said[number] = heard.final[row, padding + rows[row].select("predictions")]
                 inputs.append(heard.inputs)
         ordered = tuple(said[number] for number in range(len(said)))
         if not keep_inputs:
             return ReadAgain(ordered, recorder.held)
         return ReadAgain(ordered, recorder.held, tuple(inputs), layers)
 
-    def _together(self, at_once: int) -> list[list[int]]:
-        """Demonstrations by number, those of one length together: none needs padding."""
-        by_length: dict[int, list[int]] = {}
-        for number, chunk in enumerate(self.demonstrations):
-            by_length.setdefault(len(chunk), []).append(number)
+    def _together(self, at_once: int, pads: bool) -> list[list[int]]:
+        """Demonstrations by number, those of one length together: none needs padding, unless it
+        `pads`."""
+        lengths = [len(chunk) for chunk in self.demonstrations]
         if at_once == 1:
-            return [[number] for number in range(len(self.demonstrations))]
+            return [[number] for number in range(len(lengths))]
+        by_length: dict[int, list[int]] = {}
+        for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+            by_length.setdefault(0 if pads else lengths[number], []).append(number)
         return [
             same[first : first + step]
             for length, same in by_length.items()
@@ -220,6 +228,21 @@ class Replay:
             end,
             self.chunk,
         )
+
+
+def _hiding(
+    segments: Sequence[tuple[Segment, ...] | None],
+    hidden: Mapping[int, Tensor],
+    numbers: Sequence[int],
+) -> Sequence[tuple[Segment, ...] | None]:
+    """The segments of a batch of `numbers`, every row without what is hidden from it."""
+    changed = list(segments)
+    for layer, unseen in hidden.items():
+        segment, own = (segments[layer] or ())[0], unseen[list(numbers)]
+        bias = torch.zeros(()) if segment.bias is None else segment.bias
+        rows = bias.to(own.device).expand(own.shape).masked_fill(own, UNUSED)
+        changed[layer] = (replace(segment, bias=rows),)
+    return changed
 
 
 class _Listening:

@@ -37,6 +37,7 @@ def case(values: Any, shares: list[list[float]], part: Any) -> Any:
     """One head; row r pays `shares[r]` to its tokens, the rest to something worth nothing."""
     rows, tokens = len(shares), len(shares[0])
     asked = Asked(
+        demonstration=torch.arange(rows),
         queries=torch.tensor(shares).log()[None, None],
         log_sum_exp=torch.zeros(1, 1, rows),
         rest=1 - torch.tensor(shares).sum(-1)[None, None],

@@ -37,6 +37,7 @@ def asked(shares: list[list[float]] = SHARES, scale: float = 1.0, before: int = 
         live=torch.tensor(LIVE[:rows])[None, None],
         before=torch.full((rows,), before),
         scale=torch.full((rows,), scale),
+        demonstration=torch.arange(rows),
         scaling=1.0,
     )
 

@@ -95,9 +95,10 @@ class Recipe:
     does to what is kept: "recompress" lets earlier and new tokens compete for the whole budget,
     "append" gives every chunk its share and never touches it again. `bank_choice` says which
     originals are banked: "score" (the best outside the core), "random", or "images" (image tokens
-    first). `others` are parts that a build tries beside these, by asking some demonstrations; what
-    changes their answers least is taken. `takes_core` is False where a bound of the method's own
-    decides how much is kept.
+    first). `others` are parts that a build tries beside these, by asking at most `asked`
+    demonstrations; what surely changes their answers less is taken. `takes_core` is False where a
+    bound of the method's own decides how much is kept. `whose` says whose parts it is made of,
+    where they are not all of one paper.
     """
 
     name: str
@@ -116,7 +117,9 @@ class Recipe:
     streaming: Literal["recompress", "append"] = "recompress"
     takes_core: bool = True
     others: tuple[Alternative, ...] = ()
+    asked: int = 8
     note: str = ""
+    whose: str = ""
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -169,5 +172,11 @@ class Recipe:
             "bank_choice": self.bank_choice,
             "gate": dict(self.gate),
             "streaming": self.streaming,
-            **({"others": [other.to_json() for other in self.others]} if self.others else {}),
+            **self._trial(),
         }
+
+    def _trial(self) -> dict[str, Any]:
+        """What is tried, for recipes that try anything."""
+        if not self.others:
+            return {}
+        return {"others": [other.to_json() for other in self.others], "asked": self.asked}

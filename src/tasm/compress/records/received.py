@@ -11,6 +11,8 @@ from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.compress.records.record import Reading, Record
 from tasm.memory.per_head import take
 
+_BLOCK = 1 << 22
+
 
 @dataclass(frozen=True, eq=False)
 class Received:
@@ -30,9 +32,10 @@ class Received:
 class AttentionReceived(Record):
     """Attention weights of the chosen rows on every entry: their sum over rows, or their maximum.
 
-    Softmax over everything the rows can see, or over the newest `chunk` alone (in a replay: the
-    chunk in the memory and the row's own demonstration); averaged over the query heads of a KV head
-    (for the maximum: the largest of them). State: `Received`.
+    Softmax over everything the rows can see, over the newest `chunk` alone (in a replay: the chunk
+    in the memory and the row's own demonstration), or over the `memory` alone, what was read in
+    earlier passes. `last_rows` are the rows of the model's last layer, None for the same. Averaged
+    over the query heads of a KV head (for the maximum: the largest of them). State: `Received`.
 
     ```python
     AttentionReceived("answers")          # EMLoC, TASM: what answers look at
@@ -43,7 +46,8 @@ class AttentionReceived(Record):
 
     rows: str = "answers"
     statistic: Literal["sum", "max"] = "sum"
-    among: Literal["everything", "chunk"] = "everything"
+    among: Literal["everything", "chunk", "memory"] = "everything"
+    last_rows: str | None = None
     has_columns: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
@@ -53,7 +57,8 @@ class AttentionReceived(Record):
 
     def observe(self, held: Received | None, reading: Reading) -> Received:
         """Add this pass's attention; new tokens get new columns."""
-        return self.add(held, reading, reading.rows.select(self.rows))
+        rule = self.last_rows if reading.is_last and self.last_rows else self.rows
+        return self.add(held, reading, reading.rows.select(rule))
 
     def add(self, held: Received | None, reading: Reading, rows: Tensor) -> Received:
         """Add the attention of the rows numbered `rows`."""
@@ -64,8 +69,10 @@ class AttentionReceived(Record):
         mass = torch.zeros(kv_heads, columns, device=device)
         seen_by = torch.zeros(1, columns, device=device)
         if len(rows):
-            hidden = before - reading.rows.chunk if self.among == "chunk" else 0
-            mass = torch.cat([self._over_rows(part) for part in _among(call, rows, hidden)], -1)
+            first = before - reading.rows.chunk if self.among == "chunk" else 0
+            stop = before if self.among == "memory" else columns
+            parts = _among(call, rows, first, stop, columns)
+            mass = torch.cat([self._over_rows(part) for part in parts], -1)
             seen_by[:, :before] = len(rows)
             seen_by[:, before:] = _visible(call.mask, rows, new)
         if held is None:
@@ -91,23 +98,37 @@ class AttentionReceived(Record):
         return Received(take(held.mass, order), take(seen, order))
 
 
-def _among(call: AttentionCall, rows: Tensor, old: int) -> Iterator[Tensor]:
-    """Attention weights (kv_heads, group, rows, tokens) in blocks, the first `old` tokens left out
-    and the others divided by what they have together."""
-    if old == 0:
+def _among(
+    call: AttentionCall, rows: Tensor, begin: int, end: int, columns: int
+) -> Iterator[Tensor]:
+    """Attention weights (kv_heads, group, rows, tokens) in blocks, tokens before `begin` and from
+    `end` on left out and the others divided by what they have together."""
+    if begin == 0 and end == columns:
         yield from (weights[0] for weights in call.weights(rows))
         return
+    held: list[Tensor] | None = []  # few are held for the second pass, many computed again
+    if len(rows) * columns * call.query.shape[1] > _BLOCK:
+        held = None
     left_out = torch.zeros((), device=rows.device)
     first = 0
     for weights in call.weights(rows):
-        left_out = left_out + weights[0, ..., : max(0, old - first)].sum(-1, keepdim=True)
+        left_out = left_out + _outside(weights[0], begin - first, end - first)
         first += weights.shape[-1]
+        if held is not None:
+            held.append(weights)
     first = 0
-    for weights in call.weights(rows):
+    for weights in call.weights(rows) if held is None else held:
         share = weights[0] / (1 - left_out).clamp(min=1e-12)
-        share[..., : max(0, old - first)] = 0
+        share[..., : max(0, begin - first)] = 0
+        share[..., max(0, end - first) :] = 0
         first += weights.shape[-1]
         yield share
+
+
+def _outside(weights: Tensor, begin: int, end: int) -> Tensor:
+    """(…, 1) what columns before `begin` and from `end` on have together."""
+    before = weights[..., : max(0, begin)].sum(-1, keepdim=True)
+    return before + weights[..., max(0, end) :].sum(-1, keepdim=True)
 
 
 def _visible(mask: Tensor | None, rows: Tensor, new: int) -> Tensor:

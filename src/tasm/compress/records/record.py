@@ -5,6 +5,7 @@ one layer's attention call, never a whole attention matrix. Adding a record: one
 `observe` (and `keep`, if it has a column for every entry).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,4 +64,8 @@ class Record:
 
     def keep(self, held: Any, order: Tensor) -> Any:
         """Return the state when only entries `order` (kv_heads, n) stay."""
+        return held
+
+    def without(self, held: Any, demonstrations: Sequence[int]) -> Any:
+        """Return the state without the rows of `demonstrations`, if rows are held singly."""
         return held

@@ -3,6 +3,7 @@
 Knows one attention call at a time; not which tokens will be kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
@@ -26,6 +27,7 @@ class Asked:
     | `live` | (kv_heads, group, rows, head_dim) | Σ a·v over what is not the memory |
     | `before` | (rows,) | they see the transcript's tokens before this one |
     | `scale` | (rows,) | mean square of the residual stream where they stood |
+    | `demonstration` | (rows,) | the demonstration they belong to |
     """
 
     queries: Tensor
@@ -34,6 +36,7 @@ class Asked:
     live: Tensor
     before: Tensor
     scale: Tensor
+    demonstration: Tensor
     scaling: float
     softcap: float | None = None
 
@@ -79,6 +82,22 @@ class Asked:
             live=torch.cat([self.live, later.live], 2),
             before=torch.cat([self.before, later.before]),
             scale=torch.cat([self.scale, later.scale]),
+            demonstration=torch.cat([self.demonstration, later.demonstration]),
+        )
+
+    def without(self, demonstrations: Sequence[int]) -> "Asked":
+        """Return the rows that belong to others than these `demonstrations`."""
+        left_out = torch.tensor(demonstrations, device=self.demonstration.device)
+        some = (~torch.isin(self.demonstration, left_out)).nonzero()[:, 0]
+        return replace(
+            self,
+            queries=self.queries[:, :, some],
+            log_sum_exp=self.log_sum_exp[:, :, some],
+            rest=self.rest[:, :, some],
+            live=self.live[:, :, some],
+            before=self.before[some],
+            scale=self.scale[some],
+            demonstration=self.demonstration[some],
         )
 
 
@@ -109,7 +128,7 @@ class References(Record):
         values = call.value[0].float()
         earlier = values.shape[1] - reading.new  # live tokens of earlier passes, in a long chunk
         live = torch.zeros(heads, group, len(rows), values.shape[-1], device=values.device)
-        rest = torch.ones(heads, group, len(rows), device=values.device)
+        rest = torch.zeros(heads, group, len(rows), device=values.device)
         own = torch.zeros(len(rows), values.shape[1], dtype=torch.bool, device=values.device)
         own[:, earlier:] = mine[rows][:, None] == mine
         first = 0
@@ -120,8 +139,7 @@ class References(Record):
                 columns = slice(max(first, before) - before, stop - before)
                 kept = weights[..., inside] * own[:, columns]
                 live += kept @ values[:, None, columns]
-                weights[..., inside] -= kept
-            rest -= weights.sum(-1)
+                rest += kept.sum(-1)  # not 1 less the others: it may be 1e-6, and weighs `live`
             first = stop
         starts = (mine[:, None] == mine).int().argmax(1)
         hidden = reading.hidden
@@ -129,14 +147,19 @@ class References(Record):
         asked = Asked(
             queries=call.query[0][:, rows].unflatten(0, (heads, group)).clone(),
             log_sum_exp=call.log_sum_exp[0][:, rows].unflatten(0, (heads, group)).float(),
-            rest=rest.clamp(min=0),
+            rest=rest,
             live=live.to(call.value.dtype),
             before=starts[rows] + reading.rows.first,
             scale=hidden[rows].float().pow(2).mean(-1),
+            demonstration=mine[rows].long(),
             scaling=call.scaling,
             softcap=call.softcap,
         )
         return asked if held is None else held.joined(asked)
+
+    def without(self, held: Asked, demonstrations: Sequence[int]) -> Asked:
+        """Return the rows of other demonstrations."""
+        return held.without(demonstrations)
 
     def _rows(self, reading: Reading) -> Tensor:
         rows = reading.rows.select(self.last_rows if reading.is_last else self.rows)
