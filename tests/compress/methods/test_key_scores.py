@@ -86,14 +86,18 @@ def test_expected_attention(ahead: int) -> None:
         torch.testing.assert_close(found[head], torch.tensor(expected))
 
 
-def test_expected_attention_keeps_its_sinks() -> None:
-    stacked = torch.ones(4, 2, 2)
+def test_expected_attention_leaves_its_sinks_out_and_keeps_them() -> None:
+    stacked = torch.tensor([[[1.0, 0.5], [0.0, -1.0]]] * 4)
     moments = Moments(2, stacked.sum(1), stacked.transpose(1, 2) @ stacked)
-    one = evidence(KEYS, VALUES, TEXT, records={QueryMoments("all"): moments}, scaling=0.5)
-    plain = ExpectedAttention(rows="all").score(one)
-    sunk = ExpectedAttention(rows="all", sinks=2).score(one)
-    assert torch.equal(sunk[:, 2:], plain[:, 2:])
-    assert sunk[:, :2].min() > plain.max()
+    scorer = ExpectedAttention(rows="all", sinks=2)
+    assert scorer.records == (QueryMoments("after:2"),)
+    one = evidence(KEYS, VALUES, TEXT, records={QueryMoments("after:2"): moments}, scaling=0.5)
+    found = scorer.score(one)
+    assert found[:, :2].min() > found[:, 2:].max()
+    # The others' shares are those of a softmax among themselves.
+    lengths = torch.tensor(VALUES).norm(dim=-1)[:, 2:]
+    shares = found[:, 2:] / lengths - scorer.epsilon
+    torch.testing.assert_close(shares.sum(1), torch.ones(2))
 
 
 def test_h2o_ranks_and_sinks() -> None:

@@ -21,7 +21,8 @@ ROWS = (
         scorer=_EMLOC,
         budget=Part("accepted-ratios"),
         streaming="append",
-        note="ratios accepted under a Jensen-Shannon bound, which is searched for the budget",
+        note="ratios accepted under a Jensen-Shannon bound, which is searched for the budget; a "
+        "joint build is one chunk, `--mode streaming` has the paper's, of a few demonstrations",
     ),
     Recipe(
         "emloc-pairs",

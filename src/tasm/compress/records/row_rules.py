@@ -11,6 +11,7 @@
 | `questions`, `images`, `text` | question text, image tokens, everything but image tokens |
 | `last:32` | the last 32 tokens of what is read before compressing |
 | `every:8` | every eighth token |
+| `after:4` | every token but the first four of all |
 | `spread:64` | about 64 tokens at equal distances among all that is read so far |
 
 In a joint build `spread` means all demonstrations; of a stream's later chunks it takes ever fewer
@@ -29,7 +30,7 @@ _PLAIN = (
     "all", "answers", "predictions", "answer-turns", "answer-spans", "answer-starts", "questions",
     "images", "text",
 )  # fmt: skip
-_COUNTED = ("last", "every", "spread")
+_COUNTED = ("last", "every", "spread", "after")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,7 @@ class Rows:
             "text": lambda: self.roles != int(Role.IMAGE),
             "last": lambda: numbers + self.first >= self.stage_end - count,
             "every": lambda: (numbers + self.first + 1) % count == 0,
+            "after": lambda: numbers + self.first >= count,
             "spread": lambda: (numbers + self.first + 1) % -(-self.stage_end // count) == 0,
         }
         return masks[name]().nonzero()[:, 0]

@@ -19,7 +19,8 @@ class ExpectedAttention(Scorer):
     """S_i = (E[a_i] + ε)·‖v_i‖ with E[a_i] the softmax of k_i·μ/√d + k_iᵀΣk_i/(2d).
 
     With R̄ the mean of the rotations to the next `ahead` positions, μ and Σ are R̄μ_q and R̄Σ_qR̄ᵀ,
-    mean and covariance of the queries before rotation. The first `sinks` tokens come before all.
+    mean and covariance of the queries before rotation. The first `sinks` tokens come before all
+    and take no part in the softmax, nor, where `rows` is "all", in the moments.
 
     Differs from the paper in:
     - Unless `rows` is "all", as in the paper, only queries of answers and questions (all text) give
@@ -36,7 +37,8 @@ class ExpectedAttention(Scorer):
     @property
     def records(self) -> tuple[Record, ...]:
         """Mean and covariance of queries before rotation."""
-        return (QueryMoments(self.rows),)
+        without = self.rows == "all" and self.sinks
+        return (QueryMoments(f"after:{self.sinks}" if without else self.rows),)
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
@@ -50,10 +52,11 @@ class ExpectedAttention(Scorer):
             first = (keys @ mean[..., None])[..., 0] * evidence.scaling
             spread = ((keys @ covariance) * keys).sum(-1)  # (kv_heads, group, some)
             parts.append(first + spread * evidence.scaling**2 / 2)
-        logits = torch.cat(parts, -1).masked_fill(~evidence.valid[:, None], -torch.inf)
+        sunk = evidence.index < self.sinks
+        logits = torch.cat(parts, -1).masked_fill((~evidence.valid | sunk)[:, None], -torch.inf)
         expected = logits.softmax(-1).mean(1)
         score = (expected + self.epsilon) * lengths(evidence.values)
-        return torch.where(evidence.index < self.sinks, score + score.amax() + 1, score)
+        return torch.where(sunk, score.amax() + 1, score)
 
     def _ahead(self, evidence: Evidence, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and covariance after the average rotation to the next `ahead` positions.
