@@ -82,7 +82,7 @@ def others(recipe: Recipe) -> list[str]:
         "these parts would keep, once with their originals in the memory and once with these",
         "hidden, as a new query would be. The parts above are taken unless others change what is",
         "said by surely less (Jensen-Shannon divergences of known and new queries added: 0.01 nats",
-        "and two standard errors over demonstrations). The build prints what was tried, what it",
+        "and one standard error over demonstrations). The build prints what was tried, what it",
         "took and which parts were taken; the memory's notes keep it (`tried`, `taken`).",
         "",
         "| | score | budget | reduction |",

@@ -149,3 +149,24 @@ def test_the_old_name_is_still_found_with_its_own_parts() -> None:
     old = find_recipe("tasm-compact")
     assert old.budget is not None and old.budget.class_name == "Neyman"
     assert find_recipe("compact").budget != old.budget
+
+
+def test_core_and_bank_are_tried_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked is all that would be stored: every head's core and its banked originals."""
+    tried: list[dict[int, LayerTokens]] = []
+
+    def losses(trial: Trial, candidate: dict[int, LayerTokens]) -> torch.Tensor:
+        tried.append(candidate)
+        return torch.zeros(2)
+
+    monkeypatch.setattr(Trial, "losses", losses)
+    recipe = replace(competing(_ANSWERS, _RANDOM), bank_choice="random")
+    memory = build_tiny(tiny_backbone(), 4, recipe=recipe, core="16", bank="8")
+    own, _ = tried
+    assert memory.recipe["notes"]["taken"] == "its own" and memory.bank is not None
+    for layer, (core, held) in enumerate(zip(memory.core, memory.bank.layers, strict=True)):
+        assert isinstance(core, LayerTokens) and held is not None
+        for head in range(core.kv_heads):
+            stored = core.index[head].tolist() + held.tokens.index[head].tolist()
+            assert len(stored) == 24
+            assert sorted(own[layer].index[head].tolist()) == sorted(stored)

@@ -110,10 +110,11 @@ class Compressor:
             evidence[layer] = self._evidence(
                 layer, held, recorder, reading, tokens, newest, appends
             )
-        parts = self.parts
-        if parts.others and not all(max(held.counts) <= core for held in whole.values()):
-            parts = self._least_harm(evidence, core, whole, tokens, replay, reading)
-        plan = self._plan(parts, evidence, core, whole, replay, reading)
+        if self._has_to_try(core, whole, replay):
+            plan = self._least_harm(evidence, core, whole, tokens, replay, reading)
+        else:
+            plan = self._plan(self.parts, evidence, core, whole, replay, reading)
+        parts = plan.parts
         self.notes |= plan.stage.notes
         scores, counts = plan.scores, plan.counts
         banked = self._bank_counts(plan)
@@ -140,12 +141,17 @@ class Compressor:
         whole: Mapping[int, LayerTokens],
         replay: Replay,
         reading: ReadAgain | None,
+        known: Plan | None = None,
     ) -> Plan:
-        scores: list[Tensor | None] = [
-            None if one is None else parts.scorer.score(one).float() for one in evidence
-        ]
+        """What `parts` would do; scores are those of `known`, a plan with the same scorer."""
         notes: dict[str, Any] = {}
-        scores = shared_scores(parts.scorer, evidence, scores, notes)
+        if known is None:
+            scores: list[Tensor | None] = [
+                None if one is None else parts.scorer.score(one).float() for one in evidence
+            ]
+            scores = shared_scores(parts.scorer, evidence, scores, notes)
+        else:
+            scores = known.scores
         stage = Stage(
             evidence=tuple(evidence),
             scores=tuple(scores),
@@ -160,6 +166,11 @@ class Compressor:
         counts = self._checked(evidence, parts.budget.allocate(stage))
         return Plan(parts, scores, counts, stage)
 
+    def _has_to_try(self, core: int, whole: Mapping[int, LayerTokens], replay: Replay) -> bool:
+        """Whether there are other parts, something leaves, and somebody can be asked."""
+        fits = all(max(held.counts) <= core for held in whole.values())
+        return bool(self.parts.others and replay.demonstrations and not fits)
+
     def _least_harm(
         self,
         evidence: list[Evidence | None],
@@ -168,30 +179,44 @@ class Compressor:
         tokens: TokenTable,
         replay: Replay,
         reading: ReadAgain | None,
-    ) -> Parts:
-        """The recipe's own parts, unless others surely change less of what some demonstrations say.
+    ) -> Plan:
+        """The recipe's own plan, unless others surely change less of what some demonstrations say.
 
-        Their reference rows are left out meanwhile, so that nothing was fitted to what is asked.
+        Their reference rows are left out, so that nothing was fitted to what is asked; what stays
+        is decided without them, values are fitted to all rows once that is done.
         """
-        if not replay.demonstrations:
-            return self.parts
         started = time.perf_counter()
         trial = Trial.of(replay, tokens, dict(whole), self.recipe.asked)
         rest = [None if one is None else one.without(trial.numbers) for one in evidence]
         candidates = (self.parts, *self.parts.others)
-        # One candidate at a time: each is as large as the memory.
-        losses = [
-            trial.losses(self._plan(parts, rest, core, whole, replay, reading).candidate())
-            for parts in candidates
-        ]
-        best = candidates[least_harm(losses)]
+        plans: list[Plan] = []
+        losses = []
+        for parts in candidates:
+            known = next((plan for plan in plans if plan.parts.scorer == parts.scorer), None)
+            plans.append(self._plan(parts, rest, core, whole, replay, reading, known))
+            # One candidate at a time: each is as large as the memory.
+            losses.append(trial.losses(self._stored(plans[-1])))
+        best = plans[least_harm(losses)]
         self.notes["tried"] = {
             parts.name: float(f"{float(loss.mean()):.4g}")
             for parts, loss in zip(candidates, losses, strict=True)
         }
-        self.notes["taken"] = best.name
+        self.notes["taken"] = best.parts.name
         self.seconds["trial"] += time.perf_counter() - started
         return best
+
+    def _stored(self, plan: Plan) -> dict[int, LayerTokens]:
+        """What a plan would keep, core and bank together, by layer."""
+        stored = plan.candidate()
+        for layer, bank in enumerate(self._bank_counts(plan) if self.targets.bank else ()):
+            one, score, count = plan.stage.evidence[layer], plan.scores[layer], plan.counts[layer]
+            if one is None or score is None or count is None or _keeps_all(one, count):
+                continue
+            assert bank is not None
+            selection = select(one, score, count, bank, self.recipe.bank_choice)
+            originals = replace(one.held, bias=None, originals=None, scores=None)
+            stored[layer] = stored[layer].joined(originals.where(selection.banked))
+        return stored
 
     def _checked(
         self, evidence: list[Evidence | None], counts: list[Tensor | None]

@@ -18,7 +18,7 @@ from tasm.memory.tokens import TokenTable
 NO_HARM = 0.01
 """Nats, known and new queries added, that other parts must be better by."""
 
-SURE = 2.0
+SURE = 1.0
 """Standard errors over demonstrations that they must be better by."""
 
 

@@ -42,7 +42,10 @@ _ROWS = (
         reducer=_COUNTED,
         others=(
             Alternative(
-                "measured layers", _TASK, Part("measured", {"source": "reading"}), _COUNTED
+                "measured layers",
+                _TASK,
+                Part("measured", {"source": "reading", "at_most": 128}),
+                _COUNTED,
             ),
         ),
         asked=3,
@@ -72,6 +75,7 @@ _ROWS = (
         ),
         note="for the fewest bytes; building reads the demonstrations twice and asks some of them "
         "again",
+        asked=5,
         whose="nothing of it is TASM's: the score is KVzip's, fitted values are Attention "
         "Matching's, layers, effect and trial are this project's",
     ),

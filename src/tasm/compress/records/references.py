@@ -88,7 +88,15 @@ class Asked:
     def without(self, demonstrations: Sequence[int]) -> "Asked":
         """Return the rows that belong to others than these `demonstrations`."""
         left_out = torch.tensor(demonstrations, device=self.demonstration.device)
-        some = (~torch.isin(self.demonstration, left_out)).nonzero()[:, 0]
+        return self.rows_at((~torch.isin(self.demonstration, left_out)).nonzero()[:, 0])
+
+    def at_most(self, rows: int) -> "Asked":
+        """Return about so many rows, at equal distances."""
+        stride = max(1, -(-self.rows // rows))
+        return self.rows_at(torch.arange(0, self.rows, stride, device=self.before.device))
+
+    def rows_at(self, some: Tensor) -> "Asked":
+        """Return the rows of these numbers."""
         return replace(
             self,
             queries=self.queries[:, :, some],

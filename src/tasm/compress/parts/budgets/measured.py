@@ -18,7 +18,9 @@ from tasm.compress.records.references import Asked, References, asked_of
 from tasm.memory.per_head import take
 
 _BLOCK = 1 << 22
-_POINTS = 24
+_POINTS = 16
+_ROWS = 256
+"""Reference rows of a curve, at most."""
 
 Relative = Literal["after", "before", "nothing"]
 
@@ -89,7 +91,10 @@ class Measured(Budget):
             one, scores = stage.evidence[layer], stage.scores[layer]
             assert one is not None and scores is not None
             asked = asked_of(self, one)
-            tokens, errors = error_curve(one, asked, scores, self._scale(stage, layer, asked))
+            scale = self._scale(stage, layer, asked)
+            some = asked.at_most(_ROWS)
+            scale = scale[:: max(1, -(-asked.rows // _ROWS))]
+            tokens, errors = error_curve(one, some, scores, scale)
             curves[layer] = (tokens, [error**self.power for error in errors])
         return steepest(curves, mean * len(curves), self.floor * mean)
 

@@ -36,7 +36,7 @@ class FittedValues(Reducer):
 
     ridge: float = 1.0
     source: Literal["replay", "reading"] = "replay"
-    at_most: int = 768
+    at_most: int = 384
 
     @property
     def records(self) -> tuple[References, ...]:

@@ -39,7 +39,7 @@ class Effect(Scorer):
     norm: float | Literal["largest"] = 2.0
     weighs: Literal["effect", "attention"] = "effect"
     source: Literal["replay", "reading"] = "replay"
-    at_most: int = 768
+    at_most: int = 384
 
     @property
     def records(self) -> tuple[References, ...]:
