@@ -13,7 +13,7 @@ from tasm.answer.labelling import Calibration
 from tasm.answer.labels import Labels
 from tasm.answer.result import Answer
 from tasm.backbone.hugging_face import HfModel, HfProcessor
-from tasm.errors import InputError, ModelError
+from tasm.errors import InputError, MismatchError, ModelError
 from tasm.memory.showing import bytes_text, html_table
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tasm.backbone.model import Backbone
     from tasm.memory import TaskMemory
+    from tasm.vision_memory.attached import VisionMemory
 
 
 class Model:
@@ -52,6 +53,27 @@ class Model:
     def name(self) -> str:
         """The name or folder that the model was loaded from."""
         return self.backbone.name
+
+    @property
+    def vision_memory(self) -> "VisionMemory | None":
+        """The vision memory in the model's tower; None where there is none."""
+        part: Any = self.backbone.vision
+        return part  # type: ignore[no-any-return]
+
+    def attach_vision_memory(self, place: "str | Path") -> "VisionMemory":
+        """Put a trained vision memory (Mema) into the model's tower, from its folder.
+
+        ```python
+        vision = model.attach_vision_memory("birds-mema")
+        vision.remove()                 # the model is what it was
+        ```
+
+        Raises `MismatchError` where it was trained on another model, and `InputError` where there
+        is none at that place or another one is on.
+        """
+        from tasm.vision_memory.saving import attach_vision_memory
+
+        return attach_vision_memory(self.backbone, place)
 
     def __repr__(self) -> str:
         facts = dict(self._facts())
@@ -190,22 +212,31 @@ class Model:
 
 
 def load_model(
-    name: "str | Path", *, dtype: "str | dtype" = "auto", device: "str | device" = "auto"
+    name: "str | Path",
+    *,
+    dtype: "str | dtype" = "auto",
+    device: "str | device" = "auto",
+    vision_memory: "str | Path | None" = None,
 ) -> Model:
     """Load a model folder, a hub name, or `"reference"` for the model that comes with tasm.
 
     `dtype` is `"auto"` (float32 on a CPU, otherwise the checkpoint's), `"float32"`, `"float16"` or
     `"bfloat16"`, or torch's own; `device` is `"auto"`, `"cpu"`, `"cuda"` and so on.
+    `vision_memory` is the folder of one that was trained for this model.
 
     ```python
     model = tasm.load_model("reference")
     ```
 
-    Raises `ModelError` where there is no such model, no processor, or the family cannot be used.
+    Raises `ModelError` where there is no such model, no processor, or the family cannot be used,
+    and what `Model.attach_vision_memory` raises.
     """
     from tasm.backbone.loading import load_backbone
 
-    return Model(load_backbone(name, dtype=dtype, device=device))
+    model = Model(load_backbone(name, dtype=dtype, device=device))
+    if vision_memory is not None:
+        model.attach_vision_memory(vision_memory)
+    return model
 
 
 def wrap(hf: Any, processor: Any) -> Model:
@@ -225,11 +256,19 @@ def wrap(hf: Any, processor: Any) -> Model:
     return Model(wrap_backbone(hf, processor))
 
 
-def model_for(memory: "TaskMemory", model: "Any | None" = None, *, option: str = "model") -> Model:
+def model_for(
+    memory: "TaskMemory",
+    model: "Any | None" = None,
+    *,
+    option: str = "model",
+    vision_memory: "str | Path | None" = None,
+) -> Model:
     """Return the model of a memory: `model` (a `Model`, a name or a folder), or the recorded one.
 
-    The model's identity is checked before the first answer, wherever it was found. `option` is
-    what messages call `model`.
+    A model that is loaded here gets the vision memory that the task memory was built with, from
+    `vision_memory` or from the recorded place; one that is loaded already stays as it is. Both
+    identities are checked before the first answer, wherever they were found. `option` is what
+    messages call `model`.
 
     Raises `InputError` where the memory does not say where its model is, and `ModelError` where it
     cannot be loaded.
@@ -240,8 +279,30 @@ def model_for(memory: "TaskMemory", model: "Any | None" = None, *, option: str =
         from tasm.backbone.given import as_backbone
 
         return Model(as_backbone(model))
-    if model is not None:
-        return load_model(model)
+    loaded = load_model(model) if model is not None else _recorded_model(memory, option)
+    _attach_recorded(loaded, memory, vision_memory)
+    return loaded
+
+
+def _attach_recorded(model: Model, memory: "TaskMemory", place: "str | Path | None") -> None:
+    """Attach the vision memory that a task memory was built with."""
+    if place is not None:
+        model.attach_vision_memory(place)
+    elif memory.vision_memory:
+        try:
+            model.attach_vision_memory(memory.vision_memory)
+        except MismatchError:
+            memory.check(model.backbone.identity)  # where the model is another, that is the news
+            raise
+        except InputError as error:
+            raise type(error)(
+                f"{error} The task memory was built with the vision memory "
+                f"{memory.vision_memory}; --vision-memory (in Python vision_memory=…) says where "
+                "it is now."
+            ) from error
+
+
+def _recorded_model(memory: "TaskMemory", option: str) -> Model:
     if not memory.model_name:
         raise InputError(
             "The memory does not say where its model is (it was made from a model in Python). "

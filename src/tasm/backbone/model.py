@@ -25,10 +25,11 @@ from tasm.backbone.hugging_face import HfConfig, HfModel, HfProcessor, HfTokeniz
 from tasm.backbone.pickling import Reopen, reduced
 from tasm.backbone.prompt.chat_template import ChatTemplate
 from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout
-from tasm.backbone.prompt.images import batched
+from tasm.backbone.prompt.images import ImageInputs, batched
 from tasm.backbone.prompt.laying_out import Conversations, Prompt
+from tasm.backbone.prompt.questions import AskedImage, AskedImages
 from tasm.backbone.prompt.transcript import Layout, Transcript
-from tasm.backbone.running.guard import RunningModel, Source, refuse_training
+from tasm.backbone.running.guard import RunningModel, Source, VisionPart, refuse_training
 from tasm.backbone.running.weights import dtype_of
 from tasm.backbone.wrappers import (
     check_processor,
@@ -89,6 +90,7 @@ class Backbone:
         attach(self.core)
         self._running = RunningModel(self.core, processor, source)
         self.decoder.tasm_guard = self._running.guard
+        self._asked = AskedImages(self._pad_id)
 
     @property
     def device(self) -> torch.device:
@@ -104,6 +106,20 @@ class Backbone:
     def identity(self) -> Identity:
         """What the model, its processor and its chat template are now, as hashes."""
         return self._running.identity()
+
+    @property
+    def vision(self) -> VisionPart | None:
+        """What is hooked into the vision tower; None where nothing is."""
+        return self._running.guard.vision
+
+    @vision.setter
+    def vision(self, part: VisionPart | None) -> None:
+        self._running.guard.vision = part
+
+    @property
+    def asked(self) -> AskedImages:
+        """The questions that the pictures of prompts stand in; noted while `vision` is set."""
+        return self._asked
 
     def __copy__(self) -> "Backbone":
         twin = object.__new__(type(self))
@@ -181,14 +197,16 @@ class Backbone:
     def encode_rows(self, chunks: Sequence[Transcript], cache: MemoryCache) -> None:
         """Run the model over chunks of one length, each a row of its own after what `cache`
         remembers."""
-        prompts = [
-            Prompt(chunk.input_ids, chunk.place[:, 0] >= 0, chunk.images) for chunk in chunks
-        ]
-        inputs = self._batch(prompts, chunks[0].layout)
+        inputs = self.transcript_inputs(chunks)
         options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
         if "logits_to_keep" in self._arguments:
             options["logits_to_keep"] = 1
         self.hf(**inputs, **options)
+
+    def transcript_inputs(self, transcripts: Sequence[Transcript]) -> dict[str, Tensor]:
+        """Return whole transcripts, answers included, as ordinary prompts: a left-padded batch."""
+        prompts = [Prompt(one.input_ids, one.place[:, 0] >= 0, one.images) for one in transcripts]
+        return self._batch(prompts, transcripts[0].layout)
 
     def query_inputs(self, queries: Sequence[Query], *, layout: Layout) -> dict[str, Tensor]:
         """Return the queries' own tokens, laid out as they would be after the demonstrations.
@@ -249,6 +267,11 @@ class Backbone:
         refuse_training(self.core)
         if not prompts:
             raise DemonstrationError("There are no queries; expected at least one.")
+        images = [prompt.images.present() for prompt in prompts]
+        if self.vision is not None:
+            for prompt, shown in zip(prompts, images, strict=True):
+                noted = _asked_images(prompt.images.questions, shown)
+                self._asked.note(prompt.input_ids, noted)
         length = max(len(prompt.input_ids) for prompt in prompts)
         ids = torch.full((len(prompts), length), self._pad_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -262,8 +285,8 @@ class Backbone:
         for name in ("token_type_ids", "mm_token_type_ids"):
             if name in self._arguments and self.family.kind == "image-text":
                 inputs[name] = kinds
-        inputs |= batched([prompt.images for prompt in prompts])
-        counts = [len(prompt.images) for prompt in prompts]
+        inputs |= batched(images)
+        counts = [len(shown) for shown in images]
         total = sum(counts)
         if "batch_num_images" in self._arguments and total:
             # The model tiles an image that is alone in its row; a larger number tells it not to.
@@ -281,6 +304,14 @@ class Backbone:
     def _pad_id(self) -> int:
         ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
         return next((token for token in ids if token is not None), 0)
+
+
+def _asked_images(questions: Sequence[tuple[str, ...]], images: ImageInputs) -> list[AskedImage]:
+    """Each picture's question, and how many parts of it the vision tower sees."""
+    parts: tuple[int, ...] = (1,) * len(images)
+    if "pixel_values" in images.tensors and "image_grid_thw" not in images.tensors:
+        parts = images.tensors["pixel_values"].entries
+    return [AskedImage(*pair) for pair in zip(questions, parts, strict=True)]
 
 
 def _conversations(

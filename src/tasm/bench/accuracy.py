@@ -14,7 +14,7 @@ from tasm.bench.cells import Cell
 from tasm.bench.code import code_hash
 from tasm.bench.results import Row, append_rows, budget_text, read_rows, row_key
 from tasm.bench.sources import Source
-from tasm.bench.workers import in_this_process, over_processes
+from tasm.bench.workers import in_this_process, open_backbone, over_processes
 from tasm.errors import InputError, TasmError
 
 ROWS = "rows.jsonl"
@@ -37,6 +37,7 @@ class Plan:
     workers: int | None = None
     dtype: str = "auto"
     device: str = "auto"
+    vision_memory: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,6 @@ def run(
         InputError: if `out` exists and is a file, or its rows cannot be read.
         WorkError: if the disk is full.
     """
-    from tasm.backbone.loading import load_backbone
-
     if not plan.cells or not plan.sources or not plan.seeds:
         raise InputError("There is nothing to measure: no recipe, no suite or no seed was named.")
     if out.exists() and not out.is_dir():
@@ -94,7 +93,7 @@ def run(
     for source in plan.sources:
         source.check()
     finished = read_rows(out / ROWS)
-    backbone = load_backbone(plan.model, dtype=plan.dtype, device=plan.device)
+    backbone = open_backbone(plan)
     out.mkdir(parents=True, exist_ok=True)
     wanted = _units(plan, backbone)
     keys = [key for unit in wanted for key in unit.cells]

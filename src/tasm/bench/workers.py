@@ -33,7 +33,8 @@ def over_processes(
 ) -> Iterator[Any]:
     """Yield the same from `workers` processes, in the order in which results come.
 
-    `plan` names the model (`model`, `dtype`, `device`); `measure` must be a module's function.
+    `plan` names the model (`model`, `dtype`, `device`, `vision_memory`); `measure` must be a
+    module's function.
 
     Raises:
         WorkError: if a process fails or is killed; what was yielded before remains valid.
@@ -99,16 +100,25 @@ def _next(results: Any, processes: Sequence[Any]) -> tuple[str, Any]:
                     ) from None
 
 
+def open_backbone(plan: Any) -> Any:
+    """Load the model that a plan names, with its vision memory where it names one."""
+    from tasm.backbone.loading import load_backbone
+    from tasm.vision_memory.saving import attach_vision_memory
+
+    backbone = load_backbone(plan.model, dtype=plan.dtype, device=plan.device)
+    if plan.vision_memory is not None:
+        attach_vision_memory(backbone, plan.vision_memory)
+    return backbone
+
+
 def _work(plan: Any, measure: Measure, waiting: Any, results: Any) -> None:
     """Run in each process: load the model once, then take unit after unit."""
     signal.signal(signal.SIGTERM, _leave)  # so that temporary folders are removed
     try:
         import torch
 
-        from tasm.backbone.loading import load_backbone
-
         torch.set_num_threads(1)
-        backbone = load_backbone(plan.model, dtype=plan.dtype, device=plan.device)
+        backbone = open_backbone(plan)
         while (unit := waiting.get()) is not None:
             for result in measure(backbone, unit):
                 results.put((_RESULT, result))

@@ -74,6 +74,7 @@ def verify(
     demonstrations: Any = None,
     *,
     min_agreement: float | None = None,
+    vision_memory: str | Path | None = None,
     batch_size: int = 8,
     progress: Report | None = None,
     notice: Callable[[str], None] | None = warnings.warn,
@@ -92,6 +93,8 @@ def verify(
         demonstrations: as `tasm.build` takes them; None for the recorded files, each used only if
             its hash agrees.
         min_agreement: the share of answers that must equal the full context's.
+        vision_memory: where the vision memory is that the memory was built with; None for the
+            recorded place. A `tasm.Model` keeps its own.
         batch_size: queries asked together.
         progress: called with a stage's name, steps done and steps in all.
         notice: called with sentences about what could not be measured.
@@ -118,7 +121,9 @@ def verify(
             "The original demonstrations are gone or were changed, so nothing can be compared with "
             "the full context. --demonstrations (in Python demonstrations=…) says where they are."
         )
-    backbone = model_for(memory, model, option="--model (in Python model=…)").backbone
+    backbone = model_for(
+        memory, model, option="--model (in Python model=…)", vision_memory=vision_memory
+    ).backbone
     found.complaint = check_identity(backbone, memory)
     found.model_matches = found.holds
     if difference := dtype_difference(backbone, memory):

@@ -20,6 +20,7 @@ from tasm.cli.recipes import recipes
 from tasm.cli.show import show
 from tasm.cli.suite import suite
 from tasm.cli.verify import verify
+from tasm.cli.vision_memory import vision_memory
 
 app = typer.Typer(
     name="tasm",
@@ -67,6 +68,7 @@ for _function in (
     app.command(cls=Command)(_function)
 app.add_typer(models)
 app.add_typer(bench)
+app.add_typer(vision_memory)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from tasm.cli.answers import drawn_on, label_lines
 from tasm.cli.ask_many import Asked, Pages, ask_file, check_gate
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import open_memory, open_model
-from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite
+from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite, RecordedVisionMemory
 from tasm.errors import InputError
 
 GateKind = Literal["js", "always", "never"]
@@ -160,6 +160,7 @@ def ask(
         ),
     ] = None,
     model: ModelPlace = None,
+    vision_memory: RecordedVisionMemory = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> Result:
@@ -207,7 +208,14 @@ def ask(
         if image or stream:
             raise InputError("--image and --stream belong to --question, not to --queries.")
         return ask_file(
-            Asked(memory, model, queries, batch_size or BATCH_SIZE, metric or "exact", top or 1),
+            Asked(
+                memory,
+                (model, vision_memory),
+                queries,
+                batch_size or BATCH_SIZE,
+                metric or "exact",
+                top or 1,
+            ),
             Pages(out, html, overwrite),
             settings,
         )
@@ -221,12 +229,14 @@ def ask(
     if batch_size is not None:
         raise InputError("--batch-size belongs to --queries; a single question is asked alone.")
     assert question is not None
-    return _ask_one(memory, model, question, image or [], stream, top or 1, settings)
+    return _ask_one(
+        memory, (model, vision_memory), question, image or [], stream, top or 1, settings
+    )
 
 
 def _ask_one(
     memory_path: Path,
-    model: str | None,
+    places: tuple[str | None, Path | None],
     question: str,
     images: list[Path],
     stream: bool,
@@ -239,7 +249,7 @@ def _ask_one(
     started = time.perf_counter()
     memory = open_memory(memory_path)
     check_gate(memory, settings)
-    loaded = open_model(memory, model)
+    loaded = open_model(memory, *places)
     load_seconds = time.perf_counter() - started
     if stream:
         settings["on_text"] = _write_piece  # with --json it goes to standard error

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of what, and how answers are judged and shown."""
+    """What is asked of what, and how answers are judged and shown; `places` are those of the model
+    and of its vision memory, where they are given."""
 
     memory: Path
-    model: str | None
+    places: tuple[str | None, Path | None]
     queries: Path
     batch_size: int
     metric: str
@@ -61,10 +62,10 @@ def ask_file(asked: Asked, pages: Pages, settings: dict[str, Any]) -> Result:
 
     pages.check([asked.queries, asked.memory])
     memory = open_memory(asked.memory)
-    if asked.model or memory.model_name:
+    model = asked.places[0] or memory.model_name
+    if model:
         for option, place in pages.named():
-            model_place = Path(asked.model or memory.model_name)
-            check_beside(place, model_place, "the model's folder", option=option)
+            check_beside(place, Path(model), "the model's folder", option=option)
     with Progress() as progress:
         queries = read_queries(asked.queries, warn=warn, progress=progress)
     for option, place in pages.named():
@@ -72,7 +73,7 @@ def ask_file(asked: Asked, pages: Pages, settings: dict[str, Any]) -> Result:
         check_no_input(place, pictures, option=option)
     started = time.perf_counter()
     check_gate(memory, settings)
-    loaded = open_model(memory, asked.model)
+    loaded = open_model(memory, *asked.places)
     load_seconds = time.perf_counter() - started
     with Progress() as progress:
         answers = loaded.ask_all(

@@ -25,6 +25,7 @@ from tasm.cli.options import (
     ModelName,
     Overwrite,
     PlannedMemory,
+    VisionMemoryPlace,
 )
 from tasm.cli.progress import Progress
 from tasm.errors import InputError, TasmError
@@ -136,6 +137,7 @@ def build(
     ] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    vision_memory: VisionMemoryPlace = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -169,6 +171,7 @@ def build(
         check_out_memory(out, overwrite, inputs=[demonstrations, Path(model)])
         check_beside(out, Path(model), "the model's folder")
         check_beside(out, class_folder(demonstrations), "the demonstrations' folder")
+        check_beside(out, vision_memory, "the vision memory's folder")
     with Progress() as progress:
         rows = read_demonstrations(
             demonstrations,
@@ -181,7 +184,7 @@ def build(
     if out is not None:
         check_no_input(out, read_files(rows))
     started = time.perf_counter()
-    backbone = load_model(model, dtype=dtype, device=device).backbone
+    backbone = load_model(model, dtype=dtype, device=device, vision_memory=vision_memory).backbone
     load_seconds = time.perf_counter() - started
     settings: dict[str, Any] = {
         "recipe": recipe,

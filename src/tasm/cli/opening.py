@@ -26,15 +26,18 @@ def check_there(path: Path) -> None:
         raise InputError(f"{path}: there is {seen} here; expected the folder of a task memory.")
 
 
-def open_model(memory: "TaskMemory", place: str | None) -> "Model":
-    """Load the model of a memory: from `place`, or from where it was when the memory was built.
+def open_model(
+    memory: "TaskMemory", place: str | None, vision_memory: Path | None = None
+) -> "Model":
+    """Load the model of a memory: from `place`, or from where it was when the memory was built; its
+    vision memory likewise.
 
     The model's identity is checked before the first answer, wherever it was found.
     """
     from tasm.answer.ask import dtype_difference
     from tasm.answer.model import model_for
 
-    model = model_for(memory, place, option="--model")
+    model = model_for(memory, place, option="--model", vision_memory=vision_memory)
     if difference := dtype_difference(model.backbone, memory):
         warn(difference)
     return model

@@ -53,6 +53,24 @@ ModelPlace = Annotated[
         show_default=False,
     ),
 ]
+VisionMemoryPlace = Annotated[
+    Path | None,
+    typer.Option(
+        "--vision-memory",
+        metavar="ADAPTER",
+        help="The folder of a vision memory (`tasm vision-memory train`) for the model's tower.",
+        show_default=False,
+    ),
+]
+RecordedVisionMemory = Annotated[
+    Path | None,
+    typer.Option(
+        "--vision-memory",
+        metavar="ADAPTER",
+        help="Where the vision memory is now. Default: where it was when the memory was built.",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Dtype = Annotated[
     str,

@@ -10,7 +10,16 @@ from tasm.cli.building import build_and_save, built_for_people, read_files
 from tasm.cli.files import check_beside, check_no_input, check_out_memory
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.opening import open_memory
-from tasm.cli.options import Device, Dtype, Json, MemoryPath, ModelName, NewMemory, Overwrite
+from tasm.cli.options import (
+    Device,
+    Dtype,
+    Json,
+    MemoryPath,
+    ModelName,
+    NewMemory,
+    Overwrite,
+    VisionMemoryPlace,
+)
 from tasm.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +44,7 @@ def rebuild(
     overwrite: Overwrite = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    vision_memory: VisionMemoryPlace = None,
     json: Json = False,
 ) -> Result:
     """Build a memory anew on another model: same demonstrations, recipe and settings.
@@ -53,13 +63,19 @@ def rebuild(
 
     check_out_memory(out, overwrite, inputs=[memory, Path(model)])
     check_beside(out, Path(model), "the model's folder")
+    check_beside(out, vision_memory, "the vision memory's folder")
     old = open_memory(memory)
     rows = _originals(old, memory, demonstrations)
     check_no_input(out, read_files(rows))
     if changed := recipe_change(old.recipe):
         warn(changed)
+    if old.vision_memory and vision_memory is None:
+        warn(
+            f"The memory was built with the vision memory {old.vision_memory}; it is rebuilt "
+            "without one. Give --vision-memory for one that was trained on this model."
+        )
     started = time.perf_counter()
-    loaded = load_model(model, dtype=dtype, device=device)
+    loaded = load_model(model, dtype=dtype, device=device, vision_memory=vision_memory)
     load_seconds = time.perf_counter() - started
     document = build_and_save(
         loaded.backbone,

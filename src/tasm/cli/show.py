@@ -68,6 +68,7 @@ def _for_people(memory: "TaskMemory", place: Path) -> Any:
     mode = (recipe.get("settings") or {}).get("mode", "joint")
     for name, value in (
         ("Model", memory.model_name or "wrapped in Python"),
+        *([("Vision memory", memory.vision_memory)] if memory.vision_memory else []),
         ("Identity", f"{memory.identity.digest[:16]}…"),
         ("Recipe", f"{recipe.get('name', '?')}, {mode}"),
         ("Demonstrations", f"{len(memory.demonstrations):,}, {memory.logical_length:,} tokens"),

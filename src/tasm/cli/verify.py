@@ -7,7 +7,7 @@ import typer
 
 from tasm.cli.frame import Result, command, say, warn
 from tasm.cli.opening import check_there, open_memory
-from tasm.cli.options import Json, MemoryPath, ModelPlace
+from tasm.cli.options import Json, MemoryPath, ModelPlace, RecordedVisionMemory
 from tasm.cli.progress import Progress
 from tasm.errors import ModelError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def verify(
     memory: MemoryPath,
     model: ModelPlace = None,
+    vision_memory: RecordedVisionMemory = None,
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -71,6 +72,7 @@ def verify(
                 asked,
                 demonstrations,
                 min_agreement=min_agreement,
+                vision_memory=vision_memory,
                 notice=say,
                 progress=progress,
             )

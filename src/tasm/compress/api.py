@@ -229,6 +229,7 @@ def assembled(
         layout=transcript.layout,
         recipe=settings.to_json() | ({"notes": kept.notes} if kept.notes else {}),
         model_name=backbone.name,
+        vision_memory="" if backbone.vision is None else backbone.vision.place,
         demonstrations=entries_of(demonstrations, transcript),
     )
     dtype = settings.dtype(backbone)

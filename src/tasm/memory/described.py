@@ -77,6 +77,11 @@ class DescribedMemory:
         return self._facts.model_name
 
     @property
+    def vision_memory(self) -> str:
+        """The folder of the vision memory that the model ran with; "" where it ran without one."""
+        return self._facts.vision_memory
+
+    @property
     def gate(self) -> GateSettings:
         """When a query retrieves."""
         return self._facts.gate

@@ -29,4 +29,5 @@ class MemoryFacts:
     gate: GateSettings
     demonstrations: tuple[DemonstrationEntry, ...]
     report: dict[str, Any]
+    vision_memory: str = ""
     place: Path | None = None

@@ -103,6 +103,7 @@ class ShownMemory(DescribedMemory):
                 "name": self.model_name,
                 "identity": self.identity.to_json(),
                 "environment": dict(self.identity.environment),
+                **({"vision_memory": self.vision_memory} if self.vision_memory else {}),
             },
             "geometry": asdict(self.geometry),
             "dtype": self.dtype,
@@ -126,6 +127,7 @@ def memory_facts(memory: DescribedMemory) -> list[tuple[str, str]]:
     share = 100 * memory.core_bytes / max(1, memory.full_bytes)
     facts = [
         ("Model", memory.model_name or "wrapped in Python"),
+        *([("Vision memory", memory.vision_memory)] if memory.vision_memory else []),
         ("Recipe", f"{memory.recipe.get('name', '?')}, {settings.get('mode', '?')}"),
         ("Demonstrations", f"{len(memory.demonstrations):,}, {memory.logical_length:,} tokens"),
         ("Core", f"{bytes_text(memory.core_bytes)}, {share:.1f} % of the full context's"),

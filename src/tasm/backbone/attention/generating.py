@@ -17,10 +17,19 @@ from tasm.errors import InputError, TasmError
 
 
 def generate(model: HfModel, *args: Any, **kwargs: Any) -> Any:
-    """transformers' `generate`; beside a task memory its arguments are checked first.
+    """transformers' `generate`; beside a task memory its arguments are checked first, and what runs
+    in the vision tower is told the prompt.
 
     Raises InputError for arguments that would give a wrong answer; see `check_generate`.
     """
+    vision = getattr(getattr(find_decoder(model), "tasm_guard", None), "vision", None)
+    if vision is None:
+        return _generate(model, *args, **kwargs)
+    with vision.prompt(_first(kwargs.get("input_ids"), *args[:1], kwargs.get("inputs"))):
+        return _generate(model, *args, **kwargs)
+
+
+def _generate(model: HfModel, *args: Any, **kwargs: Any) -> Any:
     own = type(model).generate
     cache = memory_cache(kwargs.get("past_key_values"))
     if cache is None:

@@ -25,6 +25,8 @@ from tasm.backbone.checkpoint.fingerprints import file_sha256
 from tasm.errors import FormatError, ModelError
 
 PARTS = ("weights", "config", "processor", "tokenizer", "chat template")
+VISION_MEMORY = "vision memory"
+"""The part of a trained memory in the vision tower; missing where there is none."""
 
 _VERSION_FIELDS = {"transformers_version", "_commit_hash", "_name_or_path", "name_or_path"}
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")

@@ -34,6 +34,7 @@ class ImageInputs:
 
     Where all tensors together would fill the memory, only `made_again` is held: called with the
     first image and the one after the last, it makes their tensors from the pictures again.
+    `questions` gives for each image the texts of the message that shows it.
 
     ```python
     first_two = transcript.images.slice(0, 2)
@@ -45,6 +46,7 @@ class ImageInputs:
     tensors: Mapping[str, PackedTensor]
     made_again: Callable[[int, int], "ImageInputs"] | None = None
     first: int = 0
+    questions: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -56,6 +58,7 @@ class ImageInputs:
             {name: packed.slice(first, stop) for name, packed in self.tensors.items()},
             self.made_again,
             self.first + first,
+            self.questions[first:stop],
         )
 
     def present(self) -> "ImageInputs":

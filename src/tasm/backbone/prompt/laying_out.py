@@ -6,7 +6,7 @@ and an image layout; it runs no model.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -168,12 +168,14 @@ class Conversations:
                 f"(the first is {pictures[0].name}). Use a vision-language model."
             )
         try:
-            return self.images(
+            laid_out = self.images(
                 pictures,
                 max_pixels=layout.max_pixels,
                 multi_image=layout.multi_image or len(pictures) > 1,
                 kept_bytes=kept_bytes,
             )
+            questions = tuple(texts for one in conversations for texts in _questions(one))
+            return replace(laid_out, inputs=replace(laid_out.inputs, questions=questions))
         except UnusablePicture as error:
             owner = next(
                 one for one in conversations if any(p is error.picture for p in one.pictures)
@@ -267,6 +269,15 @@ def _turns(conversation: Conversation) -> list[Turn]:
             origin,
         )
         for message in conversation.turns
+    ]
+
+
+def _questions(conversation: Conversation) -> list[tuple[str, ...]]:
+    """For each picture the texts of its own message: no answer, and no later question."""
+    return [
+        tuple(part for part in message.content if isinstance(part, str))
+        for message in conversation.messages
+        for _ in message.pictures
     ]
 
 

@@ -5,6 +5,7 @@ model's `Guard`, so that plain `generate(past_key_values=memory.cache())` is che
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from tasm.backbone.checkpoint.environment import ADAPTERS, DTYPE, environment_of
-from tasm.backbone.checkpoint.identity import Identity, folder_identity
+from tasm.backbone.checkpoint.identity import VISION_MEMORY, Identity, folder_identity
 from tasm.backbone.hugging_face import HfModel, HfProcessor
 from tasm.backbone.running.adapters import active_adapter_names
 from tasm.backbone.running.in_memory import earlier_parts, earlier_weights, known_as, object_parts
@@ -62,6 +63,22 @@ class ObjectSource:
         return {}
 
 
+class VisionPart(Protocol):
+    """Something of tasm's own that runs inside the vision tower and changes answers."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what it is now."""
+
+    @property
+    def place(self) -> str:
+        """The folder it came from; empty where it came from none."""
+
+    def prompt(self, ids: Any) -> AbstractContextManager[None]:
+        """Say which prompt (rows, tokens) the images of the calls inside belong to: `generate`
+        encodes images before the model sees the ids."""
+
+
 class Guard:
     """The weights of one model, and whether they are those that a memory was made with.
 
@@ -76,6 +93,7 @@ class Guard:
         self._files: Mapping[str, str] | None = None
         self._earlier: tuple[str, str] = ("", "")
         self._weights = RunningWeights(core)
+        self.vision: VisionPart | None = None
 
     @property
     def files(self) -> Mapping[str, str]:
@@ -97,9 +115,10 @@ class Guard:
         files = self.files.get("weights", "")
         weights = now.exact if not files or self._weights.changed(now) else files
         environment = {DTYPE: now.dtype, ADAPTERS: active_adapter_names(self._core)}
-        return Identity(
-            {"weights": weights}, environment, running, lambda: self._known_earlier(now.exact)
-        )
+        parts = {"weights": weights}
+        if self.vision is not None:
+            parts[VISION_MEMORY] = self.vision.digest
+        return Identity(parts, environment, running, lambda: self._known_earlier(now.exact))
 
     def _known_earlier(self, exact: str) -> Mapping[str, str]:
         """The weights as earlier memories know a wrapped model, read once for the same weights."""
@@ -112,13 +131,16 @@ class Guard:
         """Refuse a memory that was made with other weights, and a model that is in training.
 
         Raises:
-            MismatchError: the weights, active adapters included, are not those.
+            MismatchError: the weights, active adapters and vision memory included, are not those.
             ModelError: dropout and the like are switched on.
         """
         refuse_training(self._core)
         here = self.identity()
-        if "weights" in made_for.differences(here):
-            refuse(made_for, here, ["weights"])
+        known = [name for name in made_for.differences(here) if name in here.parts]
+        if VISION_MEMORY in made_for.parts and VISION_MEMORY not in here.parts:
+            known.append(VISION_MEMORY)
+        if known:
+            refuse(made_for, here, known)
 
 
 class RunningModel:

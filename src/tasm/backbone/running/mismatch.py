@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tasm.backbone.checkpoint.environment import ADAPTERS, environment_differences
-from tasm.backbone.checkpoint.identity import Identity
+from tasm.backbone.checkpoint.identity import VISION_MEMORY, Identity
 from tasm.errors import MismatchError
 
 
@@ -16,6 +16,8 @@ def refuse(built: Identity, here: Identity, differences: Sequence[str]) -> NoRet
     ```
     """
     way = _about_adapters(built, here) if "weights" in differences else ""
+    if not way and differences == [VISION_MEMORY]:
+        way = _about_vision_memory(built, here)
     if not way and not built.running:
         way = (
             " It was written by an earlier tasm, which knew a model by its files only: open the "
@@ -49,6 +51,23 @@ def remarks(built: Identity, here: Identity) -> list[str]:
                 "whether the weights have been changed since cannot be told. Build it anew to know."
             )
     return sentences
+
+
+def _about_vision_memory(built: Identity, here: Identity) -> str:
+    if VISION_MEMORY not in here.parts:
+        return (
+            " It was built with a vision memory, and none is on here. Give the one it was built "
+            "with (--vision-memory, in Python model.attach_vision_memory)."
+        )
+    if VISION_MEMORY not in built.parts:
+        return (
+            " It was built without a vision memory, and one is on here. Leave --vision-memory out "
+            "(in Python: vision_memory.remove()), or build the memory anew with it."
+        )
+    return (
+        " It was built with another vision memory than the one that is on here. Give that one "
+        "(--vision-memory), or build the memory anew."
+    )
 
 
 def _about_adapters(built: Identity, here: Identity) -> str:

@@ -8,7 +8,7 @@ import typer
 from tasm.cli import completion
 from tasm.cli.files import check_beside, check_out_folder, class_folder
 from tasm.cli.frame import Result, command, say
-from tasm.cli.options import Device, Dtype, Json, ModelName
+from tasm.cli.options import Device, Dtype, Json, ModelName, VisionMemoryPlace
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
 
@@ -117,6 +117,7 @@ def accuracy(
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    vision_memory: VisionMemoryPlace = None,
     json: Json = False,
 ) -> Result:
     """Compare recipes: accuracy, agreement with the full context, tokens, bytes and time.
@@ -141,6 +142,7 @@ def accuracy(
     check_out_folder(out, WRITTEN, inputs=read)
     check_beside(out, class_folder(demonstrations), "the demonstrations' folder")
     check_beside(out, Path(model), "the model's folder")
+    check_beside(out, vision_memory, "the vision memory's folder")
     if own_files:
         _refuse_for_own_files(seeds=seeds, first_seed=first_seed, split=split)
     chosen = _listed(recipes, "--recipes")
@@ -169,6 +171,7 @@ def accuracy(
         workers=workers,
         dtype=dtype,
         device=device,
+        vision_memory=vision_memory,
     )
     with Progress() as progress:
         outcome = run(plan, out, progress=progress)

@@ -118,6 +118,7 @@ _DOCUMENT = fields(
             {
                 "name": null_or(_SHORT),
                 "path": null_or(_HINT),
+                "vision_memory": null_or(_HINT),
                 "environment": null_or(map_of(null_or(_SHORT))),
             },
         ),

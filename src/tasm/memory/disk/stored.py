@@ -67,6 +67,7 @@ def _facts(folder: Path, manifest: Manifest) -> MemoryFacts:
             DemonstrationEntry.from_json(entry, folder) for entry in manifest.demonstrations
         ),
         report=manifest.report,
+        vision_memory=absolute_hint(model.get("vision_memory"), folder) or "",
         place=folder,
     )
 

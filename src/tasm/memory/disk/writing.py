@@ -100,6 +100,8 @@ def _describe(memory: DescribedMemory, folder: Path, pictures: list[PictureRecor
         "identity": memory.identity.to_json(),
         "environment": dict(memory.identity.environment),
     }
+    if memory.vision_memory:
+        model["vision_memory"] = relative_hint(memory.vision_memory, folder)
     names = {Path(picture.name).stem: picture.name for picture in pictures}
     bank_counts = memory.bank_counts
     return Manifest(

@@ -1,0 +1,70 @@
+"""`tasm vision-memory evaluate`: accuracy with and without an adapter, on the same queries."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasm.cli.frame import Result, command, warn
+from tasm.cli.options import Device, Dtype, Json, ModelName
+from tasm.cli.progress import Progress
+
+
+@command
+def evaluate(
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA...",
+            help="Folders with demonstrations.jsonl and queries.jsonl, or folders of such folders.",
+            show_default=False,
+        ),
+    ],
+    model: ModelName,
+    vision_memory: Annotated[
+        Path,
+        typer.Option(
+            "--vision-memory", metavar="ADAPTER", help="What is judged.", show_default=False
+        ),
+    ],
+    recipes: Annotated[
+        str, typer.Option("--recipes", help="Recipes, separated by commas.")
+    ] = "full,tasm",
+    core: Annotated[str, typer.Option("--core", help="Core budgets, separated by commas.")] = "20%",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 40,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> Result:
+    """Judge a vision memory: the same memories and queries without it and with it.
+
+    \b
+    Example:
+      tasm vision-memory evaluate suites/test --model reference --vision-memory mema
+    """
+    from tasm.answer import load_model
+    from tasm.bench.cells import expand
+    from tasm.vision_training.evaluate import evaluate as judge
+    from tasm.vision_training.tasks import read_tasks
+
+    cells = expand([one.strip() for one in recipes.split(",")], core.split(","), None)
+    tasks = read_tasks(data, warn)
+    loaded = load_model(model, dtype=dtype, device=device, vision_memory=vision_memory)
+    assert loaded.vision_memory is not None
+    with Progress() as progress:
+        rows = judge(loaded.vision_memory, tasks, cells, batch_size=batch_size, progress=progress)
+    document = {"model": model, "adapter": str(vision_memory), "rows": [r.to_json() for r in rows]}
+    return Result(document, lambda: _text(document["rows"]))
+
+
+def _text(rows: Any) -> Any:
+    from tasm.cli.text import plain, table
+
+    listing = table("recipe", "core", "frozen", "with it", "difference", "queries")
+    for row in rows:
+        ends = [
+            f"{row[name][0]:.3f} ({row[name][1]:.3f}–{row[name][2]:.3f})"
+            for name in ("frozen", "adapted", "difference")
+        ]
+        listing.add_row(plain(row["recipe"]), row["core"] or "–", *ends, str(row["queries"]))
+    return listing

@@ -1,0 +1,1 @@
+"""Training and judging vision memories. Imports no torch by itself."""
