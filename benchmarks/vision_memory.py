@@ -24,13 +24,13 @@ from tasm.vision_training.checkpoints import CHECKPOINT
 from tasm.vision_training.tasks import DEMONSTRATIONS, read_tasks
 from tasm.vision_training.train import TrainingSettings, train
 
-SUITES = {"read": 8, "needle": 12, "late": 12, "locate": 8, "bind": 16}
+SUITES = {"read": 8, "needle": 12, "late": 12, "locate": 8}
 """Suites whose answers hang on single glyphs, and how many demonstrations a training task has."""
 
 SHARE = 0.6
 CELL, FRAME = 16, 2
 TRAINED, FIRST = 24, 2000
-STEPS = 300
+STEPS = 200
 
 
 def smaller(file: Path, share: float) -> None:
@@ -72,7 +72,7 @@ def trained(tasks: Path, out: Path, kind: str, steps: int) -> Path:
     if (out / CONFIG).is_file():
         return out
     settings = TrainingSettings(
-        steps=steps, batch=2, at_once=2, shots=16, asked=8, rate=1e-3, kind=kind
+        steps=steps, batch=2, at_once=2, shots=16, asked=8, rate=2e-3, kind=kind
     )
     train(
         tasm.load_model("reference").backbone,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasm.backbone import ATTENTION, Backbone
+from tasm.backbone import Backbone
+from tasm.backbone.attention.function import ATTENTION
 from tasm.demonstrations import read_demonstrations
 from tasm.errors import DamageError, FormatError, InputError, MismatchError
 from tasm.vision_memory.attached import VisionMemory
@@ -226,3 +227,17 @@ def test_nothing_to_see_is_refused(backbone_of: BackboneOf, tmp_path: Path) -> N
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"notes\.txt"):
         check_trainable(tmp_path / "out", resume=False, overwrite=True)
+
+
+def test_a_model_in_16_bits_trains_an_adapter_in_32(
+    folder_of: Callable[[str], Path], tasks: list[Task], tmp_path: Path
+) -> None:
+    from tasm.backbone import load_backbone
+
+    half = load_backbone(folder_of("qwen2_vl"), dtype="bfloat16")
+    train(half, tasks, tmp_path / "out", replace(SETTINGS, steps=2))
+    tensors = weights(tmp_path / "out")
+    assert {value.dtype for value in tensors.values()} == {torch.float32}
+    assert all(bool(torch.isfinite(value).all()) for value in tensors.values())
+    # The same weights in another dtype are the model that it was trained on.
+    attach_vision_memory(load_backbone(folder_of("qwen2_vl")), tmp_path / "out").remove()
