@@ -134,6 +134,7 @@ def index() -> str:
         "Start with `tasm`. Where bytes count more than the time of a build, take",
         "[`compact`](compact.md): no bank, and demonstrations that are read again.",
         "[The leaderboard](../reference/leaderboard.md) has the figures.",
+        "[Mema](../vision-memory.md), a memory across the vision tower's layers, goes with any recipe.",
         "",
         "| recipe | method | year | paper |",
         "|---|---|---|---|",
