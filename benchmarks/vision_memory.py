@@ -30,7 +30,7 @@ SUITES = {"read": 8, "needle": 12, "late": 12, "locate": 8}
 SHARE = 0.6
 CELL, FRAME = 16, 2
 TRAINED, FIRST = 24, 2000
-STEPS = 200
+STEPS = 600
 
 
 def smaller(file: Path, share: float) -> None:
@@ -67,12 +67,12 @@ def draw_tasks(out: Path, seeds: range, split: str, sizes: dict[str, int] | None
     return out
 
 
-def trained(tasks: Path, out: Path, kind: str, steps: int) -> Path:
+def trained(tasks: Path, out: Path, kind: str, steps: int, batch: int) -> Path:
     """Train an adapter of a kind, or go on with one."""
     if (out / CONFIG).is_file():
         return out
     settings = TrainingSettings(
-        steps=steps, batch=2, at_once=2, shots=16, asked=8, rate=2e-3, kind=kind
+        steps=steps, batch=batch, at_once=batch, shots=16, asked=8, rate=2e-3, kind=kind
     )
     train(
         tasm.load_model("reference").backbone,
@@ -90,13 +90,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/detail"))
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--batch", type=int, default=2, help="runs a step")
     parser.add_argument("--seeds", type=int, default=6, help="test tasks a suite")
     parser.add_argument("--kinds", default="mema,plain")
     options = parser.parse_args()
     tasks = draw_tasks(options.out / "train", range(FIRST, FIRST + TRAINED), "train", SUITES)
     draw_tasks(options.out / "test", range(options.seeds), "held-out", None)
     for kind in options.kinds.split(","):
-        trained(tasks, options.out / kind, kind, options.steps)
+        trained(tasks, options.out / kind, kind, options.steps, options.batch)
 
 
 if __name__ == "__main__":
