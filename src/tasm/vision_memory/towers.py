@@ -79,7 +79,9 @@ def find_tower(core: Any) -> Tower:
         blocks=blocks,
         width=int(norm.normalized_shape[0]),
         text_width=int(core.get_input_embeddings().embedding_dim),
-        has_class_token=any(name.endswith("class_embedding") for name, _ in _parameters(tower)),
+        has_class_token=any(
+            name.endswith("class_embedding") for name, _ in tower.named_parameters()
+        ),
         project=_projection(kind, holder),
     )
 
@@ -94,10 +96,6 @@ def _encoder_layers(tower: Any) -> nn.ModuleList:
             "SigLIP's, with encoder.layers."
         )
     return layers
-
-
-def _parameters(tower: nn.Module) -> Any:
-    return tower.named_parameters()
 
 
 def _projection(kind: str, holder: Any) -> Callable[[Tensor], Tensor]:
@@ -124,5 +122,6 @@ def _valid(mask: Tensor, tokens: Tensor) -> Tensor:
     tokens) whose first row, a token that is never padding, sees all that are none."""
     if mask.ndim == 4:
         mask = mask[:, 0, 0]
-    kept = mask if mask.dtype == torch.bool else mask >= 0 if mask.is_floating_point() else mask > 0
-    return kept.expand(tokens.shape[:2])
+    if mask.is_floating_point():  # added to the logits: 0, or very negative
+        mask = mask >= 0
+    return (mask > 0).expand(tokens.shape[:2])
