@@ -7,20 +7,24 @@ $ python benchmarks/vision_memory.py --out out/detail
 The bundled model is at its ceiling on the suites as they are drawn, so every thing in a picture is
 drawn smaller, training and test alike: what stands in a cell of 16 pixels is scaled to a share of
 its side. Mema and a control of the same size that also sees the question are trained in the same
-way on training classes, and judged on held-out ones. Tasks and trainings that are there are not
-made again.
+way on training classes, and judged on held-out ones, with all demonstrations attended and with what
+TASM keeps of them. Tasks, trainings and judgements that are there are not made again.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import tasm
+from tasm.bench.cells import Cell
+from tasm.bench.intervals import interval, paired_interval
 from tasm.suites.suites import write_suite
 from tasm.vision_memory.saving import CONFIG
 from tasm.vision_training.checkpoints import CHECKPOINT
+from tasm.vision_training.evaluate import right_answers
 from tasm.vision_training.tasks import DEMONSTRATIONS, read_tasks
 from tasm.vision_training.train import TrainingSettings, train
 
@@ -85,19 +89,64 @@ def trained(tasks: Path, out: Path, kind: str, steps: int, batch: int) -> Path:
     return out
 
 
+CELLS = (Cell("full", None, None), Cell("tasm", "20%", "40%"))
+FROZEN = "frozen"
+
+
+def judge(tasks: Path, adapters: dict[str, Path | None], rows: Path) -> None:
+    """Ask every task without and with each adapter, and append what is right to `rows`."""
+    lines = rows.read_text().splitlines() if rows.is_file() else []
+    known = {(row["kind"], row["task"], row["recipe"]) for row in map(json.loads, lines)}
+    found = sorted(read_tasks([tasks]), key=lambda task: int(task.name.rpartition("-")[2]))
+    for kind, place in adapters.items():
+        backbone = tasm.load_model("reference", vision_memory=place).backbone
+        for cell in CELLS:
+            for task in found:
+                if (kind, task.name, cell.recipe) in known:
+                    continue
+                right = right_answers(backbone, task, cell, 40)
+                row = {"kind": kind, "task": task.name, "recipe": cell.recipe, "right": right}
+                with rows.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+
+
+def table(rows: Path) -> str:
+    """Return accuracies by suite and recipe, and their differences from the frozen model's."""
+    right: dict[tuple[str, str], dict[str, list[list[float]]]] = {}
+    for row in map(json.loads, rows.read_text().splitlines()):
+        suite = Path(row["task"]).name.rpartition("-")[0]
+        for name in (suite, "all"):
+            of_kind = right.setdefault((name, row["recipe"]), {})
+            of_kind.setdefault(row["kind"], []).append(row["right"])
+    lines = ["| suite | recipe | model | accuracy | against frozen |", "|---|---|---|---|---|"]
+    for (name, recipe), kinds in right.items():
+        for kind, groups in kinds.items():
+            mean = interval(groups)
+            against = "–"
+            if kind != FROZEN and len(groups) == len(kinds.get(FROZEN, [])):
+                gain = paired_interval(groups, kinds[FROZEN])
+                against = f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+            said = f"{mean.mean:.3f} ({mean.low:.3f}–{mean.high:.3f})"
+            lines.append(f"| {name} | {recipe} | {kind} | {said} | {against} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Draw, train and say how to judge."""
+    """Draw, train, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/detail"))
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--batch", type=int, default=2, help="runs a step")
     parser.add_argument("--seeds", type=int, default=6, help="test tasks a suite")
-    parser.add_argument("--kinds", default="mema,plain")
     options = parser.parse_args()
-    tasks = draw_tasks(options.out / "train", range(FIRST, FIRST + TRAINED), "train", SUITES)
-    draw_tasks(options.out / "test", range(options.seeds), "held-out", None)
-    for kind in options.kinds.split(","):
-        trained(tasks, options.out / kind, kind, options.steps, options.batch)
+    out = options.out
+    tasks = draw_tasks(out / "train", range(FIRST, FIRST + TRAINED), "train", SUITES)
+    test = draw_tasks(out / "test", range(options.seeds), "held-out", None)
+    adapters: dict[str, Path | None] = {FROZEN: None}
+    for kind in ("mema", "plain"):
+        adapters[kind] = trained(tasks, out / kind, kind, options.steps, options.batch)
+    judge(test, adapters, out / "rows.jsonl")
+    print(table(out / "rows.jsonl"))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasm.answer import ask_all
+from tasm.backbone.model import Backbone
 from tasm.bench.cells import Cell
 from tasm.bench.intervals import Interval, interval, paired_interval
 from tasm.compress.api import build
@@ -80,7 +81,7 @@ def evaluate(
         for number, cell in enumerate(cells):
             for adapted in (False, True):
                 with nullcontext() if adapted else vision.paused():
-                    found = _right(vision, task, cell, batch_size)
+                    found = right_answers(vision.backbone, task, cell, batch_size)
                 right.setdefault((number, adapted), []).append(found)
                 done += 1
                 if progress is not None:
@@ -99,12 +100,10 @@ def evaluate(
     ]
 
 
-def _right(vision: VisionMemory, task: Task, cell: Cell, batch_size: int) -> list[float]:
-    """Whether each of a task's queries is answered right, as 0 and 1."""
-    memory = build(
-        vision.backbone, list(task.shown), recipe=cell.recipe, core=cell.core, bank=cell.bank
-    )
-    answers = ask_all(vision.backbone, memory, list(task.asked), batch_size=batch_size)
+def right_answers(backbone: Backbone, task: Task, cell: Cell, batch_size: int) -> list[float]:
+    """Build a memory of a task, ask its queries, and return 1.0 for each right answer, else 0.0."""
+    memory = build(backbone, list(task.shown), recipe=cell.recipe, core=cell.core, bank=cell.bank)
+    answers = ask_all(backbone, memory, list(task.asked), batch_size=batch_size)
     return [
         float(is_correct(answer.text, query.answers))
         for answer, query in zip(answers, task.asked, strict=True)
