@@ -23,8 +23,8 @@ from typing import Any
 import tasm
 from tasm.answer import ask_all
 from tasm.backbone.given import as_backbone
-from tasm.bench.encoded import Encoded
 from tasm.bench.sources import parse_suites, read_episode
+from tasm.compress.encoded import Encoded
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import find_recipe
 from tasm.demonstrations import is_correct

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         read_queries,
     )
     from tasm.memory import TaskMemory, load
+    from tasm.sizing import Tuned, tune
 
 __all__ = [
     "Answer",
@@ -47,6 +48,7 @@ __all__ = [
     "Query",
     "TaskMemory",
     "TasmError",
+    "Tuned",
     "Verification",
     "__version__",
     "add",
@@ -63,6 +65,7 @@ __all__ = [
     "rebuild",
     "remove",
     "recipes",
+    "tune",
     "verify",
     "wrap",
 ]
@@ -83,6 +86,8 @@ _HOME = {
     "Verification": "tasm.check.verify",
     "verify": "tasm.check.verify",
     "rebuild": "tasm.check.rebuild",
+    "Tuned": "tasm.sizing",
+    "tune": "tasm.sizing",
     "TaskMemory": "tasm.memory",
     "load": "tasm.memory",
     "Demonstration": "tasm.demonstrations",

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tasm
-from tasm.bench.encoded import Encoded
 from tasm.bench.sources import read_episode
+from tasm.compress.encoded import Encoded
 from tasm.compress.recipes.table import find_recipe
 from tasm.errors import BudgetError
 

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import Run
 
 ASK = {
-    "answer", "confidence", "log_probabilities", "labels", "triggered", "divergence",
+    "answer", "confidence", "doubt", "log_probabilities", "labels", "triggered", "divergence",
     "retrieved_tokens", "tokens", "seconds", "demonstrations",
 }  # fmt: skip
 QUESTION = ("--question", "What colour?")

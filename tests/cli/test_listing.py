@@ -10,7 +10,8 @@ from tasm.backbone.checkpoint.random_models import RANDOM_MODELS
 from tests.cli.conftest import Run
 
 COMMANDS = (
-    "build", "ask", "show", "verify", "rebuild", "add", "remove", "merge", "suite", "demo",
+    "build", "ask", "chat", "show", "verify", "tune", "rebuild", "add", "remove", "merge",
+    "suite", "demo",
     "recipes", "models", "doctor",
     "bench",
 )  # fmt: skip

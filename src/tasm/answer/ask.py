@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from tasm.answer.confidence import doubt
 from tasm.answer.explanation import Explanation
 from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.given import as_memory, as_queries
@@ -19,6 +20,7 @@ from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, chec
 from tasm.backbone.prompt.transcript import Role
 from tasm.demonstrations import Query, warn_of_unlike_pictures
 from tasm.errors import InputError
+from tasm.memory.left_out import HidingRetrieval, leave_out
 from tasm.memory.retrieval.in_attention import Retrieval
 
 if TYPE_CHECKING:
@@ -122,9 +124,12 @@ def ask_batches(
     explain: bool = False,
     labels: Labels | None = None,
     calibration: Calibration = "none",
+    left_out: Sequence[int] | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Iterator[Batch]:
     """Yield the answers batch by batch, with the logits of their first tokens; as `ask_all`.
+
+    Query i is answered without the memory's demonstration number `left_out[i]` (see `leave_out`).
 
     ```python
     for batch in ask_batches(model.backbone, memory, queries):
@@ -164,6 +169,8 @@ def ask_batches(
         inputs = backbone.query_inputs(rows, layout=memory.layout)
         new_tokens = _new_tokens(backbone, memory, inputs, max_new_tokens)
         cache = fresh()
+        if left_out is not None:
+            cache = leave_out(cache, memory, left_out[start : start + batch_size])
         explanation = None
         if explain:
             explanation = Explanation(memory.tokens.demonstration, len(rows))
@@ -176,7 +183,8 @@ def ask_batches(
         weights: Sequence[tuple[DemonstrationWeight, ...]] = [()] * len(rows)
         if explanation is not None:
             weights = explanation.weights(memory.demonstrations)
-        answers = _answers(backbone, rows, inputs, said, cache, weights, ranked)
+        known = (memory.recipe.get("tuned") or {}).get("sureness") or ()
+        answers = _answers(backbone, rows, inputs, said, cache, weights, ranked, known)
         yield Batch(answers, said.first_logits)
 
 
@@ -250,6 +258,7 @@ def _answers(
     cache: MemoryCache,
     weights: Sequence[tuple[DemonstrationWeight, ...]],
     ranked: Sequence[tuple[Label, ...]],
+    known: Sequence[float],
 ) -> list[Answer]:
     read = inputs["attention_mask"].sum(1).tolist()
     # A finished row goes on with its batch; only its own steps count, the end token's included.
@@ -258,7 +267,7 @@ def _answers(
     triggered: Sequence[float] = [0.0] * rows
     divergence: Sequence[float | None] = [None] * rows
     retrieved: Sequence[float | None] = [None] * rows
-    if isinstance(cache.extra, Retrieval):
+    if isinstance(cache.extra, Retrieval | HidingRetrieval):
         statistics = cache.extra.statistics
         triggered = statistics.triggered(steps) or triggered
         divergence = statistics.divergence() or divergence
@@ -276,6 +285,7 @@ def _answers(
             query=queries[row],
             log_probabilities=generated.log_probabilities[row],
             labels=ranked[row],
+            doubt=doubt(generated.log_probabilities[row], known),
         )
         for row, token_ids in enumerate(generated.token_ids)
     ]

@@ -1,8 +1,12 @@
-"""Answers chosen from labels: scored, set right by a content-free query where wanted, ranked.
+"""Answers chosen from labels: scored, set right where wanted, ranked.
 
-A model prefers some labels whatever it is shown. Contextual calibration (Zhao et al., ICML 2021,
-arXiv 2102.09690) asks it the same question about nothing – grey pictures, or the text "N/A" – and
-divides every label's probability by what it had there.
+"demonstrations" divides scores by the temperature that `tasm tune` found on the memory's own
+demonstrations, each left out (Guo et al., ICML 2017), so that a confidence says how often it is
+right.
+
+"contextual" takes away preferences: a model prefers some labels whatever it is shown. Contextual
+calibration (Zhao et al., ICML 2021, arXiv 2102.09690) asks it the same question about nothing –
+grey pictures, or the text "N/A" – and divides every label's probability by what it had there.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +21,13 @@ from tasm.answer.generation import Generated
 from tasm.answer.labels import LabelTokens, as_labels, score_labels
 from tasm.answer.result import Label
 from tasm.demonstrations import Message, Picture, Query
+from tasm.errors import InputError
 
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
     from tasm.memory import TaskMemory
 
-Calibration = Literal["none", "contextual"]
+Calibration = Literal["none", "contextual", "demonstrations"]
 NOTHING = "N/A"
 GREY = (127, 127, 127)
 
@@ -48,6 +53,8 @@ class Labelling:
         fresh: Callable[[], Any],
     ) -> "Labelling":
         """Check and tokenise `labels`; raises what `as_labels` raises."""
+        if calibration == "demonstrations":
+            temperature_of(memory)
         tokens = LabelTokens.of(backbone, as_labels(labels, memory), memory.layout)
         return cls(backbone, memory, tokens, calibration, fresh)
 
@@ -64,6 +71,8 @@ class Labelling:
         scores = scored.log_probabilities.double()
         if self.calibration == "contextual":
             scores = scores - self._of_nothing(queries)
+        elif self.calibration == "demonstrations":
+            scores = scores / temperature_of(self.memory)
         shares = scores.softmax(-1)
         order = shares.argsort(dim=-1, descending=True, stable=True)
         ranked = [
@@ -89,6 +98,18 @@ class Labelling:
             found = scored.log_probabilities.double().log_softmax(-1)
             self._known.update(zip([one.messages for one in new], found, strict=True))
         return torch.stack([self._known[one.messages] for one in asked])
+
+
+def temperature_of(memory: "TaskMemory") -> float:
+    """Return the temperature that `tasm tune` recorded; raises `InputError` where it did not."""
+    temperature = (memory.recipe.get("tuned") or {}).get("temperature")
+    if not isinstance(temperature, int | float) or not temperature > 0:
+        raise InputError(
+            "calibration 'demonstrations' needs a memory that `tasm tune` wrote, from "
+            "demonstrations with few different answers; this one has no temperature. Tune it, or "
+            "leave the calibration out."
+        )
+    return float(temperature)
 
 
 def without_content(query: Query) -> Query:

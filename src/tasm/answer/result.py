@@ -63,7 +63,9 @@ class Answer:
 
     `log_probabilities` (nats) has one number for each of `token_ids`, and one more for the end
     token where there was one. `labels` are what the answer was chosen from, the most probable
-    first; empty where the model answered freely.
+    first; empty where the model answered freely. `doubt` is the share of the memory's own
+    demonstrations that were answered more surely, each hidden from its own question; None for a
+    memory that `tune` did not write.
 
     ```python
     answer = model.ask(memory, images=["x.png"], question="Which bird is this?")
@@ -82,6 +84,7 @@ class Answer:
     query: Query | None = field(default=None, compare=False)
     log_probabilities: tuple[float, ...] = field(default=(), compare=False)
     labels: tuple[Label, ...] = field(default=())
+    doubt: float | None = None
 
     @property
     def confidence(self) -> float | None:
@@ -124,6 +127,7 @@ class Answer:
         return {
             "answer": self.text,
             "confidence": self.confidence,
+            "doubt": self.doubt,
             "log_probabilities": list(self.log_probabilities),
             "labels": [one.to_json() for one in self.labels],
             "triggered": self.triggered,

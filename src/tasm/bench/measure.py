@@ -18,10 +18,10 @@ from tasm.answer import Answer, ask_all
 from tasm.answer.ask import default_new_tokens
 from tasm.bench.cards import CARDS, role_tokens
 from tasm.bench.cells import Cell
-from tasm.bench.encoded import Encoded
 from tasm.bench.prompts import Prompts, nearest_prompts, zero_shot_prompts
 from tasm.bench.sources import Episode
 from tasm.check.fidelity import agreement, answer_distributions, mean_js
+from tasm.compress.encoded import Encoded
 from tasm.compress.recipes.table import Recipe, find_recipe
 from tasm.compress.sizes import parse_size
 from tasm.demonstrations import Query, is_correct

@@ -10,6 +10,7 @@ from tasm.cli.ask import ask
 from tasm.cli.bench import bench
 from tasm.cli.build import build
 from tasm.cli.changing import add, merge, remove
+from tasm.cli.chat import chat
 from tasm.cli.demo import demo
 from tasm.cli.doctor import doctor
 from tasm.cli.frame import INTERRUPTED, Stopped, open_what_is_closed, stop_cleanly
@@ -19,6 +20,7 @@ from tasm.cli.rebuild import rebuild
 from tasm.cli.recipes import recipes
 from tasm.cli.show import show
 from tasm.cli.suite import suite
+from tasm.cli.tune import tune
 from tasm.cli.verify import verify
 from tasm.cli.vision_memory import vision_memory
 
@@ -54,8 +56,10 @@ def _tasm(
 for _function in (
     build,
     ask,
+    chat,
     show,
     verify,
+    tune,
     rebuild,
     add,
     remove,

@@ -18,7 +18,7 @@ from tasm.errors import InputError
 GateKind = Literal["js", "always", "never"]
 BankOn = Literal["auto", "device", "host"]
 MetricName = Literal["exact", "contains", "f1", "number", "choice"]
-Calibration = Literal["none", "contextual"]
+Calibration = Literal["none", "contextual", "demonstrations"]
 BATCH_SIZE = 8
 
 
@@ -100,8 +100,8 @@ def ask(
         Calibration | None,
         typer.Option(
             "--calibration",
-            help="With labels: contextual takes away what is said to a grey picture. "
-            "Default: none.",
+            help="With labels: demonstrations uses the temperature that `tasm tune` found, "
+            "contextual takes away what is said to a grey picture. Default: none.",
             show_default=False,
         ),
     ] = None,

@@ -14,6 +14,7 @@ from tasm.cli.building import (
     check_settings,
     plan_for_people,
     read_files,
+    smallest_core,
 )
 from tasm.cli.files import check_beside, check_no_input, check_out_memory, class_folder
 from tasm.cli.frame import Result, command, say, warn
@@ -53,8 +54,8 @@ def build(
         typer.Option(
             "--core",
             metavar="SIZE",
-            help="What is always attended: 20%, 512 (tokens per layer and KV head) or 64MB. "
-            "Default: the recipe's own, mostly 20%.",
+            help="What is always attended: 20%, 512 (tokens per layer and KV head) or 64MB; auto "
+            "for the smallest that `tasm tune` finds. Default: the recipe's own, mostly 20%.",
             show_default=False,
         ),
     ] = None,
@@ -163,6 +164,8 @@ def build(
     from tasm.demonstrations import read_demonstrations
 
     check_settings(recipe, core, bank, seed=seed)
+    if core == "auto":
+        _check_tuning(recipe, mode, plan)
     if plan:
         _check_planning(out, overwrite, no_demonstrations)
     elif out is None:
@@ -203,6 +206,10 @@ def build(
         document = plan_build(backbone, rows, notice=warn, **settings)
         return Result(document, lambda: plan_for_people(document))
     assert out is not None
+    if core == "auto":
+        settings["core"] = smallest_core(
+            backbone, rows, recipe=recipe, bank=bank, system=system, max_pixels=max_pixels
+        )
     document = build_and_save(
         backbone,
         rows,
@@ -213,6 +220,23 @@ def build(
         load_seconds=load_seconds,
     )
     return Result(document, lambda: built_for_people(document))
+
+
+def _check_tuning(recipe: str, mode: str, plan: bool) -> None:
+    """Refuse what a search for the core cannot be joined with."""
+    from tasm.compress.recipes.table import find_recipe
+
+    if mode != "joint" or plan:
+        with_what = "--plan" if plan else f"--mode {mode}"
+        raise InputError(
+            f"--core auto has no meaning with {with_what}: the search for the smallest core reads "
+            "all demonstrations together. Give a size, such as 20%."
+        )
+    if not find_recipe(recipe).takes_core:
+        raise InputError(
+            f"--core auto has no effect: the recipe {recipe!r} takes no core budget. Leave --core "
+            "out, or choose another --recipe."
+        )
 
 
 def _check_planning(out: Path | None, overwrite: bool, no_demonstrations: bool) -> None:

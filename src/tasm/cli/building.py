@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasm.cli.files import check_out_memory
-from tasm.cli.frame import warn
+from tasm.cli.frame import say, warn
 from tasm.cli.progress import Progress
 from tasm.errors import InputError, RecipeError
 from tasm.files import check_writable, free_bytes
@@ -124,6 +124,23 @@ def read_files(demonstrations: "Sequence[Demonstration]") -> list[Path]:
     """Return the picture files of demonstrations, which no output may replace."""
     paths = (picture.path for one in demonstrations for picture in one.pictures)
     return [path for path in paths if path is not None]
+
+
+def smallest_core(
+    backbone: "Backbone", demonstrations: "Sequence[Demonstration]", **settings: Any
+) -> str:
+    """Return the core that `tasm tune` would take with its own target; says why."""
+    from tasm.sizing import tune
+
+    recipe = settings.pop("recipe")
+    with Progress() as progress:
+        tuned = tune(
+            backbone, demonstrations, recipes=recipe, progress=progress, notice=warn, **settings
+        )
+    if tuned.chosen is None or tuned.chosen.core is None:
+        raise InputError(f"{tuned.why} Give --core a size, such as 20%.")
+    say(tuned.why)
+    return tuned.chosen.core
 
 
 def build_and_save(

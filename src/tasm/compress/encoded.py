@@ -21,7 +21,7 @@ from tasm.compress.api import assembled
 from tasm.compress.calibrate import gate_queries
 from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.parts.base import Parts
-from tasm.compress.prefill import collected, read
+from tasm.compress.prefill import Progress, collected, read
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.records.record import Record
@@ -54,11 +54,16 @@ class Encoded:
         backbone: Backbone,
         demonstrations: Sequence[Demonstration],
         recipes: Iterable[Recipe],
+        *,
+        system: str | None = None,
+        max_pixels: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.backbone, self.demonstrations = backbone, list(demonstrations)
-        self.transcript = backbone.transcript(self.demonstrations)
+        self._layout: dict[str, Any] = {"system": system, "max_pixels": max_pixels}
+        self.transcript = backbone.transcript(self.demonstrations, **self._layout)
         check_transcript(self.transcript, backbone.geometry)
-        everything = _settings(find_recipe("full"), None, None, 0)
+        everything = self._settings(find_recipe("full"), None, None, 0)
         parts = [Parts.of(recipe) for recipe in recipes]
         records = [record for part in parts for record in part.records]
         records.append(gate_queries(len(self.transcript.spans)))  # of all gates that are taught
@@ -66,7 +71,7 @@ class Encoded:
         listening = _Catching(backbone, everything, budget, len(self.transcript))
         started = time.perf_counter()
         with torch.no_grad(), Recorder(backbone, records) as recorder:
-            self._read = read(backbone, self.transcript, listening, recorder, _silent)
+            self._read = read(backbone, self.transcript, listening, recorder, progress or _silent)
         self.seconds = time.perf_counter() - started
         caught = listening.caught
         assert caught is not None
@@ -94,10 +99,27 @@ class Encoded:
         Raises:
             InputError: where `tasm.build` does.
         """
-        settings = _settings(recipe, core, bank, seed)
+        settings = self._settings(recipe, core, bank, seed)
         if stored is None:
             return self._built(settings)
         return self._fitting(settings, parse_size(stored, "stored"))
+
+    def smallest(self, recipe: Recipe, bank: str | None = None) -> float:
+        """Return the smallest core that is possible, as a share of the tokens."""
+        costs = costs_of(self._settings(recipe, None, bank, 0), self.backbone, self.transcript)
+        return (costs.always + 1) / costs.tokens
+
+    def _settings(self, recipe: Recipe, core: str | None, bank: str | None, seed: int) -> Settings:
+        return Settings.of(
+            recipe=recipe,
+            core=core,
+            bank=bank,
+            mode="joint",
+            chunk_tokens=None,
+            store=None,
+            seed=seed,
+            **self._layout,
+        )
 
     def _fitting(self, settings: Settings, stored: Size) -> TaskMemory:
         """A memory of at most `stored` bytes: where counts differ among heads, or parts add
@@ -250,20 +272,6 @@ class _Remembering(Replay):
                 for kept in layers.values()
             )
         )
-
-
-def _settings(recipe: Recipe, core: str | None, bank: str | None, seed: int) -> Settings:
-    return Settings.of(
-        recipe=recipe,
-        core=core,
-        bank=bank,
-        mode="joint",
-        chunk_tokens=None,
-        system=None,
-        max_pixels=None,
-        store=None,
-        seed=seed,
-    )
 
 
 def _quiet(sentence: str) -> None:

@@ -1,0 +1,264 @@
+"""`tasm tune`: how small a memory may be, and how good it will be, judged on the demonstrations."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tasm.cli import completion
+from tasm.cli.building import check_question, check_settings, read_files
+from tasm.cli.files import check_beside, check_no_input, check_out_file, check_out_memory
+from tasm.cli.frame import Result, command, say, warn
+from tasm.cli.options import DemonstrationsPath, Device, Dtype, Json, ModelName, Overwrite
+from tasm.cli.progress import Progress
+from tasm.errors import InputError
+from tasm.files import write_text
+
+if TYPE_CHECKING:
+    from tasm.sizing import Tuned
+
+MetricName = Literal["exact", "contains", "f1", "number", "choice"]
+SHOWN_CONFUSIONS = 10
+
+
+@command
+def tune(
+    demonstrations: DemonstrationsPath,
+    model: ModelName,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="MEMORY",
+            help="Write the chosen memory here. Default: none is written.",
+            show_default=False,
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries",
+            metavar="FILE",
+            help="What is asked. Default: every demonstration, hidden from its own query.",
+            show_default=False,
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            metavar="K",
+            min=2,
+            help="Ask each of K parts of a memory read without it. Alone: how good will the "
+            "recipe's own core be?",
+            show_default=False,
+        ),
+    ] = None,
+    target_agreement: Annotated[
+        float | None,
+        typer.Option(
+            "--target-agreement",
+            metavar="X",
+            min=0.0,
+            max=1.0,
+            help="The share of answers that must be the full context's. Default: 0.95 where no "
+            "other target is given.",
+            show_default=False,
+        ),
+    ] = None,
+    target_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--target-accuracy",
+            metavar="X",
+            min=0.0,
+            max=1.0,
+            help="The share of answers that must be right.",
+            show_default=False,
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(
+            "--max-bytes",
+            metavar="SIZE",
+            help="The most that core and bank may take: 4MB, or 10% of the full context.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            metavar="NAME[,NAME…]",
+            help="The method, or several: the one that needs the fewest bytes is taken.",
+            autocompletion=completion.recipes,
+        ),
+    ] = "tasm",
+    bank: Annotated[
+        str | None,
+        typer.Option(
+            "--bank",
+            metavar="SIZE",
+            help="What can be retrieved: 40%, 1024, 64MB or 0. Default: the recipe's own.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        MetricName, typer.Option("--metric", help="How answers are judged.")
+    ] = "exact",
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Write the curve of sizes and answers here, as SVG.",
+            show_default=False,
+        ),
+    ] = None,
+    question: Annotated[
+        str | None,
+        typer.Option(
+            "--question",
+            metavar="TEXT",
+            help="The question of every demonstration that has none (class folders).",
+            show_default=False,
+        ),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option("--system", metavar="TEXT", help="A system prompt.", show_default=False),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            metavar="N",
+            min=1,
+            help="The largest image area; larger images are scaled down.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> Result:
+    """Find the smallest core that keeps what all demonstrations can do, and say how good it is.
+
+    \b
+    Examples:
+      tasm tune birds.jsonl --model reference --out birds.tasm
+      tasm tune birds.jsonl --model reference --folds 5
+      tasm tune birds.jsonl --model reference --recipe tasm,compact --target-accuracy 0.9
+    """
+    from tasm.answer import load_model
+    from tasm.demonstrations import read_demonstrations, read_queries
+    from tasm.sizing import tune as tuned_by
+    from tasm.view.thumbnails import thumbnails
+
+    recipes = [name.strip() for name in recipe.split(",")]
+    for name in recipes:
+        check_settings(name, None, bank)
+    if overwrite and out is None and plot is None:
+        raise InputError("--overwrite has no effect without --out or --plot. Leave it out.")
+    given = [place for place in (demonstrations, queries, Path(model)) if place is not None]
+    if out is not None:
+        check_out_memory(out, overwrite, inputs=given)
+        check_beside(out, Path(model), "the model's folder")
+    if plot is not None:
+        check_out_file(plot, overwrite, option="--plot", inputs=given)
+        check_beside(plot, Path(model), "the model's folder", option="--plot")
+    with Progress() as progress:
+        rows = read_demonstrations(demonstrations, question=question, warn=warn, progress=progress)
+        asked = None if queries is None else read_queries(queries, warn=warn, progress=progress)
+    check_question(question, rows)
+    for option, place in (("--out", out), ("--plot", plot)):
+        if place is not None:
+            check_no_input(place, read_files(rows), option=option)
+    started = time.perf_counter()
+    backbone = load_model(model, dtype=dtype, device=device).backbone
+    load_seconds = time.perf_counter() - started
+    with Progress() as progress:
+        tuned = tuned_by(
+            backbone,
+            rows,
+            recipes=recipes,
+            bank=bank,
+            queries=asked,
+            folds=folds,
+            target_agreement=target_agreement,
+            target_accuracy=target_accuracy,
+            max_bytes=max_bytes,
+            metric=metric,
+            system=system,
+            max_pixels=max_pixels,
+            progress=progress,
+            notice=warn,
+        )
+    document: dict[str, Any] = {"memory": None, "model": backbone.name, **tuned.to_json()}
+    document["seconds"] = {"load": load_seconds, **document["seconds"]}
+    if out is not None and tuned.memory is not None:
+        tuned.memory.save(out, overwrite=overwrite, pictures=thumbnails(rows))
+        document["memory"] = str(out)
+    if plot is not None:
+        from tasm.view.tuning_curve import tuning_curve
+
+        write_text(plot, tuning_curve(document))
+        say(f"Curve written to {plot}")
+    missed = tuned.chosen is None
+    return Result(
+        document,
+        lambda: for_people(document, tuned),
+        exit_code=int(missed),
+        complaint=f"Error: {tuned.why}" if missed else None,
+    )
+
+
+def for_people(document: Mapping[str, Any], tuned: "Tuned") -> Any:
+    """Return what is printed without `--json`."""
+    from rich.console import Group
+
+    from tasm.cli.text import bytes_text, plain, table
+
+    listing = table(
+        "Recipe", "Core", "Core and bank", "Agreement", "Accuracy",
+        right=("Core", "Core and bank", "Agreement", "Accuracy"),
+    )  # fmt: skip
+    for one in tuned.evaluations:
+        taken = " *" if one is tuned.chosen else ""
+        listing.add_row(
+            plain(one.recipe + taken),
+            one.core or "–",
+            bytes_text(one.core_bytes + one.bank_bytes),
+            f"{one.agreement:.3f}",
+            "–" if one.accuracy is None else f"{one.accuracy:.3f}",
+        )
+    lines = [] if tuned.chosen is None else [tuned.why]
+    if tuned.interval is not None:
+        low, high = tuned.interval
+        lines.append(
+            f"Accuracy {tuned.accuracy:.3f}, between {low:.3f} and {high:.3f} with 95 % "
+            f"confidence; all demonstrations together: {tuned.full_accuracy:.3f} "
+            f"({tuned.queries} {_asked(tuned)})."
+        )
+    wrong = sorted(
+        (one for one in tuned.confusions if one.expected != one.said), key=lambda one: -one.times
+    )
+    lines += [
+        f"  {one.times} × {one.expected!r} was answered with {one.said!r}"
+        for one in wrong[:SHOWN_CONFUSIONS]
+    ]
+    if document["memory"] is not None:
+        lines.append(f"{document['memory']} written.")
+    return Group(listing, *(plain(line) for line in lines))
+
+
+def _asked(tuned: "Tuned") -> str:
+    return {
+        "queries": "queries",
+        "demonstrations": "demonstrations, each hidden from its own question",
+        "folds": "demonstrations, each asked of a memory read without it",
+    }[tuned.judged_by]

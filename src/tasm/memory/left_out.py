@@ -1,0 +1,112 @@
+"""A memory read as if one of its demonstrations were not there, another one for every row.
+
+What a demonstration left in the core is hidden from its row, and so is what the row retrieves of
+it; the tensors are shared, so a whole set is left out one by one in one batch. Keys and values of
+later demonstrations were made when it was still there, and what was merged counts for the token it
+was merged into: what is measured this way leaks that much. Knows caches; nothing of queries.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.segment import UNUSED, Segment
+from tasm.errors import InputError
+from tasm.memory.described import DescribedMemory
+
+_NOBODY = -2
+
+
+def leave_out(cache: MemoryCache, memory: DescribedMemory, left_out: Sequence[int]) -> MemoryCache:
+    """Return a cache whose row i reads `memory` without its demonstration number `left_out[i]`.
+
+    `cache` is a fresh one of the same memory, which stays as it is; -1 leaves nothing out.
+
+    ```python
+    cache = leave_out(memory.cache(), memory, [0, 1, 2])     # three rows, each without another
+    ```
+
+    Raises `InputError` for models with recurrent layers, whose state is of all demonstrations.
+    """
+    if any(state is not None for state in cache.states):
+        raise InputError(
+            "A demonstration cannot be left out of this memory: the model has recurrent layers, "
+            "which keep one state of all demonstrations. Give queries instead (--queries)."
+        )
+    owners = memory.tokens.demonstration.long()
+    # Tokens of no demonstration have -1 as their owner, and are hidden from nobody.
+    rows = torch.tensor([number if number >= 0 else _NOBODY for number in left_out])
+    extra: Any = cache.extra
+    return MemoryCache.from_segments(
+        memory.geometry,
+        [
+            None if layer is None else [_hiding(segment, owners, rows) for segment in layer]
+            for layer in cache.segments
+        ],
+        next_position=cache.next_position,
+        logical_length=cache.logical_length,
+        extra=None if extra is None else HidingRetrieval(extra, owners, rows),
+        transcript=cache.transcript,
+    )
+
+
+def _hiding(segment: Segment, owners: Tensor, rows: Tensor) -> Segment:
+    assert segment.index is not None
+    owner = owners.to(segment.index.device)[segment.index.long()]
+    hidden = owner[None] == rows.to(owner.device)[:, None, None]
+    bias = segment.bias if segment.bias is not None else torch.zeros(1, device=owner.device)
+    hides = torch.where(hidden, UNUSED, bias.float())
+    return Segment(segment.keys, segment.values, hides, segment.index)
+
+
+class HidingRetrieval:
+    """A retrieval that brings nothing of the demonstration that a row leaves out."""
+
+    chunkable = False
+
+    def __init__(self, retrieval: Any, owners: Tensor, rows: Tensor) -> None:
+        self._retrieval = retrieval
+        self._owners = owners
+        self._rows = rows
+
+    @property
+    def statistics(self) -> Any:
+        """Of the retrieval."""
+        return self._retrieval.statistics
+
+    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
+        """As a retrieval's, own tokens switched off."""
+        brought = self._retrieval(layer, query, scaling)
+        if brought is None:
+            return None
+        owner = self._owners.to(query.device)[brought.index.long().clamp_min(0)]
+        hidden = owner == self._rows.to(query.device)[:, None, None]
+        return Segment(
+            brought.keys, brought.values, brought.bias.masked_fill(hidden, UNUSED), brought.index
+        )
+
+    def reorder(self, index: Tensor) -> None:
+        """Rows become `state[index]`."""
+        self._rows = self._rows[index.to(self._rows.device)]
+        self._retrieval.reorder(index)
+
+    def repeat(self, times: int) -> None:
+        """Every row is repeated, interleaved."""
+        self._rows = self._rows.repeat_interleave(times)
+        self._retrieval.repeat(times)
+
+    def select(self, index: Tensor) -> None:
+        """Only some rows stay."""
+        self._rows = self._rows[index.to(self._rows.device)]
+        self._retrieval.select(index)
+
+    def reset(self) -> None:
+        """Drop what was retrieved."""
+        self._retrieval.reset()
+
+    def fork(self) -> "HidingRetrieval":
+        """Return another over the same bank."""
+        return HidingRetrieval(self._retrieval.fork(), self._owners, self._rows)

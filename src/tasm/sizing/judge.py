@@ -1,0 +1,156 @@
+"""How a memory of some recipe and core answers queries that it was not made from.
+
+Demonstrations are read once; every recipe and core is compressed from that reading. Three ways to
+have queries: the demonstrations, each hidden from its own query (`leave_out`; later demonstrations
+have seen it, so it leaks a little); folds, each asked of memories read without it; or queries.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from tasm.answer import Answer
+from tasm.answer.ask import ask_batches
+from tasm.answer.labels import Labels
+from tasm.backbone.model import Backbone
+from tasm.compress.encoded import Encoded
+from tasm.compress.recipes.recipe import Recipe
+from tasm.demonstrations import Demonstration, Query
+from tasm.demonstrations.metrics import METRICS
+from tasm.memory import TaskMemory
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One recipe at one core: `agreement` is the share of answers that are the full context's,
+    `accuracy` None where no answers are known; bytes are those of the memory of everything."""
+
+    recipe: str
+    core: str | None
+    agreement: float
+    accuracy: float | None
+    core_bytes: int
+    bank_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Some queries and the reading that answers them; `left_out` hides a demonstration each."""
+
+    encoded: Encoded
+    queries: list[Query]
+    left_out: list[int] | None = None
+
+
+class Judge:
+    """Answers the same queries from memories of one set of demonstrations, `whole`.
+
+    ```python
+    judge = Judge.of(backbone, demonstrations, [find_recipe("tasm")])
+    judge.evaluate(find_recipe("tasm"), core="10%").agreement
+    ```
+    """
+
+    def __init__(
+        self, whole: Encoded, asked: Sequence[Asked], bank: str | None, metric: str, batch_size: int
+    ) -> None:
+        self.whole = whole
+        self.asked = list(asked)
+        self.queries = [query for one in asked for query in one.queries]
+        self._bank = bank
+        self._metric = METRICS[metric]
+        self._batch_size = batch_size
+        self.full: list[Answer] = []
+
+    @classmethod
+    def of(
+        cls,
+        demonstrations: Sequence[Demonstration],
+        read: Callable[[Sequence[Demonstration]], Encoded],
+        *,
+        queries: Sequence[Query] | None = None,
+        folds: int | None = None,
+        bank: str | None = None,
+        metric: str = "exact",
+        batch_size: int = 16,
+    ) -> "Judge":
+        """Read what has to be read: once, and once more for every fold."""
+        whole = read(demonstrations)
+        own = [
+            Query(one.id, one.messages[:-1], (one.answer,), one.origin) for one in demonstrations
+        ]
+        if queries is not None:
+            asked = [Asked(whole, list(queries))]
+        elif folds is None:
+            asked = [Asked(whole, own, list(range(len(own))))]
+        else:
+            asked = [
+                Asked(
+                    read([one for n, one in enumerate(demonstrations) if n % folds != fold]),
+                    own[fold::folds],
+                )
+                for fold in range(folds)
+            ]
+        return cls(whole, asked, bank, metric, batch_size)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The model."""
+        return self.whole.backbone
+
+    def score(self, answers: Sequence[Answer]) -> list[float]:
+        """Return each answer's score by the metric, of those whose expected answer is known."""
+        return [self._metric(one.text, one.expected) for one in answers if one.expected]
+
+    def build(self, recipe: Recipe, core: str | None) -> TaskMemory:
+        """Return the memory of everything."""
+        return self._build(self.whole, recipe, core)
+
+    def answers(
+        self,
+        recipe: Recipe,
+        core: str | None,
+        *,
+        memory: TaskMemory | None = None,
+        labels: Labels | None = None,
+    ) -> list[Answer]:
+        """Ask all queries; `memory` is that of everything, where it is built already."""
+        found: list[Answer] = []
+        for asked in self.asked:
+            same = memory is not None and asked.encoded is self.whole
+            built = memory if same else self._build(asked.encoded, recipe, core)
+            assert built is not None
+            for batch in ask_batches(
+                self.backbone,
+                built,
+                asked.queries,
+                batch_size=self._batch_size,
+                labels=labels,
+                left_out=asked.left_out,
+            ):
+                found += batch.answers
+        return found
+
+    def evaluate(self, recipe: Recipe, core: str | None) -> Evaluation:
+        """Build, ask, and compare with the full context's answers, `full`."""
+        started = time.perf_counter()
+        memory = self.build(recipe, core)
+        answers = self.answers(recipe, core, memory=memory)
+        same = [one.text == full.text for one, full in zip(answers, self.full, strict=True)]
+        scores = self.score(answers)
+        return Evaluation(
+            recipe=recipe.name,
+            core=core,
+            agreement=fmean(same),
+            accuracy=fmean(scores) if scores else None,
+            core_bytes=memory.core_bytes,
+            bank_bytes=memory.bank_bytes,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _build(self, encoded: Encoded, recipe: Recipe, core: str | None) -> TaskMemory:
+        if recipe.keeps_everything:
+            return encoded.build(recipe)
+        return encoded.build(recipe, core=core, bank=self._bank)
