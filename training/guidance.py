@@ -1,13 +1,14 @@
-"""Where heads are told to look, and which layers the aids read: two ways.
+"""Where heads are told to look, and which layers the aids read: three ways.
 
-`Pinned` names layers and heads, so it decides where the trained model looks things up. `Spread`
-tells every layer the same, and any of its heads may do it; once it has faded, training keeps
-what it needs, in layers that nobody chose. Knows no task and no optimiser.
+`Pinned` names layers and heads, so it decides where the trained model looks things up. `Drawn`
+draws them, in the same order, from the seed. `Spread` tells every layer the same, and any of its
+heads may do it; once it has faded, training keeps what it needs. Knows no task and no optimiser.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from training.layout import Batch, Guide
-from training.net import Pass
+from training.net import Pass, Shape
 
 FAINT = 1e-5  # added to a mass before its logarithm
 HEAT = 0.3  # of the soft minimum over a layer's heads, in nats
@@ -72,16 +73,52 @@ class Pinned:
         return Reading()
 
 
+class Drawn(Pinned):
+    """As the hints say, but in layers, KV heads and groups drawn once; the aids read other layers
+    at every step."""
+
+    def __init__(self, shape: Shape, seed: int) -> None:
+        rng = Random(seed)
+        self.layers = sorted(rng.sample(range(1, shape.layers), 4))
+        group = range(shape.heads // shape.kv_heads)
+        self.heads = [rng.sample(range(shape.kv_heads), 2) for _ in self.layers]
+        self.groups = [rng.sample(group, 2) for _ in self.layers]
+
+    def moved(self, batch: Batch) -> Batch:
+        """The batch with its guides where they were drawn; hints name layers 1 to 4."""
+        guides = {
+            (
+                self.layers[layer - 1],
+                self.groups[layer - 1][group],
+                self.heads[layer - 1][head],
+            ): guide
+            for (layer, group, head), guide in batch.guides.items()
+        }
+        return replace(batch, guides=guides)
+
+    def watch(self, batch: Batch, layers: int) -> tuple[int, ...]:
+        """The layers drawn that these hints are for."""
+        return super().watch(self.moved(batch), layers)
+
+    def loss(self, batch: Batch, out: Pass) -> Tensor:
+        """As `Pinned`'s."""
+        return super().loss(self.moved(batch), out)
+
+    def reading(self, rng: Random, layers: int) -> Reading:
+        """As `Spread`'s."""
+        return _reading(rng, layers)
+
+
 class Spread:
-    """Every layer alike, whichever of its heads; the layer that does it best counts twice."""
+    """Every layer alike, whichever of its heads."""
 
     def watch(self, batch: Batch, layers: int) -> tuple[int, ...]:
         """All of them."""
         return tuple(range(layers)) if batch.guides else ()
 
     def loss(self, batch: Batch, out: Pass) -> Tensor:
-        """By what is looked for: a soft minimum over heads; of the layers half the mean and half
-        the soft minimum. Summed as the pinned way sums, which tells two heads."""
+        """By what is looked for: a soft minimum over heads, summed over layers (their mean is too
+        weak to start the second of two hops); counted as the pinned way counts two heads."""
         roles = _roles(batch.guides)
         entries, role_of, row = [], [], 0
         for index, (guide, _) in enumerate(roles):
@@ -99,18 +136,25 @@ class Spread:
             missed = -(mass + FAINT).log()
             mean = missed.new_zeros(len(roles), found.shape[1]).index_add(0, role, missed) / many
             layers.append(_soft_minimum(mean))
-        every = torch.stack(layers, 1)
         weights = torch.tensor([share for _, share in roles])
-        return (weights * (every.mean(1) + _soft_minimum(every))).sum() / 2
+        return (weights * torch.stack(layers, 1).sum(1)).sum() / 2
 
     def reading(self, rng: Random, layers: int) -> Reading:
         """Drawn anew at every step, what decides after what is seen."""
-        early, late = sorted(rng.sample(range(1, layers - 1), 2))
-        either = rng.randrange(1, layers - 1)
-        return Reading(looks=either, part=either, word=early, ask=late, marks=either)
+        return _reading(rng, layers)
 
 
-GUIDANCE: dict[str, Guidance] = {"pinned": Pinned(), "spread": Spread()}
+GUIDANCE: dict[str, Callable[[Shape, int], Guidance]] = {
+    "pinned": lambda shape, seed: Pinned(),
+    "drawn": Drawn,
+    "spread": lambda shape, seed: Spread(),
+}
+
+
+def _reading(rng: Random, layers: int) -> Reading:
+    early, late = sorted(rng.sample(range(1, layers - 1), 2))
+    either = rng.randrange(1, layers - 1)
+    return Reading(looks=either, part=either, word=early, ask=late, marks=either)
 
 
 def _soft_minimum(values: Tensor) -> Tensor:

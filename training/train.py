@@ -39,14 +39,18 @@ def load(model: Any, folder: Path, stage: str) -> None:
 def fresh(given: argparse.Namespace, stage: str) -> Any:
     """The model before a stage's first step: as the stage before left it."""
     torch.manual_seed(given.seed)
-    shape = net.Shape(given.layers, given.heads, given.kv_heads, given.mlp)
-    model, every = net.build(ROWS, tokens.special_ids(), shape), list(MINUTES)
+    model, every = net.build(ROWS, tokens.special_ids(), shape_of(given)), list(MINUTES)
     if stage == "decoder" and given.tower:
         seeing = load_folder(given.tower).model.visual.state_dict()
         model.model.visual.load_state_dict(seeing)
     elif stage != every[0]:
         load(model, given.out, every[every.index(stage) - 1])
     return model
+
+
+def shape_of(given: argparse.Namespace) -> net.Shape:
+    """The decoder's shape that was asked for."""
+    return net.Shape(given.layers, given.heads, given.kv_heads, given.mlp)
 
 
 def phase_of(given: argparse.Namespace, stage: str) -> Phase:
@@ -75,7 +79,7 @@ def run(given: argparse.Namespace, stages: list[str]) -> None:
                 given.seed + 1,
                 given.tokens,
                 phase_of(given, stage),
-                GUIDANCE[given.guidance],
+                GUIDANCE[given.guidance](shape_of(given), given.seed),
             )
     load(model, given.out, stages[-1])
     if stages[-1] != "tower":
@@ -114,12 +118,12 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[
             f"--heads {given.heads} --kv-heads {given.kv_heads}: heads must divide {net.WIDTH} "
             "into at least 32 channels each, and KV heads must divide heads"
         )
-    if given.guidance == "pinned" and (
+    if given.guidance != "spread" and (
         given.kv_heads < 2 or given.heads < 2 * given.kv_heads or given.layers < 5
     ):
         parser.error(
-            "--guidance pinned names two heads of two groups in layers up to 4: choose at least 5 "
-            "layers, 2 KV heads and twice as many heads, or --guidance spread"
+            f"--guidance {given.guidance} names two heads of two groups in four layers: choose at "
+            "least 5 layers, 2 KV heads and twice as many heads, or --guidance spread"
         )
     if given.layers < 4:
         parser.error(f"--layers {given.layers}: the aids read between layers; expected 4 or more")

@@ -8,9 +8,12 @@ import os
 from collections.abc import Iterable
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tasm.errors import InputError, did_you_mean
+
+GateKind = Literal["missing", "js", "entropy", "always", "never"]
+"""When a query looks into a memory's bank; what each is: `tasm.memory.retrieval.gates`."""
 
 _SHOWN = 60
 

@@ -12,6 +12,8 @@ from tasm.compress.records.queries import Queries
 from tests.compress.test_records import record
 from tests.compress.tiny_backbone import build_tiny, tiny_backbone
 
+JS = {"kind": "js", "first_steps": None}
+
 
 def js(first: list[float], second: list[float]) -> float:
     total = 0.0
@@ -35,7 +37,7 @@ def average(rows: list[list[float]]) -> list[float]:
 def test_reference_and_threshold(quantile: float) -> None:
     backbone = tiny_backbone()
     transcript = backbone.transcript(range(1, 6))
-    recipe = find_recipe("tasm").with_settings(gate={"quantile": quantile})
+    recipe = find_recipe("tasm").with_settings(gate=JS | {"quantile": quantile})
     memory = build_tiny(backbone, transcript, recipe=recipe, core="40%")
     assert memory.reference is not None
     queries = record(backbone, transcript, (Queries("answer-starts"),), 5)
@@ -83,7 +85,7 @@ def test_quantile_by_need(core: str) -> None:
     transcript = backbone.transcript(range(1, 6))
     built = {}
     for quantile in ("need", 0.0, 0.2, 0.4, 0.6, 0.8, 0.9):
-        recipe = find_recipe("tasm-even-layers").with_settings(gate={"quantile": quantile})
+        recipe = find_recipe("tasm-even-layers").with_settings(gate=JS | {"quantile": quantile})
         built[quantile] = build_tiny(backbone, transcript, recipe=recipe, core=core, bank="20%")
     memory = built["need"]
     assert memory.reference is not None and memory.bank is not None
@@ -117,7 +119,7 @@ def test_quantile_by_need(core: str) -> None:
 
 
 def test_one_demonstration_never_opens_the_gate() -> None:
-    memory = build_tiny(tiny_backbone(), 1, core="12", bank="4")
+    memory = build_tiny(tiny_backbone(), 1, recipe="tasm-js-gate", core="12", bank="4")
     assert memory.reference is not None
     assert memory.reference.thresholds == (LARGEST_DIVERGENCE,) * 3
 
@@ -126,3 +128,9 @@ def test_no_bank_no_reference() -> None:
     memory = build_tiny(tiny_backbone(), bank="0")
     assert memory.reference is None and memory.bank is None
     assert memory.gate.kind == "never"
+
+
+def test_a_gate_without_thresholds_is_not_calibrated_and_records_its_own() -> None:
+    memory = build_tiny(tiny_backbone(), core="40%", bank="20%")
+    assert memory.reference is None and memory.bank is not None
+    assert (memory.gate.kind, memory.gate.epsilon, memory.gate.first_steps) == ("missing", 4.0, 2)

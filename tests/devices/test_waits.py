@@ -35,7 +35,7 @@ def memory(there: BackboneElsewhere, tmp_path_factory: Any) -> TaskMemory:
     """Loaded from disk, as most are: core and bank lie on the host until a cache places them."""
     folder: Path = tmp_path_factory.mktemp("memory") / "m.tasm"
     with pretending():
-        build_tiny(there, 5, core="40%", bank="40%").save(folder)
+        build_tiny(there, 5, recipe="tasm-js-gate", core="40%", bank="40%").save(folder)
     return TaskMemory.load(folder)
 
 
@@ -77,8 +77,11 @@ def of_stock(watch: Watch, there: BackboneElsewhere, batch: int = 1) -> dict[str
         {"gate": "js", "epsilon": OPEN, "bank_on": "device"},
         {"gate": "js", "bank_on": "device"},
         {"gate": "always", "bank_on": "device"},
+        {"gate": "missing", "epsilon": SHUT, "bank_on": "device"},
+        {"gate": "missing", "epsilon": OPEN, "bank_on": "device"},
+        {"gate": "entropy", "bank_on": "device"},
     ],
-    ids=["never", "shut", "open", "calibrated", "always"],
+    ids=["never", "shut", "open", "calibrated", "always", "m-shut", "m-open", "entropy"],
 )
 def test_layers_wait_for_nothing(
     given: dict[str, Any], batch: int, there: BackboneElsewhere, memory: TaskMemory
@@ -96,24 +99,42 @@ def test_layers_wait_for_nothing(
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("epsilon", [SHUT, OPEN])
+@pytest.mark.parametrize(
+    ("gate", "epsilon"), [("js", SHUT), ("js", OPEN), ("missing", SHUT), ("missing", OPEN)]
+)
 def test_a_bank_on_the_host_is_one_wait_a_gated_layer(
-    epsilon: float, batch: int, there: BackboneElsewhere, memory: TaskMemory
+    gate: Any, epsilon: float, batch: int, there: BackboneElsewhere, memory: TaskMemory
 ) -> None:
     with pretending() as watch:
         stock = of_stock(watch, there, batch)
-        cache = memory.cache(device="pretended", gate="js", epsilon=epsilon, bank_on="host")
+        cache = memory.cache(device="pretended", gate=gate, epsilon=epsilon, bank_on="host")
         assert cache.extra is not None
         gated = len(cache.extra.gated_layers)
         assert gated > 0
         found = waits_of(watch, there, cache, batch)
-        assert cache.extra.statistics.triggered() == [float(epsilon == OPEN)] * batch
+        triggered = cache.extra.statistics.triggered()
+        # Whether the bank outweighs the core is for the random keys to say.
+        assert gate == "missing" or triggered == [float(epsilon == OPEN)] * batch
+        assert epsilon == OPEN or triggered == [0.0] * batch
     for name in ("query", "step", "next step"):
         searching = [wait for wait in found[name] if "in_attention" in wait.place]
         assert [wait.operation for wait in searching] == ["to host"] * gated
         others = [wait for wait in found[name] if wait not in searching]
         if name != "query":
             assert Counter(others) == Counter(stock[name])
+
+
+def test_steps_that_ask_no_gate_wait_for_nothing(
+    there: BackboneElsewhere, memory: TaskMemory
+) -> None:
+    with pretending() as watch:
+        stock = of_stock(watch, there)
+        asked = memory.replaced(gate=replace(memory.gate, kind="missing", first_steps=1))
+        cache = asked.cache(device="pretended", epsilon=OPEN, bank_on="host")
+        found = waits_of(watch, there, cache)
+        for name in ("step", "next step"):
+            assert Counter(found[name]) == Counter(stock[name])
+        assert len(cache.extra.statistics.triggered()) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,9 @@ from hypothesis import given
 
 from tasm.backbone.attention.segment import UNUSED
 from tasm.errors import InputError
-from tasm.memory.retrieval.gate import (
-    GateSettings,
-    core_distribution,
-    gate_divergence,
-    js_divergence,
-)
+from tasm.memory.retrieval.gate import GateSettings
+from tasm.memory.retrieval.gates.core import core_distribution
+from tasm.memory.retrieval.gates.divergence import gate_divergence, js_divergence
 
 
 def softmax(logits: list[float]) -> list[float]:

@@ -6,7 +6,8 @@ import torch
 from tasm.backbone.attention.segment import Segment
 from tasm.errors import InputError
 from tasm.memory import Bank, GateReference, GateSettings, LayerTokens
-from tasm.memory.retrieval.gate import core_distribution, gate_divergence
+from tasm.memory.retrieval.gates.core import core_distribution
+from tasm.memory.retrieval.gates.divergence import gate_divergence
 from tasm.memory.retrieval.in_attention import Retrieval
 from tests.memory.memories import HEAD_DIM, KV_HEADS, layer_tokens
 

@@ -13,7 +13,7 @@ from tasm.answer.given import as_memory, as_queries
 from tasm.answer.labelling import Calibration, Labelling
 from tasm.answer.labels import Labels
 from tasm.answer.result import Answer, DemonstrationWeight, Label
-from tasm.arguments import flag, listener, nats, one_of, whole_number
+from tasm.arguments import GateKind, flag, listener, nats, one_of, whole_number
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
     from tasm.memory import TaskMemory
 
-GateKind = Literal["js", "always", "never"]
 BankOn = Literal["auto", "device", "host"]
 SPARE_TOKENS = 8
 

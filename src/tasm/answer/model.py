@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasm.answer.ask import BankOn, GateKind, ask_all, check_memory
+from tasm.answer.ask import BankOn, ask_all, check_memory
 from tasm.answer.given import as_memory, as_query
 from tasm.answer.labelling import Calibration
 from tasm.answer.labels import Labels
 from tasm.answer.result import Answer
+from tasm.arguments import GateKind
 from tasm.backbone.hugging_face import HfModel, HfProcessor
 from tasm.errors import InputError, MismatchError, ModelError
 from tasm.memory.showing import bytes_text, html_table
@@ -118,8 +119,8 @@ class Model:
         `memory` is a task memory or its folder, which is then opened at every call. `images` are
         paths, PIL images or arrays of pixels, one or a list; `<image>` in the question says where
         one stands, otherwise images come first. `explain` adds the share of each demonstration.
-        `gate` ("js", "always", "never") and `epsilon` (nats) override the memory's own; `bank_on`
-        ("auto", "device", "host") says where the bank is searched, as in
+        `gate` ("missing", "js", "entropy", "always", "never") and `epsilon` (nats) override the
+        memory's own; `bank_on` ("auto", "device", "host") says where the bank is searched, as in
         `TaskMemory.cache`; `on_text`
         receives the answer's text piece by piece. `max_new_tokens` defaults to twice the longest
         demonstration answer and a little more. With `labels` (strings, or "demonstrations" for

@@ -14,7 +14,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from tasm.answer.ends import answer_ends
 from tasm.answer.generation import greedy_settings
 from tasm.demonstrations import Query
-from tasm.memory.retrieval.gate import js_divergence
+from tasm.memory.retrieval.gates.divergence import js_divergence
 
 BATCH_SIZE = 40
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tasm.arguments import GateKind
 from tasm.cli.answers import drawn_on, label_lines
 from tasm.cli.ask_many import Asked, Pages, ask_file, check_gate
 from tasm.cli.frame import Result, command
@@ -15,7 +16,6 @@ from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite, RecordedVisionMemory
 from tasm.errors import InputError
 
-GateKind = Literal["js", "always", "never"]
 BankOn = Literal["auto", "device", "host"]
 MetricName = Literal["exact", "contains", "f1", "number", "choice"]
 Calibration = Literal["none", "contextual", "demonstrations"]

@@ -110,7 +110,7 @@ def check_gate(memory: "TaskMemory", settings: dict[str, Any]) -> None:
     """Refuse settings of a gate that this memory does not have."""
     gate, epsilon = settings["gate"], settings["epsilon"]
     if memory.bank_counts is None:
-        if gate in ("js", "always"):
+        if gate is not None and gate != "never":
             warn(f"This memory has no bank: --gate {gate} has nothing to retrieve.")
         if settings["bank_on"] != "auto":
             raise InputError(
@@ -122,8 +122,8 @@ def check_gate(memory: "TaskMemory", settings: dict[str, Any]) -> None:
                 f"--epsilon {epsilon} has no effect: this memory has no bank, so there is nothing "
                 "to retrieve. Leave it out."
             )
-    elif epsilon is not None and gate is None and memory.gate.kind != "js":
+    elif epsilon is not None and gate is None and memory.gate.kind in ("always", "never"):
         raise InputError(
             f"--epsilon {epsilon} has no effect: this memory's gate is {memory.gate.kind!r}, which "
-            "asks no threshold. Add --gate js, or leave --epsilon out."
+            "asks no threshold. Add --gate missing, or leave --epsilon out."
         )

@@ -195,7 +195,7 @@ def build_transcript(
 
 def calibrates(settings: Settings, budget: Targets) -> bool:
     """Return whether a build teaches its gate, which takes what `gate_queries` records."""
-    return budget.bank > 0 and settings.gate.kind == "js"
+    return budget.bank > 0 and settings.gate.is_calibrated
 
 
 def assembled(

@@ -17,7 +17,9 @@ from tasm.compress.prefill import Compressed
 from tasm.compress.records.queries import Kept, Queries
 from tasm.compress.records.recorder import Recorder
 from tasm.memory.layer import LayerTokens
-from tasm.memory.retrieval.gate import GateReference, core_distribution, gate_divergence
+from tasm.memory.retrieval.gate import GateReference
+from tasm.memory.retrieval.gates.core import core_distribution
+from tasm.memory.retrieval.gates.divergence import gate_divergence
 from tasm.memory.tokens import TokenTable
 
 AT_MOST = 64

@@ -23,7 +23,7 @@ from tasm.compress.records.record import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
 from tasm.memory import LayerTokens
-from tasm.memory.retrieval.gate import js_divergence
+from tasm.memory.retrieval.gates.divergence import js_divergence
 
 _ROWS_AT_ONCE = 64
 _DEMONSTRATIONS_AT_ONCE = 16

@@ -107,7 +107,10 @@ class Settings:
     def gate(self) -> GateSettings:
         """The recipe's gate."""
         known = {name: value for name, value in self.recipe.gate.items() if name != "quantile"}
-        return GateSettings(**known)
+        gate = GateSettings(**known)
+        if gate.epsilon != "calibrated" or gate.is_calibrated:
+            return gate
+        return replace(gate, epsilon=gate.own_threshold)  # recorded, whatever becomes of the row
 
     @property
     def quantile(self) -> float | Literal["need"]:
@@ -197,7 +200,7 @@ def costs_of(settings: Settings, backbone: Backbone, transcript: Transcript) -> 
     pair = 2 * geometry.kv_heads * geometry.head_dim * dtype.itemsize
     index = _INDEX_BYTES * geometry.kv_heads
     full_layers, sliding = kinds.count("full"), kinds.count("sliding")
-    has_gate = settings.gate.kind == "js" and settings.bank not in ("0", "0%")
+    has_gate = settings.gate.is_calibrated and settings.bank not in ("0", "0%")
     reference = _REFERENCE_BYTES * geometry.kv_heads if has_gate else 0
     bias = _BIAS_BYTES * geometry.kv_heads if settings.recipe.has_bias else 0
     table = (_TABLE_BYTES + _POSITION_BYTES * geometry.position_rows) * tokens

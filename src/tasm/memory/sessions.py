@@ -8,12 +8,12 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from tasm.arguments import one_of
+from tasm.arguments import GateKind, one_of
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.errors import InputError
 from tasm.memory.described import DescribedMemory
 from tasm.memory.placement import Devices, Placed, Placement
-from tasm.memory.retrieval.gate import GateKind, GateSettings
+from tasm.memory.retrieval.gate import GateSettings
 from tasm.memory.retrieval.granularity import make_granularity
 from tasm.memory.retrieval.in_attention import Retrieval
 
@@ -35,8 +35,8 @@ def open_cache(
     _check(device, dtype, live_tokens)
     one_of(bank_on, "bank_on", get_args(BankOn))
     settings = memory.gate
-    if gate is not None:
-        settings = replace(settings, kind=gate)
+    if gate is not None and gate != settings.kind:  # what was recorded is of the other gate
+        settings = replace(settings, kind=gate, epsilon="calibrated", first_steps=None)
     if epsilon is not None:
         settings = replace(settings, epsilon=epsilon)
     placed = placement.core(memory.contents.core, device, dtype)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasm.arguments import GateKind
 from tasm.arguments import path as a_path
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.checkpoint.identity import Identity
@@ -30,7 +31,7 @@ from tasm.memory.facts import MemoryFacts
 from tasm.memory.layer import LayerTokens
 from tasm.memory.placement import Devices, Placement, convert, convert_bank
 from tasm.memory.retrieval.bank import Bank
-from tasm.memory.retrieval.gate import GateKind, GateReference, GateSettings
+from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.sessions import BankOn, Epsilon, open_cache
 from tasm.memory.showing import ShownMemory
 from tasm.memory.tokens import TokenTable
@@ -135,7 +136,8 @@ class TaskMemory(ShownMemory):
             dtype: what the model runs in; None for the memory's own. Where that is another than
                 the model's (or on another device), each layer is converted when it is first read,
                 once for all caches.
-            gate: "js", "always" or "never" instead of the memory's own.
+            gate: "missing", "js", "entropy", "always" or "never" instead of the memory's own; it
+                is asked at every step.
             epsilon: threshold in nats, or "calibrated", instead of the memory's own.
             bank_on: "device" puts a copy of the bank beside each layer, so that nothing waits for
                 the host and nothing breaks a graph; "host" searches it in host memory or on disk,

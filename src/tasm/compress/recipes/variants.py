@@ -64,13 +64,18 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
             "TASM's table 7: a bank that is never asked",
         ),
         _row(
-            tasm.with_settings(gate={"kind": "always"}),
+            tasm.with_settings(gate={"kind": "js", "first_steps": None}),
+            "tasm-js-gate",
+            "the paper's gate, its threshold measured",
+        ),
+        _row(
+            tasm.with_settings(gate={"kind": "always", "first_steps": None}),
             "tasm-retrieval-always",
             "TASM's table 7: retrieval at every step",
         ),
         *(
             _row(
-                tasm.with_settings(gate={"kind": "always", "interval": steps}),
+                tasm.with_settings(gate={"kind": "always", "interval": steps, "first_steps": None}),
                 f"tasm-retrieval-every-{steps}",
                 f"TASM's table 7: retrieval at every {steps}th step",
             )

@@ -8,6 +8,7 @@ values only; whether the files agree with them is `headers.py`'s business.
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from tasm.arguments import GateKind
 from tasm.backbone.geometry import LayerKind
 from tasm.memory.disk.rules import (
     Rule,
@@ -24,7 +25,7 @@ from tasm.memory.disk.rules import (
     truth,
     whole,
 )
-from tasm.memory.retrieval.gate import Asking, GateKind
+from tasm.memory.retrieval.gate import Asking
 from tasm.memory.retrieval.granularity import GRANULARITIES
 
 FORMAT = "tasm memory"
@@ -101,6 +102,7 @@ _GATE = fields(
         "granularity": one_of(*GRANULARITIES),
         "asking": one_of(*get_args(Asking)),
         "interval": whole(1, _TOKENS),
+        "first_steps": null_or(whole(1, _TOKENS)),
         "thresholds": _NATS,
         "step_thresholds": _NATS,
     },

@@ -90,6 +90,8 @@ def _describe(memory: DescribedMemory, folder: Path, pictures: list[PictureRecor
     """The manifest but for its files."""
     reference = memory.reference
     gate = asdict(memory.gate)
+    if gate["first_steps"] is None:  # an older reader refuses what it does not know of a gate
+        del gate["first_steps"]
     gate["thresholds"] = None if reference is None else list(reference.thresholds)
     later = None if reference is None else reference.step_thresholds
     gate["step_thresholds"] = None if later is None else list(later)

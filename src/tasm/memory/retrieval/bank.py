@@ -185,6 +185,33 @@ class Bank:
         rows, missing = best_rows(tokens, asked, k, granularity, layer)
         return Retrieved(*tokens.take(rows), missing=missing)
 
+    def weight(self, layer: int, query: Tensor, scaling: float) -> Tensor:
+        """Log-sum-exp of the logits that `query` gives the bank, by query head: an exact scan.
+
+        ```python
+        bank.weight(3, query, scaling) - core        # nats by which the bank outweighs the core
+        ```
+
+        Args:
+            layer: a layer that has a bank.
+            query: (batch, kv_heads, group, head_dim), rotated, on the layer's device.
+            scaling: factor of the logits.
+
+        Returns:
+            (batch, kv_heads, group) float32; -inf for a head whose bank is empty.
+
+        Raises:
+            DamageError: a block of the bank on disk is not what was written.
+        """
+        tokens = self.layers[layer]
+        if tokens is None:
+            raise IndexError(f"layer {layer} has no bank")
+        asked = query.to(tokens.device, torch.float32) * scaling
+        weights = [products.logsumexp(-1) for _, products in _products(tokens, asked)]
+        weight = weights[0] if len(weights) == 1 else torch.stack(weights).logsumexp(0)
+        kv_heads, batch, group = query.shape[1], query.shape[0], query.shape[2]
+        return weight.view(kv_heads, batch, group).transpose(0, 1)
+
 
 def best_rows(
     layer: BankLayer,
@@ -241,19 +268,26 @@ def _past_the_end(counts: tuple[int, ...], rows: Tensor) -> Tensor:
 def _scan(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Row numbers (tokens,) and q·k (batch, kv_heads, tokens) chunk after chunk, the largest of a
     group's; -inf past a head's end."""
+    batch, kv_heads = query.shape[0], query.shape[1]
+    for rows, products in _products(layer, query):
+        yield rows, products.view(kv_heads, batch, -1, len(rows)).amax(2).transpose(0, 1)
+
+
+def _products(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers (tokens,) and q·k (kv_heads, batch x group, tokens) chunk after chunk; -inf past
+    a head's end. `query` (batch, kv_heads, head_dim) or (batch, kv_heads, group, head_dim)."""
     counts, longest = layer.counts, max(layer.counts)
-    batch, kv_heads, head_dim = query.shape[0], query.shape[1], query.shape[-1]
+    kv_heads, head_dim = query.shape[1], query.shape[-1]
     chunk = max(1, _SCAN_ELEMENTS // (kv_heads * head_dim))
     by_head = query.transpose(0, 1).reshape(kv_heads, -1, head_dim)
     for start in range(0, longest, chunk):
         stop = min(start + chunk, longest)
         keys = layer.block(start, stop).float()
         products = torch.matmul(by_head, keys.transpose(1, 2))
-        scores = products.view(kv_heads, batch, -1, stop - start).amax(2).transpose(0, 1)
         rows = torch.arange(start, stop, device=query.device)
         if min(counts) < stop:
-            scores = scores.masked_fill(_past_the_end(counts, rows), float("-inf"))
-        yield rows, scores
+            products = products.masked_fill(_past_the_end(counts, rows)[:, None], float("-inf"))
+        yield rows, products
 
 
 def _top_rows(layer: BankLayer, query: Tensor, k: int) -> Tensor:

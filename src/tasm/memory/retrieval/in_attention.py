@@ -13,14 +13,10 @@ from torch import Tensor
 
 from tasm.backbone.attention.segment import UNUSED, Segment
 from tasm.memory.retrieval.bank import Bank
-from tasm.memory.retrieval.gate import (
-    PAPER_EPSILON,
-    GateReference,
-    GateSettings,
-    core_distribution,
-    gate_divergence,
-    hidden_slots,
-)
+from tasm.memory.retrieval.gate import GateReference, GateSettings
+from tasm.memory.retrieval.gates.base import Gate, Look
+from tasm.memory.retrieval.gates.core import hidden_slots
+from tasm.memory.retrieval.gates.table import GATES
 from tasm.memory.retrieval.granularity import Granularity
 from tasm.memory.retrieval.statistics import RetrievalStatistics
 
@@ -39,8 +35,8 @@ class Attached(NamedTuple):
 class Retrieval:
     """Brings bank tokens into each layer's attention when the gate opens; one per cache.
 
-    At the first step a row is compared with the reference of the build, later with the step before.
-    What was retrieved stays attached to its row and layer until a later trigger replaces it. It is
+    Whether it does is for a row of the table of gates to say (`retrieval/gates`). What was
+    retrieved stays attached to its row and layer until a later trigger replaces it. It is
     the `extra` of a `MemoryCache`.
 
     Args:
@@ -66,6 +62,7 @@ class Retrieval:
         self.core = tuple(core)
         self.bank = bank
         self.settings = settings
+        self.gate: Gate | None = GATES[settings.kind]
         self.reference = reference
         self.top_k = top_k
         self.granularity = granularity
@@ -123,32 +120,43 @@ class Retrieval:
             return None
         step = self._steps[layer]
         # Counted on only where it matters: a number that grows would be compiled anew each step.
-        self._steps[layer] = step + 1 if self.settings.interval > 1 else 1
-        is_first = step == 0
-        divergence = self._divergence(layer, query, scaling, is_first)
-        fired = self._fired(layer, divergence, step, query)
-        brought = self._tokens_brought(layer) if is_first else 0.0
-        self.statistics.record(layer, fired, divergence, brought, is_first=is_first)
-        if self._may_branch(layer):
-            self._attach_fired_rows(layer, fired, query)
+        last = self.settings.first_steps or 1
+        self._steps[layer] = step + 1 if self.settings.interval > 1 else min(step + 1, last)
+        if step == self.settings.first_steps:
+            self.statistics.rest(layer)
         else:
-            self._attach_without_waiting(layer, fired, query)
+            self._ask(layer, query, scaling, step)
         now = self._attached[layer]
         return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
 
+    def _ask(self, layer: int, query: Tensor, scaling: float, step: int) -> None:
+        """Ask the gate, and attach what the bank has for the rows where it opens."""
+        side = self._core_side(layer, query, scaling, is_first=step == 0)
+        may_branch, asked = self._may_branch(layer), query
+        if may_branch and query.device.type != "cpu" and self._asks_or_opens(side, step):
+            # Whatever the host wants to know comes in one copy.
+            core = query.new_zeros(query.shape[0], 0) if side is None else side
+            both = torch.cat([core.float(), query.flatten(1).float()], 1).cpu()
+            side = None if side is None else both[:, : core.shape[1]]
+            asked = both[:, core.shape[1] :].view(query.shape)
+        signal = self._signal(layer, side, asked, scaling)
+        fired = self._fired(layer, signal, step, asked)
+        brought = self._tokens_brought(layer) if step == 0 else 0.0
+        nats = signal if self.gate is not None and self.gate.compares else None
+        self.statistics.record(layer, fired, nats, brought, is_first=step == 0)
+        if may_branch:
+            self._attach_fired_rows(layer, fired, query, asked)
+        else:
+            self._attach_without_waiting(layer, fired, query)
+
     # ------------------------------------------------------------------ the gate
 
-    def _divergence(
-        self,
-        layer: int,
-        query: Tensor,
-        scaling: float,
-        is_first: bool,
+    def _core_side(
+        self, layer: int, query: Tensor, scaling: float, is_first: bool
     ) -> Tensor | None:
-        """(batch,) nats from the reference or the step before; None where there is neither."""
+        """(batch, n), what the gate makes of the core; None where it has nothing to say."""
         core = self.core[layer]
-        later_steps_matter = self.settings.kind == "js"
-        if core is None or not (is_first or later_steps_matter):
+        if core is None or self.gate is None:
             return None
         if self._looked_at[layer] is None:
             core = core.as_live(query)
@@ -156,30 +164,47 @@ class Retrieval:
             hidden = None if bias is None else hidden_slots(bias)
             self._looked_at[layer] = (core.keys[0], bias, hidden)
         keys, bias, hidden = self._looked_at[layer]
-        now = core_distribution(query, keys, scaling, bias, hidden)
-        if is_first:
-            recorded = None if self.reference is None else self.reference.layers[layer]
+        before = self._previous[layer]
+        if is_first and self.reference is not None:
+            recorded = self.reference.layers[layer]
             before = None if recorded is None else recorded[None].to(query.device)
-        else:
-            before = self._previous[layer]
-        if later_steps_matter:
-            self._previous[layer] = now
-        return None if before is None else gate_divergence(now, before)
+        look = Look(query, keys, scaling, bias, hidden, before)
+        if self.gate.compares:
+            self._previous[layer] = look.distribution()
+        return self.gate.core_side(look)
 
-    def _fired(self, layer: int, divergence: Tensor | None, step: int, query: Tensor) -> Tensor:
+    def _asks_or_opens(self, side: Tensor | None, step: int) -> bool:
+        """Whether the host has anything to do: a gate to decide, or a search without one."""
+        return side is not None or self._opens_unasked(step)
+
+    def _opens_unasked(self, step: int) -> bool:
+        """Whether a step opens where no gate says anything: the first, and those that are due."""
+        is_due = self.settings.kind == "always" and step % self.settings.interval == 0
+        return step == 0 or is_due
+
+    def _signal(
+        self, layer: int, side: Tensor | None, query: Tensor, scaling: float
+    ) -> Tensor | None:
+        """(batch,) nats of the gate; None where there is nothing to go by."""
+        if self.gate is None or side is None:
+            return None
+        return self.gate.signal(side, lambda: self.bank.weight(layer, query, scaling))
+
+    def _fired(self, layer: int, signal: Tensor | None, step: int, query: Tensor) -> Tensor:
         """(batch,) bool: which rows retrieve now."""
-        if self.settings.kind == "always" or divergence is None:
-            is_due = self.settings.kind == "always" and step % self.settings.interval == 0
-            opens = step == 0 or is_due
+        if signal is None:
+            opens = self._opens_unasked(step)
             return torch.full((query.shape[0],), opens, device=query.device)
-        return divergence > self._threshold(layer, step == 0)
+        return signal > self._threshold(layer, step == 0)
 
     def _threshold(self, layer: int, is_first: bool) -> float:
         if self.settings.epsilon != "calibrated":
             return self.settings.epsilon
-        if self.reference is None:
-            return PAPER_EPSILON
-        return self.reference.threshold(layer, is_first)
+        measured = None
+        if self.reference is not None and self.settings.is_calibrated:
+            measured = self.reference.threshold(layer, is_first)
+        assert self.gate is not None
+        return self.gate.threshold if measured is None else measured
 
     # ------------------------------------------------------------------ the search
 
@@ -197,24 +222,18 @@ class Retrieval:
             not torch.compiler.is_compiling() and tokens is not None and tokens.device.type == "cpu"
         )
 
-    def _attach_fired_rows(self, layer: int, fired: Tensor, query: Tensor) -> None:
-        """Search for the rows that fired. Whatever the host wants to know comes in one copy."""
+    def _attach_fired_rows(self, layer: int, opens: Tensor, query: Tensor, asked: Tensor) -> None:
+        """Search for the rows that fired; `opens` and `asked`, the query, lie on the host."""
         batch = query.shape[0]
-        if fired.device.type == "cpu":
-            opens, asked = fired, None
-        else:
-            asked = self._asked(query)
-            both = torch.cat([fired[:, None].float(), asked.flatten(1)], 1).cpu()
-            opens, asked = both[:, 0] > 0, both[:, 1:].view(asked.shape)
         if batch == 1:
             if bool(opens):
-                self._attached[layer] = self._search(layer, query, asked)
+                self._attached[layer] = self._search(layer, query, self._asked(asked))
             return
         if not bool(opens.any()):
             return
         chosen = opens.nonzero().flatten()
-        asked = self._asked(query[chosen]) if asked is None else asked[chosen]
-        found, before = self._search(layer, query, asked), self._attached[layer]
+        wanted = self._asked(asked[chosen])
+        found, before = self._search(layer, query, wanted), self._attached[layer]
         rows = _brought(chosen, query.device)
         if before is None:
             keys, values, places, bias = (part.new_zeros(batch, *part.shape[1:]) for part in found)
@@ -223,7 +242,7 @@ class Retrieval:
         self._attached[layer] = Attached(*(old.index_copy(0, rows, new) for old, new in pairs))
 
     def _attach_without_waiting(self, layer: int, fired: Tensor, query: Tensor) -> None:
-        found, before = self._search(layer, query), self._attached[layer]
+        found, before = self._search(layer, query, self._asked(query)), self._attached[layer]
         if before is None:
             hidden = found.bias.masked_fill(~fired[:, None, None], UNUSED)
             self._attached[layer] = found._replace(bias=hidden)
@@ -238,10 +257,9 @@ class Retrieval:
         asked = query.float()
         return asked if self.settings.asking == "each" else asked.mean(2)
 
-    def _search(self, layer: int, query: Tensor, asked: Tensor | None = None) -> Attached:
-        """What the bank has for each group of query heads, on `query`'s device and in its dtype;
-        `asked` is what `_asked` made of it, where that is known."""
-        asked = self._asked(query) if asked is None else asked
+    def _search(self, layer: int, query: Tensor, asked: Tensor) -> Attached:
+        """What the bank has for `asked`, which `_asked` made of a query, on `query`'s device and in
+        its dtype."""
         found = self.bank.search(layer, asked, self.top_k, self.granularity)
         device = query.device
         bias = torch.zeros(found.index.shape, device=device)

@@ -20,8 +20,8 @@ class RetrievalStatistics:
     def __init__(self, layers: int, attention_layers: int) -> None:
         self._attention_layers = attention_layers
         # (batch,) or (batch, steps) each, one after the other: joined when rows move or somebody
-        # asks.
-        self._fired: list[list[Tensor]] = [[] for _ in range(layers)]
+        # asks. A number stands for so many steps at which the gate was not asked.
+        self._fired: list[list[Tensor | int]] = [[] for _ in range(layers)]
         self._divergence: list[Tensor | None] = [None] * layers
         self._retrieved: list[Tensor | None] = [None] * layers
 
@@ -42,6 +42,11 @@ class RetrievalStatistics:
         if is_first:
             self._divergence[layer] = divergence
             self._retrieved[layer] = fired.float() * tokens
+
+    def rest(self, layer: int) -> None:
+        """Note a step of a layer, not its first, at which the gate was not asked."""
+        if not torch.compiler.is_compiling():
+            self._fired[layer].append(1)
 
     def triggered(self, steps: Sequence[int] | None = None) -> list[float]:
         """Per row, the share of (layer, step) pairs that retrieved; of the first `steps[row]` calls
@@ -77,5 +82,15 @@ class RetrievalStatistics:
             state[:] = [None if tensor is None else change(tensor) for tensor in state]
 
 
-def _joined(steps: Sequence[Tensor]) -> Tensor:
-    return torch.cat([step if step.ndim == 2 else step[:, None] for step in steps], 1)
+def _joined(steps: Sequence[Tensor | int]) -> Tensor:
+    """(batch, steps) bool."""
+    asked = next(step for step in steps if isinstance(step, Tensor))
+    return torch.cat(
+        [
+            asked.new_zeros(asked.shape[0], step, dtype=torch.bool)
+            if isinstance(step, int)
+            else (step if step.ndim == 2 else step[:, None])
+            for step in steps
+        ],
+        1,
+    )

@@ -1,0 +1,82 @@
+"""How a query looks at the core: shares of its tokens, and how much they weigh in all.
+
+Knows one layer's tensors.
+"""
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.segment import UNUSED
+
+
+def core_distribution(
+    query: Tensor,
+    keys: Tensor,
+    scaling: float,
+    bias: Tensor | None = None,
+    hidden: Tensor | None = None,
+) -> Tensor:
+    """How `query` looks at the core, per KV head: the mean of its query heads' softmaxes over the
+    core alone, computed in float32.
+
+    Args:
+        query: (batch, kv_heads, group, head_dim), rotated.
+        keys: (kv_heads, tokens, head_dim), rotated.
+        scaling: factor of the logits.
+        bias: (kv_heads, tokens) added to the logits, or None.
+        hidden: (kv_heads, 1, tokens) bool, the slots that the bias hides; found where not given.
+
+    Returns:
+        (batch, kv_heads, tokens) float32; zeros where the bias hides a slot, so a head that keeps
+        nothing sums to zero and any other to one.
+    """
+    batch, kv_heads, group, _ = query.shape
+    # The batch folded into the rows: the core is read once and not expanded.
+    rows = query[0] if batch == 1 else query.transpose(0, 1).flatten(1, 2)
+    logits = _float32_product(rows, keys.transpose(1, 2), scaling, bias)
+    # Its own softmax: an operation fewer than from attention's log-sum-exp, and as exact.
+    shares = logits.softmax(-1)
+    if bias is not None:
+        shares = shares.masked_fill_(hidden_slots(bias) if hidden is None else hidden, 0.0)
+    if batch == 1:
+        return shares.mean(1)[None]
+    return shares.view(kv_heads, batch, group, -1).mean(2).transpose(0, 1)
+
+
+def hidden_slots(bias: Tensor) -> Tensor:
+    """(kv_heads, 1, tokens) bool of a bias (kv_heads, tokens): the slots that hold nothing."""
+    return bias[:, None] <= UNUSED / 2
+
+
+def _float32_product(rows: Tensor, columns: Tensor, scaling: float, bias: Tensor | None) -> Tensor:
+    """(kv_heads, rows, tokens) of scaled products, never rounded to 16 bits, and the bias."""
+    if rows.dtype != torch.float32 and rows.device.type == "cuda":
+        product = torch.bmm(rows, columns, out_dtype=torch.float32)
+        return (
+            product * scaling if bias is None else torch.add(bias[:, None], product, alpha=scaling)
+        )
+    if rows.dtype != torch.float32:
+        rows, columns = rows.float(), columns.float()
+    if bias is None:
+        return torch.bmm(rows * scaling, columns)
+    return torch.baddbmm(bias[:, None], rows, columns, alpha=scaling)
+
+
+def core_weight(query: Tensor, keys: Tensor, scaling: float, bias: Tensor | None = None) -> Tensor:
+    """Log-sum-exp of the logits that `query` gives the core, by query head, in float32.
+
+    Args:
+        query: (batch, kv_heads, group, head_dim), rotated.
+        keys: (kv_heads, tokens, head_dim), rotated.
+        scaling: factor of the logits.
+        bias: (kv_heads, tokens) added to the logits, or None.
+
+    Returns:
+        (batch, kv_heads, group) float32; -inf for a head that keeps nothing.
+    """
+    batch, kv_heads, group, _ = query.shape
+    rows = query.transpose(0, 1).reshape(kv_heads, batch * group, -1)
+    weight = _float32_product(rows, keys.transpose(1, 2), scaling, bias).logsumexp(-1)
+    if bias is not None:
+        weight = weight.masked_fill(weight <= UNUSED / 2, float("-inf"))
+    return weight.view(kv_heads, batch, group).transpose(0, 1)

@@ -1,0 +1,186 @@
+"""The table of gates, each signal against plain Python, and how often a gate is asked."""
+
+import math
+from typing import get_args
+
+import pytest
+import torch
+
+from tasm.arguments import GateKind
+from tasm.backbone.attention.segment import UNUSED
+from tasm.errors import InputError
+from tasm.memory import Bank, GateSettings
+from tasm.memory.retrieval.gates.base import Look
+from tasm.memory.retrieval.gates.core import core_weight
+from tasm.memory.retrieval.gates.table import GATES
+from tasm.memory.retrieval.in_attention import Retrieval
+from tests.memory.memories import HEAD_DIM, KV_HEADS, layer_tokens
+from tests.memory.test_retrieval import LAYERS, SCALING, Scene, attached_keys
+
+GROUP = 2
+
+
+def weight(query, keys, bias=None):
+    """log Σ exp of the logits of one query head, in plain Python."""
+    logits = [
+        SCALING * sum(a * b for a, b in zip(query.tolist(), key.tolist(), strict=True))
+        for key in keys
+    ]
+    if bias is not None:
+        logits = [one + float(b) for one, b in zip(logits, bias, strict=True)]
+    return math.log(sum(math.exp(one) for one in logits))
+
+
+def scene_of(**settings):
+    scene = Scene()
+    return scene, scene.retrieval(**settings)
+
+
+def outweighs(scene, layer, query):
+    """Nats by which the bank outweighs the core, for the query head that misses most."""
+    found = []
+    for head in range(KV_HEADS):
+        core = scene.core[layer].keys[head]
+        bank = scene.bank[layer].keys[head, : scene.bank[layer].counts[head]]
+        found += [weight(query[head, g], bank) - weight(query[head, g], core) for g in range(GROUP)]
+    return max(found)
+
+
+def test_every_name_has_a_row_and_a_gate_knows_its_threshold():
+    assert set(GATES) == set(get_args(GateKind))
+    for name, gate in GATES.items():
+        assert (gate is None) == (name in ("always", "never"))
+        assert gate is None or gate.threshold > 0
+        assert GateSettings(kind=name).is_calibrated == (name == "js")
+
+
+def test_a_banks_weight_is_that_of_its_tokens_in_one_chunk_or_many(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    tokens = layer_tokens(generator, (15, 11), total=40)
+    query = torch.randn(3, KV_HEADS, GROUP, HEAD_DIM, generator=generator)
+    expected = [
+        [
+            [weight(row[head, g], tokens.keys[head, : tokens.counts[head]]) for g in range(GROUP)]
+            for head in range(KV_HEADS)
+        ]
+        for row in query
+    ]
+    whole = Bank([tokens]).weight(0, query, SCALING)
+    torch.testing.assert_close(whole, torch.tensor(expected))
+    monkeypatch.setattr("tasm.memory.retrieval.bank._SCAN_ELEMENTS", 4 * KV_HEADS * HEAD_DIM)
+    torch.testing.assert_close(Bank([tokens]).weight(0, query, SCALING), whole)
+    with pytest.raises(IndexError, match="no bank"):
+        Bank([None]).weight(0, query, SCALING)
+
+
+def test_an_empty_head_weighs_nothing_and_never_opens_missing():
+    keys = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(1))
+    bias = torch.tensor([[0.5, 0.0, UNUSED, UNUSED], [UNUSED] * 4])
+    query = torch.ones(1, 2, 2, 8)
+    found = core_weight(query, keys, SCALING, bias)
+    expected = weight(query[0, 0, 0], keys[0, :2], bias[0, :2])
+    torch.testing.assert_close(found[0, 0], torch.tensor([expected] * 2))
+    assert found[0, 1].tolist() == [-math.inf] * 2
+    gate = GATES["missing"]
+    side = gate.core_side(Look(query, keys, SCALING, bias))
+    bank = torch.tensor([[[1.0, 2.0], [50.0, 60.0]]])
+    assert float(gate.signal(side, lambda: bank)) == pytest.approx(2.0 - expected, abs=1e-5)
+    nothing = torch.full((1, 2, 2), -math.inf)
+    assert float(gate.signal(side, lambda: nothing)) == -math.inf
+
+
+@pytest.mark.parametrize("path", ["branching", "masked"])
+@pytest.mark.parametrize("first_steps", [None, 1, 2])
+def test_missing_against_a_plain_loop(path, first_steps, monkeypatch):
+    if path == "masked":
+        monkeypatch.setattr(Retrieval, "_may_branch", lambda self, layer: False)
+    every = [
+        outweighs(Scene(), layer, row)
+        for layers in Scene().queries
+        for layer, rows in enumerate(layers)
+        for row in rows
+    ]
+    at = sorted(every)[len(every) // 2]
+    scene, retrieval = scene_of(kind="missing", epsilon=at, first_steps=first_steps)
+    opened = [[], [], []]
+    attached = {}
+    for step, layers in enumerate(scene.queries):
+        for layer, query in enumerate(layers):
+            segment = retrieval(layer, query, SCALING)
+            for row in range(3):
+                asked = first_steps is None or step < first_steps
+                opens = asked and outweighs(scene, layer, query[row]) > at
+                opened[row].append(opens)
+                seen = attached_keys(segment, row)
+                if opens:
+                    best = query[row].mean(1)
+                    attached[layer, row] = [
+                        scene.bank[layer].keys[head][
+                            (
+                                scene.bank[layer].keys[head, : scene.bank[layer].counts[head]] @ one
+                            ).argsort(descending=True)[:4]
+                        ]
+                        for head, one in enumerate(best)
+                    ]
+                assert (seen is None) == ((layer, row) not in attached)
+                for got, right in zip(seen or [], attached.get((layer, row), []), strict=True):
+                    assert torch.equal(got, right)
+    assert retrieval.statistics.triggered() == pytest.approx([sum(o) / len(o) for o in opened])
+    assert retrieval.statistics.divergence() == []
+
+
+def test_entropy_opens_where_a_head_is_undecided():
+    scene, retrieval = scene_of(kind="entropy", epsilon=1.0)
+    found = []
+    for row in scene.queries[0, 0]:
+        entropies = []
+        for head in range(KV_HEADS):
+            shares = torch.stack(
+                [
+                    torch.softmax(SCALING * scene.core[0].keys[head] @ row[head, g], 0)
+                    for g in range(GROUP)
+                ]
+            ).mean(0)
+            entropies.append(-sum(p * math.log(p) for p in shares.tolist() if p > 0))
+        found.append(max(entropies) > 1.0)
+    retrieval(0, scene.queries[0, 0], SCALING)
+    assert retrieval.statistics.triggered() == [float(one) for one in found]
+
+
+def test_steps_not_asked_count_as_shut_and_move_with_their_rows():
+    scene, retrieval = scene_of(kind="always", first_steps=1)
+    for layers in scene.queries:
+        for layer, query in enumerate(layers):
+            retrieval(layer, query, SCALING)
+    assert retrieval.statistics.triggered() == [1 / 4] * 3
+    retrieval.select(torch.tensor([2, 0]))
+    assert retrieval.statistics.triggered() == [1 / 4] * 2
+    assert retrieval.statistics.triggered([1, 2]) == [1.0, 1 / 2]
+    with pytest.raises(InputError, match="first 0 steps"):
+        GateSettings(first_steps=0)
+
+
+def test_a_gate_without_a_measured_threshold_takes_its_own():
+    _, retrieval = scene_of(kind="missing")
+    assert [retrieval._threshold(layer, True) for layer in range(LAYERS)] == [4.0] * LAYERS
+
+
+def test_few_steps_compile_whole():
+    scene, compiled_retrieval = scene_of(kind="missing", epsilon=0.0, first_steps=2)
+    plain = scene.retrieval(kind="missing", epsilon=0.0, first_steps=2)
+
+    def one(retrieval, layer, query):
+        segment = retrieval(layer, query, SCALING)
+        return segment.keys * (segment.bias > -1e20)[..., None]
+
+    compiled = torch.compile(one, backend="eager", fullgraph=True)
+    for layers in scene.queries:
+        for layer, query in enumerate(layers):
+            got = compiled(compiled_retrieval, layer, query)
+            segment = plain(layer, query, SCALING)
+            shown = (
+                torch.zeros(())
+                if segment is None
+                else segment.keys * (segment.bias > -1e20)[..., None]
+            )
+            torch.testing.assert_close(got, shown.expand_as(got))
