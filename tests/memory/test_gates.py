@@ -1,5 +1,6 @@
 """The table of gates, each signal against plain Python, and how often a gate is asked."""
 
+import json
 import math
 from typing import get_args
 
@@ -9,12 +10,12 @@ import torch
 from tasm.arguments import GateKind
 from tasm.backbone.attention.segment import UNUSED
 from tasm.errors import InputError
-from tasm.memory import Bank, GateSettings
+from tasm.memory import Bank, GateSettings, TaskMemory
 from tasm.memory.retrieval.gates.base import Look
 from tasm.memory.retrieval.gates.core import core_weight
 from tasm.memory.retrieval.gates.table import GATES
 from tasm.memory.retrieval.in_attention import Retrieval
-from tests.memory.memories import HEAD_DIM, KV_HEADS, layer_tokens
+from tests.memory.memories import HEAD_DIM, KV_HEADS, layer_tokens, task_memory
 from tests.memory.test_retrieval import LAYERS, SCALING, Scene, attached_keys
 
 GROUP = 2
@@ -184,3 +185,26 @@ def test_few_steps_compile_whole():
                 else segment.keys * (segment.bias > -1e20)[..., None]
             )
             torch.testing.assert_close(got, shown.expand_as(got))
+
+
+def test_a_gate_that_is_named_is_asked_at_every_step_another_with_its_own_threshold():
+    own = GateSettings(kind="missing", epsilon=7.0, first_steps=2)
+    memory = task_memory(gate=own)
+    assert memory.cache().extra.settings == own
+    named = memory.cache(gate="missing").extra.settings
+    assert (named.epsilon, named.first_steps) == (7.0, None)
+    other = memory.cache(gate="entropy").extra
+    assert (other.settings.kind, other.settings.first_steps) == ("entropy", None)
+    assert other._threshold(0, True) == GATES["entropy"].threshold
+    assert memory.cache(gate="js", epsilon=0.1).extra._threshold(0, True) == 0.1
+
+
+def test_first_steps_are_kept_on_disk_and_left_out_where_every_step_asks(tmp_path):
+    for name, settings in (
+        ("two", GateSettings(kind="missing", epsilon=4.0, first_steps=2)),
+        ("all", GateSettings(kind="js")),
+    ):
+        task_memory(gate=settings).save(tmp_path / name)
+        assert TaskMemory.load(tmp_path / name).gate == settings
+        recorded = json.loads((tmp_path / name / "memory.json").read_text())["gate"]
+        assert ("first_steps" in recorded) == (name == "two")

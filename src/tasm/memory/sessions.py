@@ -35,8 +35,9 @@ def open_cache(
     _check(device, dtype, live_tokens)
     one_of(bank_on, "bank_on", get_args(BankOn))
     settings = memory.gate
-    if gate is not None and gate != settings.kind:  # what was recorded is of the other gate
-        settings = replace(settings, kind=gate, epsilon="calibrated", first_steps=None)
+    if gate is not None:  # asked at every step; a threshold that was recorded is of its own gate
+        own = settings.epsilon if gate == settings.kind else "calibrated"
+        settings = replace(settings, kind=gate, epsilon=own, first_steps=None)
     if epsilon is not None:
         settings = replace(settings, epsilon=epsilon)
     placed = placement.core(memory.contents.core, device, dtype)
