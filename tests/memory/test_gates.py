@@ -81,7 +81,7 @@ def test_an_empty_head_weighs_nothing_and_never_opens_missing():
     found = core_weight(query, keys, SCALING, bias)
     expected = weight(query[0, 0, 0], keys[0, :2], bias[0, :2])
     torch.testing.assert_close(found[0, 0], torch.tensor([expected] * 2))
-    assert found[0, 1].tolist() == [-math.inf] * 2
+    assert found[0, 1].tolist() == [math.inf] * 2
     gate = GATES["missing"]
     side = gate.core_side(Look(query, keys, SCALING, bias))
     bank = torch.tensor([[[1.0, 2.0], [50.0, 60.0]]])

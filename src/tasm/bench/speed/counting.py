@@ -23,7 +23,7 @@ from tasm.compress.api import build
 
 def decode_ops_over_stock(bench: Bench, gate: str) -> float:
     """Return the operations that a decode step dispatches beside a memory over those beside a
-    stock cache; with `gate` "js" it never opens."""
+    stock cache; any `gate` is asked and never opens."""
     return decode_ops(bench, gate) / decode_ops(bench, None)
 
 

@@ -210,7 +210,7 @@ class Bank:
         weights = [products.logsumexp(-1) for _, products in _products(tokens, asked)]
         weight = weights[0] if len(weights) == 1 else torch.stack(weights).logsumexp(0)
         kv_heads, batch, group = query.shape[1], query.shape[0], query.shape[2]
-        return weight.view(kv_heads, batch, group).transpose(0, 1)
+        return weight[None] if batch == 1 else weight.view(kv_heads, batch, group).transpose(0, 1)
 
 
 def best_rows(
@@ -269,13 +269,14 @@ def _scan(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Row numbers (tokens,) and q·k (batch, kv_heads, tokens) chunk after chunk, the largest of a
     group's; -inf past a head's end."""
     batch, kv_heads = query.shape[0], query.shape[1]
-    for rows, products in _products(layer, query):
+    for start, products in _products(layer, query):
+        rows = torch.arange(start, start + products.shape[-1], device=query.device)
         yield rows, products.view(kv_heads, batch, -1, len(rows)).amax(2).transpose(0, 1)
 
 
-def _products(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Row numbers (tokens,) and q·k (kv_heads, batch x group, tokens) chunk after chunk; -inf past
-    a head's end. `query` (batch, kv_heads, head_dim) or (batch, kv_heads, group, head_dim)."""
+def _products(layer: BankLayer, query: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The first row and q·k (kv_heads, batch x group, tokens) chunk after chunk; -inf past a
+    head's end. `query` (batch, kv_heads, head_dim) or (batch, kv_heads, group, head_dim)."""
     counts, longest = layer.counts, max(layer.counts)
     kv_heads, head_dim = query.shape[1], query.shape[-1]
     chunk = max(1, _SCAN_ELEMENTS // (kv_heads * head_dim))
@@ -283,11 +284,11 @@ def _products(layer: BankLayer, query: Tensor) -> Iterator[tuple[Tensor, Tensor]
     for start in range(0, longest, chunk):
         stop = min(start + chunk, longest)
         keys = layer.block(start, stop).float()
-        products = torch.matmul(by_head, keys.transpose(1, 2))
-        rows = torch.arange(start, stop, device=query.device)
+        products = torch.bmm(by_head, keys.transpose(1, 2))
         if min(counts) < stop:
+            rows = torch.arange(start, stop, device=query.device)
             products = products.masked_fill(_past_the_end(counts, rows)[:, None], float("-inf"))
-        yield rows, products
+        yield start, products
 
 
 def _top_rows(layer: BankLayer, query: Tensor, k: int) -> Tensor:

@@ -43,7 +43,7 @@ class Look:
         return self._shares
 
     def weight(self) -> Tensor:
-        """(batch, kv_heads, group), log-sum-exp of the core's logits; -inf where a head keeps
+        """(batch, kv_heads, group), log-sum-exp of the core's logits; inf where a head keeps
         nothing."""
         return core_weight(self.query, self.keys, self.scaling, self.bias)
 

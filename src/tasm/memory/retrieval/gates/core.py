@@ -72,11 +72,12 @@ def core_weight(query: Tensor, keys: Tensor, scaling: float, bias: Tensor | None
         bias: (kv_heads, tokens) added to the logits, or None.
 
     Returns:
-        (batch, kv_heads, group) float32; -inf for a head that keeps nothing.
+        (batch, kv_heads, group) float32; inf for a head that keeps nothing, which then misses
+        nothing either.
     """
     batch, kv_heads, group, _ = query.shape
-    rows = query.transpose(0, 1).reshape(kv_heads, batch * group, -1)
+    rows = query[0] if batch == 1 else query.transpose(0, 1).flatten(1, 2)
     weight = _float32_product(rows, keys.transpose(1, 2), scaling, bias).logsumexp(-1)
     if bias is not None:
-        weight = weight.masked_fill(weight <= UNUSED / 2, float("-inf"))
-    return weight.view(kv_heads, batch, group).transpose(0, 1)
+        weight = weight.masked_fill_(weight <= UNUSED / 2, float("inf"))
+    return weight[None] if batch == 1 else weight.view(kv_heads, batch, group).transpose(0, 1)

@@ -30,6 +30,4 @@ class Missing:
 
     def signal(self, core_side: Tensor, bank_weight: Callable[[], Tensor]) -> Tensor:
         """(batch,) nats."""
-        bank = bank_weight().flatten(1)
-        odds = (bank - core_side).masked_fill(core_side.isneginf(), float("-inf"))
-        return odds.amax(1)
+        return (bank_weight().flatten(1) - core_side).amax(1)
