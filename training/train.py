@@ -57,7 +57,8 @@ def phase_of(given: argparse.Namespace, stage: str) -> Phase:
     """A stage's phase, with what was asked for otherwise."""
     phase = PHASES[stage]
     if given.suites:
-        phase = replace(phase, shares={name: phase.shares[name] for name in given.suites})
+        shares = {name: share or phase.shares[name] for name, share in given.suites.items()}
+        phase = replace(phase, shares=shares)
     if given.fades is not None:
         phase = replace(phase, fades=given.fades)
     return replace(phase, tower=False) if given.tower else phase
@@ -88,6 +89,12 @@ def run(given: argparse.Namespace, stages: list[str]) -> None:
     print(f"weights: {given.out / 'model'}, curves: {given.out / 'curves.png'}")
 
 
+def _shares(text: str) -> dict[str, float | None]:
+    """Task by task, how often it comes; None for as often as the stage has it."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {name: float(share) if share else None for name, _, share in pairs}
+
+
 def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """What was asked for, and the stages to run."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -102,7 +109,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[
     parser.add_argument("--heads", type=int, default=net.BUNDLED.heads)
     parser.add_argument("--kv-heads", type=int, default=net.BUNDLED.kv_heads)
     parser.add_argument("--mlp", type=int, default=net.BUNDLED.mlp)
-    parser.add_argument("--suites", type=lambda text: text.split(","), help="these tasks only")
+    parser.add_argument("--suites", type=_shares, help="these tasks only: NAME or NAME=SHARE, …")
     parser.add_argument("--guidance", choices=list(GUIDANCE), default="pinned")
     parser.add_argument("--fades", type=float, help="when guidance ends, as a share of a stage")
     parser.add_argument("--tower", type=Path, help="weights whose tower is used, frozen")

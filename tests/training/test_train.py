@@ -46,6 +46,8 @@ def test_a_given_tower_is_taken_over_and_stays_frozen():
 def test_suites_and_fading_are_those_asked_for():
     phase = train.phase_of(given()[0], "decoder")
     assert set(phase.shares) == {"bind"}
+    shares = train.phase_of(given("--suites", "bind,late=6.5")[0], "decoder").shares
+    assert shares == {"bind": train.PHASES["decoder"].shares["bind"], "late": 6.5}
     assert phase.fades == 0.25
 
 

@@ -15,12 +15,12 @@ from tasm.memory.retrieval.gates.base import Look
 @dataclass(frozen=True)
 class Missing:
     """Opens where, for the query head that misses most, the bank outweighs the core by more than
-    the threshold in nats: at 4, where 98 % of its attention would fall on the bank.
+    the threshold in nats: at 3, where 95 % of its attention would fall on the bank.
 
     A head whose core or bank holds nothing is left out.
     """
 
-    threshold: float = 4.0
+    threshold: float = 3.0
     is_calibrated: bool = False
     compares: bool = False
 
