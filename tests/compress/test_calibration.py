@@ -133,4 +133,4 @@ def test_no_bank_no_reference() -> None:
 def test_a_gate_without_thresholds_is_not_calibrated_and_records_its_own() -> None:
     memory = build_tiny(tiny_backbone(), core="40%", bank="20%")
     assert memory.reference is None and memory.bank is not None
-    assert (memory.gate.kind, memory.gate.epsilon, memory.gate.first_steps) == ("missing", 3.0, 1)
+    assert (memory.gate.kind, memory.gate.epsilon, memory.gate.first_steps) == ("missing", 3.0, 2)

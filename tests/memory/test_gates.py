@@ -163,7 +163,8 @@ def test_steps_not_asked_count_as_shut_and_move_with_their_rows():
 
 def test_a_gate_without_a_measured_threshold_takes_its_own():
     _, retrieval = scene_of(kind="missing")
-    assert [retrieval._threshold(layer, True) for layer in range(LAYERS)] == [GATES["missing"].threshold] * LAYERS
+    own = GATES["missing"].threshold
+    assert [retrieval._threshold(layer, True) for layer in range(LAYERS)] == [own] * LAYERS
 
 
 def test_few_steps_compile_whole():

@@ -53,7 +53,7 @@ _ROWS = (
         bank_choice="random",
         gate={
             "kind": "missing",
-            "first_steps": 1,
+            "first_steps": 2,
             "top_k": 48,
             "quantile": "need",
             "asking": "each",
