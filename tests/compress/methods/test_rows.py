@@ -1,10 +1,14 @@
 """Reference rows that are left out or weigh little, and attention as a part of the memory's."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
+from tasm.backbone.attention.attention_call import AttentionCall
+from tasm.backbone.attention.segment import Segment
 from tasm.compress.parts.base import Parts
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.records.received import AttentionReceived
@@ -75,16 +79,22 @@ def test_attention_as_a_part_of_what_the_memory_gets() -> None:
 def test_what_is_not_the_memory_is_summed_and_not_what_is_left_of_one() -> None:
     """A row may give its own demonstration a millionth: one less the rest is rounding then."""
     tiny = 1e-9
-    weights = torch.tensor([[[[[1 - tiny, tiny]]]]])  # one row over a memory token and itself
-    call = SimpleNamespace(
+    # One row over a memory token and itself: the logits of both are 0, the memory's has a bias.
+    nothing, bias = torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1), -math.log(tiny))
+    memory = Segment(nothing, nothing, bias)
+    call = AttentionCall(
+        layer=0,
+        module=nn.Identity(),
         query=torch.zeros(1, 1, 1, 2),
         key=torch.zeros(1, 1, 1, 2),
         value=torch.ones(1, 1, 1, 2),
-        segments=(SimpleNamespace(tokens=1),),
-        weights=lambda rows: [weights],
-        log_sum_exp=torch.zeros(1, 1, 1),
+        mask=None,
+        segments=(memory,),
+        log_sum_exp=torch.full((1, 1, 1), math.log(1 + 1 / tiny)),
         scaling=1.0,
         softcap=None,
+        index=None,
+        sliding_window=None,
     )
     reading = SimpleNamespace(
         call=call,

@@ -131,7 +131,6 @@ class References(Record):
         """Append this pass's rows."""
         call, mine = reading.call, reading.rows.demonstration
         rows = self._rows(reading)
-        before = sum(segment.tokens for segment in call.segments)
         heads, group = call.key.shape[1], call.query.shape[1] // call.key.shape[1]
         values = call.value[0].float()
         earlier = values.shape[1] - reading.new  # live tokens of earlier passes, in a long chunk
@@ -140,15 +139,13 @@ class References(Record):
         own = torch.zeros(len(rows), values.shape[1], dtype=torch.bool, device=values.device)
         own[:, earlier:] = mine[rows][:, None] == mine
         first = 0
-        for block in call.weights(rows) if len(rows) else ():
-            weights, stop = block[0], first + block.shape[-1]
-            if stop > before:
-                inside = slice(max(0, before - first), None)
-                columns = slice(max(first, before) - before, stop - before)
-                kept = weights[..., inside] * own[:, columns]
-                live += kept @ values[:, None, columns]
-                rest += kept.sum(-1)  # not 1 less the others: it may be 1e-6, and weighs `live`
-            first = stop
+        # As parts of all that a row pays, over what is not the memory only.
+        for block in replace(call, segments=()).weights(rows) if len(rows) else ():
+            columns = slice(first, first + block.shape[-1])
+            kept = block[0] * own[:, columns]
+            live += kept @ values[:, None, columns]
+            rest += kept.sum(-1)  # not 1 less the others: it may be 1e-6, and weighs `live`
+            first = columns.stop
         starts = (mine[:, None] == mine).int().argmax(1)
         hidden = reading.hidden
         assert hidden is not None
