@@ -44,6 +44,10 @@ class TinyBackbone(Backbone):
         """One for all: nothing here has files."""
         return Identity({"weights": "0" * 64})
 
+    @property
+    def vision(self) -> None:  # type: ignore[override]
+        """Nothing is hooked into its tower."""
+
     def transcript(self, seeds: Sequence[Any], **_: Any) -> Transcript:
         """Lay demonstrations out; of a real one its id is the seed."""
         seeds = [int(getattr(seed, "id", seed)) for seed in seeds]
