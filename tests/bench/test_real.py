@@ -62,6 +62,31 @@ def test_what_recipes_keep_of_a_real_model(real: ModuleType, folder: Path, tmp_p
     assert "| – | full |" in real.table(rows)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "core", "stored"),
+    [
+        ([], None, "50%,20%,10%,5%"),
+        (["--quick"], None, "20%"),
+        (["--core", "20%"], "20%", None),
+        (["--quick", "--bytes", "5%"], None, "5%"),
+    ],
+)
+def test_recipes_are_compared_at_equal_bytes_unless_cores_are_named(
+    real: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    core: str | None,
+    stored: str | None,
+) -> None:
+    asked = {}
+    monkeypatch.setattr(real, "model_folder", lambda template: tmp_path)
+    monkeypatch.setattr(real, "exactness", lambda folder: "exact")
+    monkeypatch.setattr(real, "measure", lambda *_, **given: asked.update(given) or [])
+    assert real.main(arguments) == 0
+    assert (asked["core"], asked["stored"]) == (core, stored)
+
+
 def test_a_registry_that_does_not_answer_is_a_reason(
     real: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
