@@ -227,7 +227,7 @@ def test_bad_rows_can_be_skipped_and_are_listed(run: Run, model: Path, tmp_path:
         (["--core", "much"], "'much'"),
         (["--bank", "-1"], "'-1'"),
         (["--mode", "jiont"], "jiont"),
-        (["--store", "int8"], "int8"),
+        (["--store", "int3"], "int8"),
         (["--device", "abacus"], "abacus"),
         (["--dtype", "float33"], "Did you mean 'float32'?"),
         (["--chunk-tokens", "0"], "chunk-tokens"),
@@ -451,3 +451,42 @@ def test_the_bundled_model_says_which_pictures_it_does_not_know(run: Run, tmp_pa
     assert asked.code == 0
     assert asked.err.count("1 of 1 different pictures are unlike") == 1
     assert "1 of 1" not in run("ask", out, "--question", "What colour?").err
+
+
+def test_pack_makes_the_same_memory_smaller(
+    run: Run, built: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "small.tasm"
+    ran = run("pack", built / "memory.tasm", "--store", "int4", "--out", out, "--json")
+    assert ran.code == 0, ran.err
+    before = json.loads(run("show", built / "memory.tasm", "--json").out)
+    shown = json.loads(run("show", out, "--json").out)
+    assert shown["packing"] == ran.json["packing"] == "int4"
+    assert shown["core_bytes"] == ran.json["core_bytes"] < ran.json["core_bytes_before"]
+    assert before["core_bytes"] == ran.json["core_bytes_before"]
+    for name in ("id", "spans", "question", "answer", "content_hash"):
+        assert [one[name] for one in shown["demonstrations"]] == [
+            one[name] for one in before["demonstrations"]
+        ]
+    assert "int4" not in run("show", built / "memory.tasm").out
+    assert run("show", out).code == 0
+    assert run("verify", out).code == 0
+    assert run("show", out, "--html", tmp_path / "small.html").code == 0
+
+
+def test_a_build_may_store_few_bits(run: Run, demos: Path, model: Path, tmp_path: Path) -> None:
+    options = ("--model", model, "--store", "int8", "--no-demonstrations")
+    ran = run("build", demos, *options, "--out", tmp_path / "m.tasm", "--json")
+    assert ran.code == 0, ran.err
+    planned = run("build", demos, *options[:-1], "--plan", "--json")
+    shown = json.loads(run("show", tmp_path / "m.tasm", "--json").out)
+    assert shown["packing"] == "int8" and shown["recipe"]["settings"]["store"] == "int8"
+    assert ran.json["core_bytes"] == shown["core_bytes"]
+    assert 0.5 < planned.json["core_bytes"] / ran.json["core_bytes"] < 1.5
+    answer = run("ask", tmp_path / "m.tasm", "--question", "x", "--json")
+    assert answer.code == 0, answer.err
+
+
+def test_a_store_that_there_is_not(run: Run, built: Path, tmp_path: Path) -> None:
+    ran = run("pack", built / "memory.tasm", "--store", "int2", "--out", tmp_path / "m.tasm")
+    assert ran.code == 2 and "int2" in ran.err and not (tmp_path / "m.tasm").exists()

@@ -11,7 +11,7 @@ from tests.cli.conftest import Run
 
 COMMANDS = (
     "build", "ask", "chat", "show", "verify", "tune", "rebuild", "add", "remove", "merge",
-    "suite", "demo",
+    "pack", "suite", "demo",
     "recipes", "models", "doctor",
     "bench",
 )  # fmt: skip

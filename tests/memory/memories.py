@@ -1,8 +1,13 @@
 """Small memories made of random tensors, for the tests of the memory room."""
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch.utils.data import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from tasm.backbone.attention.rotary import Rotary
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
@@ -16,6 +21,10 @@ from tasm.memory import (
     TaskMemory,
     TokenTable,
 )
+from tasm.memory.contents import HeldContents
+from tasm.memory.packing.bank import packed_bank
+from tasm.memory.packing.core import packed_core
+from tasm.memory.packing.vectors import Store
 
 LAYERS, KV_HEADS, HEAD_DIM = 2, 2, 8
 
@@ -127,6 +136,21 @@ def task_memory(
         ],
         report={"tokens": total, "core_tokens": 12.5},
     )
+
+
+def packed_memory(store: Store = "int4", **options: Any) -> TaskMemory:
+    """`task_memory` in few bits, its keys un-rotated by a tiny model's own rotation."""
+    memory = task_memory(**options)
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM}
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=32, intermediate_size=32, num_hidden_layers=LAYERS, **sizes
+    )
+    kinds = memory.geometry.layer_kinds
+    dtype = getattr(torch, memory.dtype)
+    core = packed_core(memory.contents.core, store, Rotary(LlamaForCausalLM(config)), kinds, dtype)
+    bank = None if memory.bank is None else packed_bank(memory.bank, core)
+    reference = memory.reference and replace(memory.reference, layers=core.distributions)
+    return memory._with(memory._facts, HeldContents(core, bank, reference))
 
 
 def brought(memory: TaskMemory) -> torch.Tensor:

@@ -301,7 +301,7 @@ def rewrite(folder: Path, change) -> None:
 
 
 def test_a_newer_format_is_refused_as_such(saved):
-    rewrite(saved, lambda document: document.update(format_version=2))
+    rewrite(saved, lambda document: document.update(format_version=3))
     with pytest.raises(FormatError, match="newer tasm") as caught:
         tasm.load(saved)
     assert caught.value.exit_code == 2

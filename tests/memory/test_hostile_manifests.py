@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import tasm
 from tasm.backbone.attention.hooks import attach
 from tasm.errors import DamageError, FormatError, TasmError
-from tests.memory.memories import task_memory
+from tests.memory.memories import packed_memory, task_memory
 from tests.memory.test_files import listing, rewrite, with_bytes
 
 IDS = torch.arange(1, 7)[None]
@@ -50,10 +50,10 @@ def model():
     return hf
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", params=[task_memory, packed_memory], ids=["plain", "packed"])
+def sound(tmp_path_factory, request) -> Path:
     folder = tmp_path_factory.mktemp("sound") / "m.tasm"
-    memory = task_memory(core=(5, 3), bank=(6, 6), total=24, bias=True)
+    memory = request.param(core=(5, 3), bank=(6, 6), total=24, bias=True)
     memory.save(folder, pictures={"e" * 64: b"\xff\xd8\xff" + bytes(20)})
     return folder
 

@@ -15,6 +15,7 @@ from tasm.cli.demo import demo
 from tasm.cli.doctor import doctor
 from tasm.cli.frame import INTERRUPTED, Stopped, open_what_is_closed, stop_cleanly
 from tasm.cli.models import models
+from tasm.cli.pack import pack
 from tasm.cli.parsing import Command
 from tasm.cli.rebuild import rebuild
 from tasm.cli.recipes import recipes
@@ -64,6 +65,7 @@ for _function in (
     add,
     remove,
     merge,
+    pack,
     suite,
     demo,
     recipes,

@@ -32,7 +32,7 @@ from tasm.cli.progress import Progress
 from tasm.errors import InputError, TasmError
 
 Mode = Literal["joint", "streaming", "independent"]
-Store = Literal["float32", "float16", "bfloat16"]
+Store = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 
 
 @command
@@ -114,7 +114,8 @@ def build(
         Store | None,
         typer.Option(
             "--store",
-            help="The type keys and values are kept in. Default: the one the model ran in.",
+            help="The type keys and values are kept in; int8 and int4 are packed. Default: the one "
+            "the model ran in.",
             show_default=False,
         ),
     ] = None,

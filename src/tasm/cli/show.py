@@ -86,13 +86,15 @@ def _layers(memory: "TaskMemory") -> Any:
     listing = table(
         "Layer", "Core tokens a head", "Bank tokens a head", "Core", right=("Layer", "Core")
     )
-    for number, core in enumerate(memory.core):
-        banked = None if memory.bank is None else memory.bank.layers[number]
+    held = memory.core if memory.packing is None else None
+    layers = memory.public()["layers"]
+    for number, counts in enumerate(memory.core_counts):
+        core = None if held is None else held[number]
         listing.add_row(
             str(number),
-            _counts(None if core is None else core.counts),
-            _counts(None if banked is None else banked.counts),
-            bytes_text(0 if core is None else core.nbytes),
+            _counts(counts),
+            _counts(None if memory.bank_counts is None else memory.bank_counts[number]),
+            bytes_text(layers[number]["core_bytes"] if core is None else core.nbytes),
         )
     return listing
 

@@ -77,7 +77,8 @@ def build(
         question: the question of rows that have none, such as pictures in one folder a class.
         system: a system prompt.
         max_pixels: the largest image area in pixels.
-        store: "float32", "float16" or "bfloat16", or torch's own; None for what the model runs in.
+        store: "float32", "float16" or "bfloat16", or torch's own; "int8" or "int4", packed (see
+            `TaskMemory.packed`); None for what the model runs in.
         skip_bad_rows: leave out rows that cannot be read; `notice` lists them.
         seed: for recipes that draw at random.
         progress: called with a stage's name, steps done and steps in all.
@@ -233,7 +234,9 @@ def assembled(
         demonstrations=entries_of(demonstrations, transcript),
     )
     dtype = settings.dtype(backbone)
-    return memory if dtype == backbone.dtype else memory.store_as(dtype)
+    if dtype != backbone.dtype:
+        memory = memory.store_as(dtype)
+    return memory if settings.packing is None else memory.packed(settings.packing, backbone)
 
 
 def _full_bytes(budget: Targets, settings: Settings, backbone: Backbone) -> int:

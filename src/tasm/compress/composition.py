@@ -42,6 +42,11 @@ def assembled(
     notice: Notice,
 ) -> TaskMemory:
     """The memory with another content."""
+    if memory.packing is not None:
+        notice(
+            f"The memory is packed ({memory.packing}): what it unpacks to is changed and kept in "
+            f"{memory.dtype}. Pack it again afterwards (`tasm pack`)."
+        )
     tokens = len(shard)
     check_positions(
         next_position=shard.next_position,

@@ -20,6 +20,8 @@ from tasm.compress.recipes.table import find_recipe
 from tasm.compress.sizes import Costs, bank_tokens, core_tokens, parse_size
 from tasm.errors import BudgetError, InputError, RecipeError
 from tasm.memory import GateSettings
+from tasm.memory.packing.vectors import STORES as PACKED
+from tasm.memory.packing.vectors import Store, row_bytes
 
 Mode = Literal["joint", "streaming", "independent"]
 Notice = Callable[[str], None]
@@ -119,8 +121,13 @@ class Settings:
         return "need" if quantile == "need" else float(quantile)
 
     def dtype(self, backbone: Backbone) -> torch.dtype:
-        """What keys and values are stored as."""
-        return backbone.dtype if self.store is None else STORES[self.store]
+        """What keys and values are stored as; packed ones, what they are unpacked to."""
+        return STORES.get(self.store or "", backbone.dtype)
+
+    @property
+    def packing(self) -> Store | None:
+        """How keys and values are packed, or None."""
+        return next((store for store in PACKED if store == self.store), None)
 
     def to_json(self) -> dict[str, Any]:
         """What a memory records, and `rebuild` repeats."""
@@ -151,7 +158,7 @@ def _store(given: Any) -> str | None:
     if given is None:
         return None
     name = str(given).removeprefix("torch.") if isinstance(given, torch.dtype) else given
-    return one_of(name, "store", STORES)
+    return one_of(name, "store", (*STORES, *PACKED))
 
 
 @dataclass(frozen=True)
@@ -197,20 +204,25 @@ def costs_of(settings: Settings, backbone: Backbone, transcript: Transcript) -> 
     tokens = len(transcript)
     kinds = geometry.layer_kinds
     whole = min(tokens, (geometry.sliding_window or 1) - 1)
-    pair = 2 * geometry.kv_heads * geometry.head_dim * dtype.itemsize
-    index = _INDEX_BYTES * geometry.kv_heads
+    whole_pair = pair = 2 * geometry.kv_heads * geometry.head_dim * dtype.itemsize
+    index, reference_bytes, bias_bytes, means = _INDEX_BYTES, _REFERENCE_BYTES, _BIAS_BYTES, 0
+    table_bytes = _TABLE_BYTES + _POSITION_BYTES * geometry.position_rows
+    if settings.packing is not None:
+        pair = 2 * geometry.kv_heads * row_bytes(geometry.head_dim, settings.packing)
+        index = bias_bytes = table_bytes = 1
+        reference_bytes, means = 2, pair * geometry.layers
+    index *= geometry.kv_heads
     full_layers, sliding = kinds.count("full"), kinds.count("sliding")
     has_gate = settings.gate.is_calibrated and settings.bank not in ("0", "0%")
-    reference = _REFERENCE_BYTES * geometry.kv_heads if has_gate else 0
-    bias = _BIAS_BYTES * geometry.kv_heads if settings.recipe.has_bias else 0
-    table = (_TABLE_BYTES + _POSITION_BYTES * geometry.position_rows) * tokens
+    reference = reference_bytes * geometry.kv_heads if has_gate else 0
+    bias = bias_bytes * geometry.kv_heads if settings.recipe.has_bias else 0
     return Costs(
         tokens=tokens,
         always=int((transcript.demonstration < 0).sum()),
         core_token_bytes=full_layers * (pair + index + bias + reference),
         bank_token_bytes=full_layers * (pair + index),
-        fixed_bytes=table + sliding * whole * (pair + index),
-        full_bytes=pair * (full_layers * tokens + sliding * whole),
+        fixed_bytes=table_bytes * tokens + means + sliding * whole * (pair + index),
+        full_bytes=whole_pair * (full_layers * tokens + sliding * whole),
     )
 
 

@@ -11,12 +11,50 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from tasm.memory.layer import LayerTokens
+from tasm.memory.packing.vectors import Store
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference
 from tasm.memory.tokens import TokenTable
 
 Counts = tuple[tuple[int, ...] | None, ...]
 """Tokens of every layer and KV head; None for a layer that holds none."""
+
+
+class Core(Protocol):
+    """What every answer needs of a memory, in whatever form it is held: `CoreTensors`, or packed
+    ones that are unpacked when looked at."""
+
+    @property
+    def layers(self) -> Sequence[LayerTokens | None]:
+        """What each layer keeps."""
+
+    @property
+    def tokens(self) -> TokenTable:
+        """The transcript's table."""
+
+    @property
+    def distributions(self) -> Sequence[Tensor | None]:
+        """`GateReference.layers`."""
+
+    @property
+    def states(self) -> Sequence[Mapping[str, Tensor] | None]:
+        """Of linear-attention layers."""
+
+    @property
+    def counts(self) -> Counts:
+        """Tokens of every layer and KV head."""
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of keys and values, such as "float32"."""
+
+    @property
+    def store(self) -> Store | None:
+        """How they are packed, or None."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of every tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +81,29 @@ class CoreTensors:
         states = sum(part.nbytes for state in self.states if state for part in state.values())
         return held + gate + states + self.tokens.nbytes
 
+    @property
+    def counts(self) -> Counts:
+        """Tokens of every layer and KV head."""
+        return _counts(self.layers)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the first layer's keys."""
+        held = [layer.keys.dtype for layer in self.layers if layer is not None]
+        return str(held[0]).removeprefix("torch.") if held else "float32"
+
+    @property
+    def store(self) -> Store | None:
+        """None: nothing is packed."""
+        return None
+
 
 class Contents(Protocol):
     """A memory's tensors. Only `core` and what a search of the bank touches need be read; the
     figures are known without reading."""
 
     @property
-    def core(self) -> CoreTensors:
+    def core(self) -> Core:
         """What every answer needs, checked where it lies on disk."""
 
     @property
@@ -63,6 +117,10 @@ class Contents(Protocol):
     @property
     def dtype(self) -> str:
         """The dtype of keys and values, such as "float32"."""
+
+    @property
+    def packing(self) -> Store | None:
+        """How keys and values are packed; None where they are not."""
 
     @property
     def core_counts(self) -> Counts:
@@ -98,21 +156,25 @@ class Contents(Protocol):
 class HeldContents:
     """Tensors that lie in memory, on any device; the attributes are those of `Contents`."""
 
-    core: CoreTensors
+    core: Core
     bank: Bank | None
     reference: GateReference | None
     digest: str | None = None
 
     @property
     def dtype(self) -> str:
-        """The dtype of the first layer's keys."""
-        held = [layer.keys.dtype for layer in self.core.layers if layer is not None]
-        return str(held[0]).removeprefix("torch.") if held else "float32"
+        """The dtype of keys and values."""
+        return self.core.dtype
+
+    @property
+    def packing(self) -> Store | None:
+        """How they are packed."""
+        return self.core.store
 
     @property
     def core_counts(self) -> Counts:
         """Core tokens of every layer and KV head."""
-        return _counts(self.core.layers)
+        return self.core.counts
 
     @property
     def bank_counts(self) -> Counts | None:

@@ -4,7 +4,7 @@ Everything that shows or writes a memory takes this; answering from it is `task_
 business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tasm.memory.contents import Contents, Counts
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.facts import MemoryFacts
 from tasm.memory.layer import LayerTokens
+from tasm.memory.packing.vectors import Store
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.tokens import TokenTable
@@ -104,8 +105,9 @@ class DescribedMemory:
         return self._contents
 
     @property
-    def core(self) -> tuple[LayerTokens | None, ...]:
-        """What every layer always attends to; of a memory on disk, all of it checked."""
+    def core(self) -> Sequence[LayerTokens | None]:
+        """What every layer always attends to; of a memory on disk, all of it checked. A packed
+        layer is unpacked each time it is looked at."""
         return self._contents.core.layers
 
     @property
@@ -114,7 +116,7 @@ class DescribedMemory:
         return self._contents.core.tokens
 
     @property
-    def states(self) -> tuple[Mapping[str, Tensor] | None, ...]:
+    def states(self) -> Sequence[Mapping[str, Tensor] | None]:
         """Whole states of linear-attention layers."""
         return self._contents.core.states
 
@@ -130,8 +132,13 @@ class DescribedMemory:
 
     @property
     def dtype(self) -> str:
-        """The dtype of keys and values, such as "float32"."""
+        """The dtype of keys and values, such as "float32"; of packed ones once unpacked."""
         return self._contents.dtype
+
+    @property
+    def packing(self) -> Store | None:
+        """ "int8" or "int4" where keys and values are packed, else None."""
+        return self._contents.packing
 
     @property
     def core_counts(self) -> Counts:

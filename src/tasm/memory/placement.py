@@ -7,15 +7,20 @@ decided here, too. Knows tensors and devices; nothing of gates' decisions or fil
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.attention.segment import Segment
 from tasm.errors import InputError
-from tasm.memory.contents import CoreTensors
+from tasm.memory.contents import Core
 from tasm.memory.layer import LayerTokens
+from tasm.memory.packing.core import PackedCore
 from tasm.memory.retrieval.bank import Bank
+
+Unpack = Literal["once", "each step"]
+"""When packed keys and values become plain: once for all caches, or each time a layer is read."""
 
 Devices = torch.device | str | Sequence[torch.device | str] | None
 
@@ -48,12 +53,18 @@ class Placement:
         self._fits: dict[object, bool] = {}
         self._lock = threading.Lock()
 
-    def core(self, contents: CoreTensors, devices: Devices, dtype: torch.dtype | None) -> Placed:
+    def core(
+        self,
+        contents: Core,
+        devices: Devices,
+        dtype: torch.dtype | None,
+        unpack: Unpack = "once",
+    ) -> Placed:
         """The core's tensors as asked; those that lie so already are not copied."""
-        key = _key(devices, dtype)
+        key = _key(devices, dtype), unpack
         with self._lock:
             if key not in self._placed:
-                self._placed[key] = _place(contents, devices, dtype)
+                self._placed[key] = _place(contents, devices, dtype, unpack)
             return self._placed[key]
 
     def bank(
@@ -167,13 +178,20 @@ def _key(devices: Devices, dtype: torch.dtype | None) -> object:
     return tuple(str(torch.empty(0, device=device).device) for device in listed), dtype
 
 
-def _place(contents: CoreTensors, devices: Devices, dtype: torch.dtype | None) -> Placed:
-    chosen = per_layer(devices, len(contents.layers))
-    segments, distributions, states = [], [], []
+def _place(contents: Core, devices: Devices, dtype: torch.dtype | None, unpack: Unpack) -> Placed:
+    layers: Sequence[LayerTokens | None] = contents.layers
+    packed = contents if isinstance(contents, PackedCore) and unpack == "each step" else None
+    chosen = per_layer(devices, len(layers))
+    segments: list[Segment | None] = []
+    distributions, states = [], []
     for layer, device in enumerate(chosen):
-        kept, distribution = contents.layers[layer], contents.distributions[layer]
-        is_empty = kept is None or kept.keys.shape[1] == 0
-        segments.append(None if kept is None or is_empty else kept.segment(device, dtype))
+        distribution = contents.distributions[layer]
+        if packed is not None:
+            segments.append(packed.segment(layer, device, dtype))
+        else:
+            kept = layers[layer]
+            is_empty = kept is None or kept.keys.shape[1] == 0
+            segments.append(None if kept is None or is_empty else kept.segment(device, dtype))
         distributions.append(None if distribution is None else distribution.to(device))
         states.append(_moved(contents.states[layer], device))
     return Placed(tuple(segments), tuple(distributions), tuple(states))

@@ -12,7 +12,7 @@ from tasm.arguments import GateKind, one_of
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.errors import InputError
 from tasm.memory.described import DescribedMemory
-from tasm.memory.placement import Devices, Placed, Placement
+from tasm.memory.placement import Devices, Placed, Placement, Unpack
 from tasm.memory.retrieval.gate import GateSettings
 from tasm.memory.retrieval.granularity import make_granularity
 from tasm.memory.retrieval.in_attention import Retrieval
@@ -30,17 +30,19 @@ def open_cache(
     epsilon: Epsilon | None,
     bank_on: BankOn,
     live_tokens: int | None,
+    unpack: Unpack = "once",
 ) -> MemoryCache:
     """Return a fresh cache; see `TaskMemory.cache`."""
     _check(device, dtype, live_tokens)
     one_of(bank_on, "bank_on", get_args(BankOn))
+    one_of(unpack, "unpack", get_args(Unpack))
     settings = memory.gate
     if gate is not None:  # asked at every step; a threshold that was recorded is of its own gate
         own = settings.epsilon if gate == settings.kind else "calibrated"
         settings = replace(settings, kind=gate, epsilon=own, first_steps=None)
     if epsilon is not None:
         settings = replace(settings, epsilon=epsilon)
-    placed = placement.core(memory.contents.core, device, dtype)
+    placed = placement.core(memory.contents.core, device, dtype, unpack)
     cache = MemoryCache.from_segments(
         memory.geometry,
         [None if segment is None else [segment] for segment in placed.segments],

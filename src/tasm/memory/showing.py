@@ -14,6 +14,7 @@ import torch
 
 from tasm.memory.described import DescribedMemory
 from tasm.memory.entry import DemonstrationEntry
+from tasm.memory.packing.vectors import row_bytes
 
 _SHOWN = 5
 _LONGEST = 120
@@ -86,6 +87,8 @@ class ShownMemory(DescribedMemory):
         folder = Path("." if self.place is None else self.place)
         banked = self.bank_counts or (None,) * len(self.core_counts)
         token_bytes = 2 * self.geometry.head_dim * getattr(torch, self.dtype).itemsize
+        if self.packing is not None:
+            token_bytes = 2 * row_bytes(self.geometry.head_dim, self.packing)
         layers = [
             {
                 "layer": layer,
@@ -107,6 +110,7 @@ class ShownMemory(DescribedMemory):
             },
             "geometry": asdict(self.geometry),
             "dtype": self.dtype,
+            "packing": self.packing,
             "recipe": self.recipe,
             "layout": self.layout.to_json(),
             "next_position": self.next_position,
@@ -133,10 +137,17 @@ def memory_facts(memory: DescribedMemory) -> list[tuple[str, str]]:
         ("Core", f"{bytes_text(memory.core_bytes)}, {share:.1f} % of the full context's"),
         ("Bank", bytes_text(memory.bank_bytes) if memory.bank_bytes else "none"),
         ("Full context", bytes_text(memory.full_bytes)),
-        ("Stored as", memory.dtype),
+        ("Stored as", stored_as(memory)),
         ("Place", "not saved" if memory.place is None else str(memory.place)),
     ]
     return facts
+
+
+def stored_as(memory: DescribedMemory) -> str:
+    """Return the type of keys and values in the memory, and of packed ones what they become."""
+    if memory.packing is None:
+        return memory.dtype
+    return f"{memory.packing}, read as {memory.dtype}"
 
 
 def _more(memory: DescribedMemory) -> list[str]:

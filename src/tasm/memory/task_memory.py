@@ -7,18 +7,19 @@ them. Its tensors are `Contents`, in memory or on disk. Knows nothing of how it 
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tasm.arguments import GateKind
+from tasm.arguments import GateKind, one_of
 from tasm.arguments import path as a_path
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
+from tasm.backbone.given import as_backbone
 from tasm.backbone.prompt.transcript import Layout
 from tasm.backbone.running.mismatch import refuse, remarks
 from tasm.errors import InputError
@@ -29,7 +30,10 @@ from tasm.memory.disk.writing import write_memory
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.facts import MemoryFacts
 from tasm.memory.layer import LayerTokens
-from tasm.memory.placement import Devices, Placement, convert, convert_bank
+from tasm.memory.packing.bank import packed_bank
+from tasm.memory.packing.core import packed_core
+from tasm.memory.packing.vectors import STORES, Store
+from tasm.memory.placement import Devices, Placement, Unpack, convert, convert_bank
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.sessions import BankOn, Epsilon, open_cache
@@ -124,6 +128,7 @@ class TaskMemory(ShownMemory):
         epsilon: Epsilon | None = None,
         bank_on: BankOn = "auto",
         live_tokens: int | None = None,
+        unpack: Unpack = "once",
     ) -> MemoryCache:
         """A fresh cache for one `generate` call or session; all share the memory's segments.
 
@@ -144,13 +149,17 @@ class TaskMemory(ShownMemory):
                 and only where the gate opens. "auto" is "device" where the layers are on an
                 accelerator and the bank takes at most a quarter of its free memory, else "host".
             live_tokens: a fixed buffer for query and answer, for torch.compile; None grows.
+            unpack: of a packed memory, "once" for all caches, or "each step": the core stays packed
+                and a layer is unpacked each time it is read, which takes less room and longer.
 
         Raises:
             InputError: a gate or a place that there is not, a threshold that is not a number of
                 nats, a device or dtype that there is not, or a buffer without a place.
             DamageError: a memory on disk is not what was written.
         """
-        return open_cache(self, self._placement, device, dtype, gate, epsilon, bank_on, live_tokens)
+        return open_cache(
+            self, self._placement, device, dtype, gate, epsilon, bank_on, live_tokens, unpack
+        )
 
     def check(self, identity: Identity) -> None:
         """Refuse a model that this memory was not made for; warn where it runs with another
@@ -179,8 +188,50 @@ class TaskMemory(ShownMemory):
             full_bytes=self.full_bytes * dtype.itemsize // getattr(torch, self.dtype).itemsize,
         )
 
+    def packed(self, store: Store, model: Any) -> "TaskMemory":
+        """The same memory with keys and values in 8 or 4 bits, held in memory.
+
+        ```python
+        memory.packed("int4", model).save("small.tasm")
+        ```
+
+        Keys are packed as they were before the model's rotation, so this needs the model that the
+        memory was made for (`tasm.load_model`); reading them does not. They are unpacked into the
+        memory's dtype when the first cache is made. Of a packed memory this packs what it unpacks
+        to.
+
+        Raises:
+            InputError: a store that there is not, or a key or value that cannot be packed.
+            MismatchError: another model.
+        """
+        one_of(store, "store", STORES)
+        backbone = as_backbone(model)
+        self.check(backbone.identity)
+        rotary = backbone.rotary.for_length(self.logical_length)
+        kinds, dtype = self.geometry.layer_kinds, getattr(torch, self.dtype)
+        try:
+            core = packed_core(self.contents.core, store, rotary, kinds, dtype)
+            bank = None if self.bank is None else packed_bank(self.bank, core)
+        except ValueError as error:
+            raise InputError(
+                f"The memory cannot be packed: {error}. Store it in a dtype instead."
+            ) from None
+        reference = self.reference
+        if reference is not None:
+            reference = replace(reference, layers=core.distributions)
+        return self._with(self._facts, HeldContents(core, bank, reference))
+
+    def _with(self, facts: MemoryFacts, contents: Contents) -> "TaskMemory":
+        memory = object.__new__(TaskMemory)
+        memory._take(replace(facts, place=None), contents)
+        return memory
+
     def replaced(self, **changes: Any) -> "TaskMemory":
-        """The same memory with some of the constructor's arguments replaced, held in memory."""
+        """The same memory with some of the constructor's arguments replaced, held in memory; a
+        packed one stays packed where only what is known of it changes."""
+        if self.packing is not None and changes.keys() <= _KNOWN:
+            held = HeldContents(self.contents.core, self.bank, self.reference)
+            return self._with(replace(self._facts, **changes), held)
         same = {name: getattr(self, name) for name in _ARGUMENTS}
         return TaskMemory(**(same | changes))
 
@@ -240,6 +291,7 @@ class TaskMemory(ShownMemory):
 
 
 _ARGUMENTS = tuple(inspect.signature(TaskMemory).parameters)
+_KNOWN = {field.name for field in fields(MemoryFacts)} - {"place"}
 
 
 def _reopened(place: str, digest: str) -> TaskMemory:

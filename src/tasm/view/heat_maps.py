@@ -5,6 +5,7 @@ It counts entries of a memory; it knows neither scores nor HTML.
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,9 +100,7 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _shares(
-    layers: "list[LayerTokens | None] | tuple[LayerTokens | None, ...]", tokens: int
-) -> Shares:
+def _shares(layers: "Sequence[LayerTokens | None]", tokens: int) -> Shares:
     shares = np.zeros((len(layers), tokens), np.float32)
     for number, layer in enumerate(layers):
         if layer is None:

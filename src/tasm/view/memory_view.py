@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasm.backbone.prompt.roles import Role
+from tasm.memory.showing import stored_as
 from tasm.view.coloured_text import ColouredText, coloured_texts
 from tasm.view.heat_maps import (
     BANK_COLOUR,
@@ -288,7 +289,7 @@ def _counts(heads: tuple[int, ...] | None) -> str:
 def _build_table(memory: "TaskMemory") -> Table:
     settings = memory.recipe.get("settings") or {}
     rows = [("recipe", memory.recipe.get("name", "?")), *_plain(settings)]
-    rows += [("stored as", memory.dtype), ("retrieval opens", memory.gate.kind)]
+    rows += [("stored as", stored_as(memory)), ("retrieval opens", memory.gate.kind)]
     return Table.of("How it was built", ("setting", "value"), rows)
 
 

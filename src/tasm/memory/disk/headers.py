@@ -16,6 +16,7 @@ from tasm.memory.disk.json_strict import read_json
 from tasm.memory.disk.manifest import Manifest
 
 LARGEST_HEADER = 1 << 22
+_LONGEST = 2**40
 _STATE = re.compile(r"states\.(\d{1,5})\.(conv|recurrent)\.\d{1,3}")
 _STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _FLOATS = tuple(_STORED.values())
@@ -82,46 +83,97 @@ def _are_counts(value: Any) -> bool:
 # ---------------------------------------------------------------------- against the manifest
 
 
+class HeaderCheck:
+    """A header held against a manifest, tensor by tensor; every method raises ValueError, with the
+    tensor's name and the manifest's fields that it does not fit."""
+
+    def __init__(self, header: Mapping[str, TensorEntry], manifest: Manifest) -> None:
+        self._left = dict(header)
+        self._manifest = manifest
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of that name that was not taken yet."""
+        return name in self._left
+
+    def take(self, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...], fields: str) -> None:
+        """There is this tensor, of one of these types and of this shape, as `fields` say."""
+        entry = self._found(name, fields)
+        if entry.dtype not in dtypes or entry.shape != shape:
+            raise ValueError(
+                f"{name!r} is {entry}; {fields} of the manifest say {dtypes[0]} {list(shape)}"
+            )
+
+    def stream(self, name: str) -> None:
+        """There is this tensor of bytes, of any length."""
+        self.line(name, "U8", _LONGEST)
+
+    def line(self, name: str, dtype: str, longest: int) -> None:
+        """There is this tensor of one dimension, no longer than that."""
+        entry = self._found(name, "packing")
+        if entry.dtype != dtype or len(entry.shape) != 1 or entry.shape[0] > longest:
+            raise ValueError(f"{name!r} is {entry}; expected {dtype} [at most {longest}]")
+
+    def _found(self, name: str, fields: str) -> TensorEntry:
+        entry = self._left.pop(name, None)
+        if entry is None:
+            raise ValueError(f"it holds no tensor {name!r}; {fields} of the manifest ask for it")
+        return entry
+
+    def gates(self, dtype: str) -> None:
+        """The gate's references that there are fit their layers."""
+        manifest, heads = self._manifest, self._manifest.geometry["kv_heads"]
+        if manifest.gate.get("thresholds") is None:
+            return
+        for layer, count in enumerate(manifest.core_tokens):
+            if f"gate.{layer}" in self._left and count is not None:
+                longest = max(count) if isinstance(count, list) else count
+                fields = f"core_tokens[{layer}] and geometry.kv_heads"
+                self.take(f"gate.{layer}", (dtype,), (heads, longest), fields)
+
+    def states(self) -> None:
+        """Every linear layer has a state, and no other layer."""
+        for layer, kind in enumerate(self._manifest.geometry["layer_kinds"]):
+            if kind == "linear" and not _take_states(self._left, layer):
+                raise ValueError(
+                    f"it holds no state of layer {layer}; geometry.layer_kinds says 'linear'"
+                )
+
+    def nothing_else(self) -> None:
+        """Every tensor was taken."""
+        for name in self._left:
+            raise ValueError(
+                f"it holds a tensor {name[:60]!a} of which the manifest does not know "
+                "(geometry.layer_kinds, core_tokens, bank_tokens, gate.thresholds)"
+            )
+
+
 def check_core_header(header: Mapping[str, TensorEntry], manifest: Manifest) -> None:
     """Whether the core file holds what the manifest says, and nothing else.
 
     Raises:
         ValueError: names the tensor, and the manifest's fields that it does not fit.
     """
-    geometry, tokens = manifest.geometry, manifest.logical_length
-    rows = geometry["position_rows"]
-    left = dict(header)
+    tokens, check = manifest.logical_length, HeaderCheck(header, manifest)
+    rows = manifest.geometry["position_rows"]
     of_tokens = "logical_length and geometry.position_rows"
-    _take(left, "tokens.positions", ("I32",), (rows, tokens), of_tokens)
-    _take(left, "tokens.roles", ("U8",), (tokens,), "logical_length")
-    _take(left, "tokens.demonstration", ("I32",), (tokens,), "logical_length")
-    _take(left, "tokens.place", ("I16",), (tokens, 4), "logical_length")
-    _take_layers(left, manifest, "core_tokens", with_bias=True)
-    has_reference = manifest.gate.get("thresholds") is not None
-    for layer, kind in enumerate(geometry["layer_kinds"]):
-        count = manifest.core_tokens[layer]
-        if f"gate.{layer}" in left and has_reference and count is not None:
-            longest = max(count) if isinstance(count, list) else count
-            shape = (geometry["kv_heads"], longest)
-            fields = f"core_tokens[{layer}] and geometry.kv_heads"
-            _take(left, f"gate.{layer}", ("F32",), shape, fields)
-        if kind == "linear" and not _take_states(left, layer):
-            raise ValueError(
-                f"it holds no state of layer {layer}; geometry.layer_kinds says 'linear'"
-            )
-    _nothing(left)
+    check.take("tokens.positions", ("I32",), (rows, tokens), of_tokens)
+    check.take("tokens.roles", ("U8",), (tokens,), "logical_length")
+    check.take("tokens.demonstration", ("I32",), (tokens,), "logical_length")
+    check.take("tokens.place", ("I16",), (tokens, 4), "logical_length")
+    _take_layers(check, manifest, "core_tokens", with_bias=True)
+    check.gates("F32")
+    check.states()
+    check.nothing_else()
 
 
 def check_bank_header(header: Mapping[str, TensorEntry], manifest: Manifest) -> None:
     """Whether the bank file holds what the manifest says, and nothing else; raises ValueError."""
-    left = dict(header)
-    _take_layers(left, manifest, "bank_tokens", with_bias=False)
-    _nothing(left)
+    check = HeaderCheck(header, manifest)
+    _take_layers(check, manifest, "bank_tokens", with_bias=False)
+    check.nothing_else()
 
 
-def _take_layers(
-    left: dict[str, TensorEntry], manifest: Manifest, field: str, *, with_bias: bool
-) -> None:
+def _take_layers(check: HeaderCheck, manifest: Manifest, field: str, *, with_bias: bool) -> None:
     heads, size = manifest.geometry["kv_heads"], manifest.geometry["head_dim"]
     stored = (_STORED[manifest.dtype],)
     for layer, count in enumerate(getattr(manifest, field)):
@@ -129,8 +181,8 @@ def _take_layers(
             continue
         name, fields = f"layers.{layer}", f"{field}[{layer}] and geometry.kv_heads"
         shape: tuple[int, ...]
-        if f"{name}.offsets" in left:
-            _take(left, f"{name}.offsets", ("I64",), (heads + 1,), "geometry.kv_heads")
+        if check.has(f"{name}.offsets"):
+            check.take(f"{name}.offsets", ("I64",), (heads + 1,), "geometry.kv_heads")
             shape = (sum(count) if isinstance(count, list) else heads * count,)
         elif isinstance(count, list) and len(set(count)) != 1:
             raise ValueError(f"it holds no '{name}.offsets'; {field}[{layer}] says so")
@@ -138,10 +190,10 @@ def _take_layers(
             shape = (heads, count[0] if isinstance(count, list) else count)
         for part in ("keys", "values"):
             every = f"{fields}, geometry.head_dim and dtype"
-            _take(left, f"{name}.{part}", stored, (*shape, size), every)
-        _take(left, f"{name}.index", ("I32",), shape, fields)
-        if with_bias and f"{name}.bias" in left:
-            _take(left, f"{name}.bias", ("F32",), shape, fields)
+            check.take(f"{name}.{part}", stored, (*shape, size), every)
+        check.take(f"{name}.index", ("I32",), shape, fields)
+        if with_bias and check.has(f"{name}.bias"):
+            check.take(f"{name}.bias", ("F32",), shape, fields)
 
 
 def _take_states(left: dict[str, TensorEntry], layer: int) -> int:
@@ -155,27 +207,3 @@ def _take_states(left: dict[str, TensorEntry], layer: int) -> int:
         if entry.dtype not in _FLOATS or not entry.shape or entry.shape[0] != 1:
             raise ValueError(f"{name!r} is {entry}; expected the state of one row")
     return len(found)
-
-
-def _take(
-    left: dict[str, TensorEntry],
-    name: str,
-    dtypes: tuple[str, ...],
-    shape: tuple[int, ...],
-    fields: str,
-) -> None:
-    entry = left.pop(name, None)
-    if entry is None:
-        raise ValueError(f"it holds no tensor {name!r}; {fields} of the manifest ask for it")
-    if entry.dtype not in dtypes or entry.shape != shape:
-        raise ValueError(
-            f"{name!r} is {entry}; {fields} of the manifest say {dtypes[0]} {list(shape)}"
-        )
-
-
-def _nothing(left: Mapping[str, TensorEntry]) -> None:
-    for name in left:
-        raise ValueError(
-            f"it holds a tensor {name[:60]!a} of which the manifest does not know "
-            "(geometry.layer_kinds, core_tokens, bank_tokens, gate.thresholds)"
-        )

@@ -6,7 +6,7 @@ after head, with offsets. Knows manifests and mapped files; nothing of folders, 
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -191,14 +191,10 @@ def bank_layers(
     return _open_layers(file, manifest, manifest.bank_tokens or [], geometry)
 
 
-def per_head(entries: list[Any], geometry: Geometry) -> Counts:
+def per_head(entries: Sequence[Any], kv_heads: int) -> Counts:
     """Tokens of every layer and KV head from a manifest's short form."""
     return tuple(
-        None
-        if entry is None
-        else tuple(entry)
-        if isinstance(entry, list)
-        else (entry,) * geometry.kv_heads
+        None if entry is None else tuple(entry) if isinstance(entry, list) else (entry,) * kv_heads
         for entry in entries
     )
 
@@ -207,7 +203,7 @@ def _open_layers(
     file: MappedFile, manifest: Manifest, entries: list[Any], geometry: Geometry
 ) -> list[MappedLayer | None]:
     layers: list[MappedLayer | None] = []
-    for number, heads in enumerate(per_head(entries, geometry)):
+    for number, heads in enumerate(per_head(entries, geometry.kv_heads)):
         layer = None
         if heads is not None:
             layer = MappedLayer.open(file, number, manifest.logical_length)

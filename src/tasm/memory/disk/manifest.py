@@ -16,7 +16,7 @@ from tasm.errors import DamageError, FormatError, InputError
 from tasm.memory.disk.blocks import FileRecord
 from tasm.memory.disk.json_strict import read_json
 from tasm.memory.disk.rules import Wrong, shown
-from tasm.memory.disk.schema import FORMAT, FORMAT_VERSION, check_document
+from tasm.memory.disk.schema import FORMAT, FORMAT_VERSION, PLAIN_VERSION, check_document
 
 _HEAD = b'{\n "digest": "'
 _BLANK = b"0" * 64
@@ -58,6 +58,7 @@ class Manifest:
     bank: FileRecord | None = None
     pictures: list[PictureRecord] = field(default_factory=list)
     digest: str = ""
+    packing: str | None = None
 
     def to_bytes(self) -> bytes:
         """The file's bytes, digest included.
@@ -68,9 +69,11 @@ class Manifest:
         document: dict[str, Any] = {
             "digest": _BLANK.decode(),
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": PLAIN_VERSION if self.packing is None else FORMAT_VERSION,
         }
         document |= {name: getattr(self, name) for name in _PLAIN}
+        if self.packing is not None:
+            document["packing"] = self.packing
         document["files"] = {
             "core": self.core.to_json(),
             "bank": None if self.bank is None else self.bank.to_json(),
@@ -131,6 +134,7 @@ class Manifest:
                 for picture in files.get("pictures", [])
             ],
             digest=document["digest"],
+            packing=document.get("packing"),
         )
 
 
@@ -150,7 +154,8 @@ _PLAIN = (
     "sizes",
     "report",
 )
-if [*_PLAIN, "core", "bank", "pictures", "digest"] != [entry.name for entry in fields(Manifest)]:
+_OTHERS = ("core", "bank", "pictures", "digest", "packing")
+if [*_PLAIN, *_OTHERS] != [entry.name for entry in fields(Manifest)]:
     raise TypeError("Manifest and _PLAIN name different fields")
 
 

@@ -25,11 +25,14 @@ from tasm.memory.disk.rules import (
     truth,
     whole,
 )
+from tasm.memory.packing.vectors import STORES
 from tasm.memory.retrieval.gate import Asking
 from tasm.memory.retrieval.granularity import GRANULARITIES
 
 FORMAT = "tasm memory"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+PLAIN_VERSION = 1
+"""What a memory is that holds keys and values as numbers of its dtype; a packed one is 2."""
 STORED_DTYPES = ("float32", "float16", "bfloat16")
 """What keys and values may be stored as."""
 
@@ -175,6 +178,7 @@ _DOCUMENT = fields(
             },
         ),
     },
+    {"packing": null_or(one_of(*STORES))},
 )
 
 
@@ -186,6 +190,10 @@ def check_document(document: Mapping[str, Any]) -> list[str]:
     """
     unknown: list[str] = []
     _DOCUMENT(document, "", unknown)
+    is_packed = document.get("packing") is not None
+    if is_packed != (document["format_version"] > PLAIN_VERSION):
+        expected = f"{FORMAT_VERSION} if, and only if, there is a packing, else {PLAIN_VERSION}"
+        raise Wrong("format_version", document["format_version"], expected)
     _check_geometry(document["geometry"])
     _check_layers(document)
     _check_files(document)

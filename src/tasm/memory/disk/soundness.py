@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Role
-from tasm.memory.contents import CoreTensors
+from tasm.memory.contents import Core
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
 
 
-def check_core(
-    core: CoreTensors, next_position: int, spans: Sequence[Sequence[tuple[int, int]]]
-) -> None:
+def check_core(core: Core, next_position: int, spans: Sequence[Sequence[tuple[int, int]]]) -> None:
     """Judge a core; `spans` are the demonstrations' own, empty where none are recorded.
 
     Raises:

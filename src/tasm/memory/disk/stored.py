@@ -6,7 +6,7 @@ Knows manifests and mapped files; how a memory is answered from is not known her
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -21,10 +21,18 @@ from tasm.memory.disk.headers import TensorEntry, check_bank_header, check_core_
 from tasm.memory.disk.layers import bank_layers, core_layers, held_bytes, per_head
 from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile
-from tasm.memory.disk.schema import FORMAT_VERSION
+from tasm.memory.disk.packed import (
+    check_packed_bank,
+    check_packed_core,
+    open_packed_bank,
+    open_packed_core,
+)
+from tasm.memory.disk.schema import FORMAT_VERSION, PLAIN_VERSION
 from tasm.memory.disk.soundness import check_core
 from tasm.memory.entry import DemonstrationEntry, absolute_hint
 from tasm.memory.facts import MemoryFacts
+from tasm.memory.packing.core import PackedCore
+from tasm.memory.packing.vectors import Store
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.tokens import TABLE, TokenTable
@@ -77,11 +85,12 @@ class StoredContents:
 
     def __init__(self, folder: Path, manifest: Manifest, facts: MemoryFacts) -> None:
         self._folder, self._manifest, self._facts = folder, manifest, facts
-        self._core_file = _open(folder, manifest.core, manifest, check_core_header)
+        is_packed = manifest.packing is not None
+        check = check_packed_core if is_packed else check_core_header
+        self._core_file = _open(folder, manifest.core, manifest, check)
+        check = check_packed_bank if is_packed else check_bank_header
         self._bank_file = (
-            None
-            if manifest.bank is None
-            else _open(folder, manifest.bank, manifest, check_bank_header)
+            None if manifest.bank is None else _open(folder, manifest.bank, manifest, check)
         )
 
     @property
@@ -90,31 +99,39 @@ class StoredContents:
         return (self._core_file, *([self._bank_file] if self._bank_file is not None else []))
 
     @cached_property
-    def core(self) -> CoreTensors:
+    def core(self) -> CoreTensors | PackedCore:
         """The core file's tensors, the whole file checked once."""
         file = self._core_file
         file.check(0, file.record.size)
-        names = set(file.names)
-        try:
-            tokens = TokenTable(**{part: file.read(f"tokens.{part}") for part in TABLE})
-        except ValueError as error:
-            raise file.damage(str(error)) from error
-        layers = core_layers(file, self._manifest, self._facts.geometry)
-        core = CoreTensors(
-            layers=layers,
-            tokens=tokens,
-            distributions=tuple(
-                file.read(f"gate.{layer}") if f"gate.{layer}" in names else None
-                for layer in range(len(layers))
-            ),
-            states=tuple(_read_state(file, layer) for layer in range(len(layers))),
-        )
         spans = [entry.spans for entry in self._facts.demonstrations]
         try:
+            core = self._packed_core if self.packing is not None else self._plain_core()
             check_core(core, self._facts.next_position, spans)
         except ValueError as error:
             raise file.damage(str(error)) from error
         return core
+
+    def _plain_core(self) -> CoreTensors:
+        file = self._core_file
+        layers = core_layers(file, self._manifest, self._facts.geometry)
+        return CoreTensors(
+            layers=layers,
+            tokens=TokenTable(**{part: file.read(f"tokens.{part}") for part in TABLE}),
+            distributions=tuple(
+                file.read(f"gate.{layer}") if f"gate.{layer}" in file.header else None
+                for layer in range(len(layers))
+            ),
+            states=self._states(),
+        )
+
+    @cached_property
+    def _packed_core(self) -> PackedCore:
+        geometry = self._facts.geometry
+        return open_packed_core(self._core_file, self._manifest, geometry, self._states())
+
+    def _states(self) -> tuple[dict[str, Tensor] | None, ...]:
+        layers = range(self._facts.geometry.layers)
+        return tuple(_read_state(self._core_file, layer) for layer in layers)
 
     @cached_property
     def bank(self) -> Bank | None:
@@ -122,7 +139,15 @@ class StoredContents:
         file = self._bank_file
         if file is None:
             return None
-        return Bank(lambda: bank_layers(file, self._manifest, self._facts.geometry))
+        manifest, geometry = self._manifest, self._facts.geometry
+        if self.packing is None:
+            return Bank(lambda: bank_layers(file, manifest, geometry))
+        return Bank(lambda: open_packed_bank(file, manifest, geometry, self._checked_packed_core()))
+
+    def _checked_packed_core(self) -> PackedCore:
+        core = self.core
+        assert isinstance(core, PackedCore)
+        return core
 
     @property
     def digest(self) -> str:
@@ -146,15 +171,20 @@ class StoredContents:
         return self._manifest.dtype
 
     @property
+    def packing(self) -> Store | None:
+        """How keys and values are packed, as the manifest says; None where they are not."""
+        return cast("Store | None", self._manifest.packing)
+
+    @property
     def core_counts(self) -> Counts:
         """Core tokens of every layer and KV head, as the manifest says."""
-        return per_head(self._manifest.core_tokens, self._facts.geometry)
+        return per_head(self._manifest.core_tokens, self._facts.geometry.kv_heads)
 
     @property
     def bank_counts(self) -> Counts | None:
         """Bank tokens of every layer and KV head, as the manifest says."""
         entries = self._manifest.bank_tokens
-        return None if entries is None else per_head(entries, self._facts.geometry)
+        return None if entries is None else per_head(entries, self._facts.geometry.kv_heads)
 
     @property
     def core_bytes(self) -> int:
@@ -170,6 +200,8 @@ class StoredContents:
         )
 
     def _held(self, file: MappedFile, counts: Counts) -> int:
+        if self.packing is not None:  # held as it is stored
+            return sum(entry.stop - entry.start for entry in file.header.values())
         return held_bytes(file.header, counts, self._facts.geometry, self.dtype)
 
     def check_all(self) -> None:
@@ -193,7 +225,7 @@ class StoredContents:
     def about_files(self) -> dict[str, Any]:
         """The format's version, those of what wrote it, and the folder's bytes."""
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": PLAIN_VERSION if self.packing is None else FORMAT_VERSION,
             "versions": self._manifest.versions,
             "file_bytes": memory_folder.folder_bytes(self._folder),
         }

@@ -13,13 +13,16 @@ from typing import Any
 from torch import Tensor
 
 from tasm.errors import InputError
-from tasm.memory.contents import CoreTensors, Counts
+from tasm.memory.contents import Core, Counts
 from tasm.memory.described import DescribedMemory
 from tasm.memory.disk.folder import write_folder, write_pictures, write_tensor_file
 from tasm.memory.disk.layers import layer_tensors
 from tasm.memory.disk.manifest import Manifest, PictureRecord
+from tasm.memory.disk.packed import packed_core_tensors, packed_tensors
 from tasm.memory.disk.soundness import check_core, check_layer
 from tasm.memory.entry import DemonstrationEntry, relative_hint
+from tasm.memory.packing.bank import PackedBankLayer
+from tasm.memory.packing.core import PackedCore
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.tokens import TABLE
 
@@ -63,8 +66,10 @@ def _judge(memory: DescribedMemory) -> None:
         ) from error
 
 
-def core_tensors(core: CoreTensors) -> dict[str, Tensor]:
+def core_tensors(core: Core) -> dict[str, Tensor]:
     """The tensors of the core file, by name."""
+    if isinstance(core, PackedCore):
+        return packed_core_tensors(core)
     tensors: dict[str, Tensor] = {f"tokens.{part}": getattr(core.tokens, part) for part in TABLE}
     for layer, kept in enumerate(core.layers):
         if kept is not None:
@@ -79,6 +84,13 @@ def core_tensors(core: CoreTensors) -> dict[str, Tensor]:
 
 def bank_tensors(bank: Bank) -> dict[str, Tensor]:
     """The tensors of the bank file, by name."""
+    if any(isinstance(layer, PackedBankLayer) for layer in bank.layers):
+        return packed_tensors(
+            [
+                layer.packed() if isinstance(layer, PackedBankLayer) else None
+                for layer in bank.layers
+            ]
+        )
     tensors: dict[str, Tensor] = {}
     for layer, kept in enumerate(bank.layers):
         if kept is not None:
@@ -124,6 +136,7 @@ def _describe(memory: DescribedMemory, folder: Path, pictures: list[PictureRecor
         sizes={"full": memory.full_bytes, "core": memory.core_bytes, "bank": memory.bank_bytes},
         report={name: one for name, one in memory.report.items() if name not in OF_THE_RUN},
         core=_NO_FILE,
+        packing=memory.packing,
     )
 
 

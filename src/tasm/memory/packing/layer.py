@@ -1,0 +1,187 @@
+"""One layer's tokens in few bits, and how they become plain again.
+
+Keys are packed as they were before rotation, less their head's mean; values as they are, less
+theirs. Knows layers' tokens and positions; nothing of files.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tasm.memory.layer import LayerTokens
+from tasm.memory.packing.integers import deflated, inflated
+from tasm.memory.packing.rotation import Rotation
+from tasm.memory.packing.vectors import Store, Vectors
+
+_END = 8
+_LOWEST = -30.0
+"""A bias this far below the largest of its layer weighs nothing: e^-30."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBias:
+    """Biases of a layer in a byte each: lowest + step · code.
+
+    Attributes:
+        codes: (all heads' tokens,) uint8.
+        line: (2,) float32, the lowest bias and the step.
+    """
+
+    codes: Tensor
+    line: Tensor
+
+    @classmethod
+    def of(cls, bias: Tensor) -> "PackedBias":
+        """Pack (tokens,) biases."""
+        flat = bias.detach().float().cpu()
+        high = float(flat.max()) if flat.numel() else 0.0
+        flat = flat.clamp(min=high + _LOWEST)
+        low = float(flat.min()) if flat.numel() else 0.0
+        line = torch.tensor([low, (high - low) / 255])
+        codes = (flat - low) / line[1].clamp(min=1e-12)
+        return cls(codes.round().clamp(0, 255).to(torch.uint8), line)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.codes.nbytes + self.line.nbytes
+
+    def plain(self) -> Tensor:
+        """(tokens,) float32."""
+        return self.line[0] + self.line[1] * self.codes.float()
+
+
+@dataclass(frozen=True, eq=False)
+class PackedTokens:
+    """Tokens that one layer keeps, in few bits; never written to once made.
+
+    ```python
+    packed = PackedTokens.of(layer, "int4", positions, rotation)
+    packed.plain(positions, rotation, torch.float32).keys        # (kv_heads, tokens, head_dim)
+    ```
+
+    Attributes:
+        keys, values: one vector a head, its mean, and then one for every token, the first head's
+            first: what it has beside the mean.
+        index: stream of all heads' indices (see `deflated`).
+        bias: or None.
+        counts: tokens of each KV head.
+    """
+
+    keys: Vectors
+    values: Vectors
+    index: Tensor
+    bias: PackedBias | None
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, layer: LayerTokens, store: Store, positions: Tensor, rotation: Rotation
+    ) -> "PackedTokens":
+        """Pack a layer; `positions` (rows, tokens) are the token table's.
+
+        Raises:
+            ValueError: a key or value is not finite, or too large to be packed.
+        """
+        given = layer.settled()
+        counts = given.counts
+
+        def flat(tensor: Tensor) -> Tensor:
+            return torch.cat([head[:n] for head, n in zip(tensor, counts, strict=True)]).cpu()
+
+        index = flat(given.index)
+        keys = rotation.turned(flat(given.keys).float(), positions[:, index.long()], back=True)
+        return cls(
+            _beside_means(keys, counts, store),
+            _beside_means(flat(given.values).float(), counts, store),
+            deflated(index),
+            None if given.bias is None else PackedBias.of(flat(given.bias)),
+            counts,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes as they are stored, the number that says where the index ends included."""
+        bias = 0 if self.bias is None else self.bias.nbytes
+        return self.keys.nbytes + self.values.nbytes + self.index.nbytes + _END + bias
+
+    def plain(self, positions: Tensor, rotation: Rotation, dtype: torch.dtype) -> LayerTokens:
+        """The tokens as attention reads them.
+
+        Raises:
+            ValueError: the indices are damaged, or point outside the token table.
+        """
+        index = self.places(positions)
+        keys = self.plain_keys(positions[:, index.long()], rotation, dtype)
+        values, bias = self.plain_values(dtype), None if self.bias is None else self.bias.plain()
+        if len(set(self.counts)) <= 1:
+            shape = (len(self.counts), max(self.counts, default=0))
+            return LayerTokens(
+                keys, values, index.view(shape), None if bias is None else bias.view(shape)
+            )
+        counts = list(self.counts)
+        ragged = torch.nn.utils.rnn.pad_sequence
+        return LayerTokens(
+            keys,
+            values,
+            ragged(list(torch.split(index, counts)), batch_first=True),
+            None if bias is None else ragged(list(torch.split(bias, counts)), batch_first=True),
+            lengths=self.counts,
+        )
+
+    def places(self, positions: Tensor) -> Tensor:
+        """(all heads' tokens,) int32: numbers of the tokens in the transcript.
+
+        Raises:
+            ValueError: they are damaged, or point outside the token table.
+        """
+        index = inflated(self.index, (sum(self.counts),))
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < positions.shape[1]:
+            raise ValueError(
+                f"it names the tokens {int(index.min())} to {int(index.max())}; the table has "
+                f"{positions.shape[1]}, counted from 0"
+            )
+        return index
+
+    def plain_keys(self, at: Tensor, rotation: Rotation, dtype: torch.dtype) -> Tensor:
+        """(kv_heads, tokens, head_dim) rotated keys; `at` (rows, all heads' tokens) are their
+        positions."""
+        keys = rotation.turned(_with_means(self.keys, self.counts), at, back=False)
+        return self._by_head(keys.to(dtype))
+
+    def plain_values(self, dtype: torch.dtype) -> Tensor:
+        """(kv_heads, tokens, head_dim) values."""
+        return self._by_head(_with_means(self.values, self.counts).to(dtype))
+
+    def _by_head(self, flat: Tensor) -> Tensor:
+        if len(set(self.counts)) <= 1:
+            return flat.view(len(self.counts), max(self.counts, default=0), flat.shape[-1])
+        heads = torch.split(flat, list(self.counts))
+        return torch.nn.utils.rnn.pad_sequence(list(heads), batch_first=True)
+
+    def to(self, device: torch.device | str | None) -> "PackedTokens":
+        """The same tokens on another device, still packed; indices and biases stay."""
+        return replace(self, keys=self.keys.to(device), values=self.values.to(device))
+
+
+def _beside_means(vectors: Tensor, counts: tuple[int, ...], store: Store) -> Vectors:
+    """Each head's mean and then what every vector has beside it."""
+    heads = torch.split(vectors, list(counts))
+    means = torch.stack(
+        [head.mean(0) if len(head) else head.new_zeros(vectors.shape[1]) for head in heads]
+    )
+    rounded = Vectors.of(means, store).plain()
+    owner = _owner(counts)
+    return Vectors.of(torch.cat([means, vectors - rounded[owner]]), store)
+
+
+def _with_means(packed: Vectors, counts: tuple[int, ...]) -> Tensor:
+    plain = packed.plain()
+    heads = len(counts)
+    return plain[heads:] + plain[:heads][_owner(counts).to(plain.device)]
+
+
+def _owner(counts: tuple[int, ...]) -> Tensor:
+    """Which head each vector is of."""
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
