@@ -93,7 +93,7 @@ def test_recipes_do_not_import_torch() -> None:
     ("given", "sentence"),
     [
         ({"mode": "jiont"}, "Did you mean 'joint'"),
-        ({"mode": "independent"}, "one of joint, streaming"),
+        ({"mode": "neither"}, "one of"),
         ({"store": "float64"}, "float32"),
         ({"chunk_tokens": 0}, "1 or more"),
     ],

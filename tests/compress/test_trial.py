@@ -138,6 +138,12 @@ def test_nothing_is_tried_where_everything_fits() -> None:
     assert "tried" not in memory.recipe.get("notes", {})
 
 
+def test_one_demonstration_is_no_trial() -> None:
+    memory = build_tiny(tiny_backbone(), 1, recipe=competing(_ANSWERS, _RANDOM), core="8")
+    assert "tried" not in memory.recipe.get("notes", {})
+    assert memory.report["seconds"]["trial"] == 0
+
+
 def test_compact_says_what_it_took() -> None:
     memory = build_tiny(tiny_backbone(), 4, recipe="compact", core="16")
     notes = memory.recipe["notes"]

@@ -167,9 +167,9 @@ class Compressor:
         return Plan(parts, scores, counts, stage)
 
     def _has_to_try(self, core: int, whole: Mapping[int, LayerTokens], replay: Replay) -> bool:
-        """Whether there are other parts, something leaves, and somebody can be asked."""
+        """Whether there are other parts, something leaves, and more than one can be asked."""
         fits = all(max(held.counts) <= core for held in whole.values())
-        return bool(self.parts.others and replay.demonstrations and not fits)
+        return bool(self.parts.others and len(replay.demonstrations) > 1 and not fits)
 
     def _least_harm(
         self,
