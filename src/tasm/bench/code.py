@@ -10,7 +10,7 @@ from pathlib import Path
 ROOMS = ("answer", "backbone", "check", "compress", "demonstrations", "memory", "suites")
 """Rooms whose code decides what is measured."""
 
-BENCH = ("cards", "cells", "encoded", "features", "measure", "one_role", "prompts", "sources")
+BENCH = ("cards", "cells", "features", "measure", "one_role", "prompts", "sources")
 """The same of this room's files."""
 
 TABLES = ("table", "published", "retrieving", "variants", "listing")
