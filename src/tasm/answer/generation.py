@@ -195,7 +195,8 @@ class _TextStream(BaseStreamer):
     """Turns tokens into text as they come; holds back what a later token may still change.
 
     Not transformers' `TextStreamer`: it forgets its tokens at a line's end, so the pieces need not
-    add up to the decoded answer, and its iterator needs a thread.
+    add up to the decoded answer ("one\\n two" loses its space with Llama's tokenizer), and its
+    iterator needs a thread.
     """
 
     def __init__(self, tokenizer: HfTokenizer, on_text: Callable[[str], None]) -> None:
