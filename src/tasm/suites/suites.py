@@ -21,16 +21,10 @@ from tasm.suites.tasks.needle import needle
 from tasm.suites.tasks.pair import pair
 from tasm.suites.tasks.read import read
 from tasm.suites.tasks.rule import rule
-from tasm.suites.text.capital import capital
-from tasm.suites.text.category import category
-from tasm.suites.text.date import date
-from tasm.suites.text.language import language
-from tasm.suites.text.opposite import opposite
-from tasm.suites.text.past import past
-from tasm.suites.text.person import person
-from tasm.suites.text.plural import plural
+from tasm.suites.text.forms import date, person
+from tasm.suites.text.kinds import category, language, sentiment
+from tasm.suites.text.pairs import of_pairs
 from tasm.suites.text.room import check_room
-from tasm.suites.text.sentiment import sentiment
 
 SPLITS = ("held-out", "train")
 
@@ -69,10 +63,10 @@ SUITES: dict[str, Suite] = {
         Suite("mixed", "two tasks in one memory, the query belongs to one", mixed, 40, 6),
         Suite("late", "several attributes, and only the query says which decides", late, 24, 4),
         Suite("pair", "two attributes together decide (never trained on)", pair, 32, 4, False),
-        _text("capital", "the capital of a country", capital, 20),
-        _text("past", "the past of an irregular verb", past, 20),
-        _text("plural", "the plural of a noun, regular or not", plural, 20),
-        _text("opposite", "the word that means the contrary", opposite, 20),
+        _text("capital", "the capital of a country", of_pairs("capital"), 20),
+        _text("past", "the past of an irregular verb", of_pairs("past"), 20),
+        _text("plural", "the plural of a noun, regular or not", of_pairs("plural"), 20),
+        _text("opposite", "the word that means the contrary", of_pairs("opposite"), 20),
         _text(
             "category", "words of some kinds, each kind called by a Greek letter", category, 60, 3
         ),

@@ -1,9 +1,9 @@
 """Tensor files read through a memory map, every block checked when first touched.
 
 safetensors' own `safe_open` maps a file too (tried with 0.8), but tells not where a tensor's bytes
-lie, so the header is read here anyway, and hands tensors out of a mapping of its own: where the file
-is replaced in between, what was checked in this one would not be what is used. Knows bytes, names,
-shapes and dtypes; nothing of memories.
+lie, so the header is read here anyway, and hands tensors out of a mapping of its own: where the
+file is replaced in between, what was checked in this one would not be what is used. Knows bytes,
+names, shapes and dtypes; nothing of memories.
 """
 
 import hashlib

@@ -25,18 +25,6 @@ def part(items: Iterable[str], split: str) -> list[str]:
     return mixed[0::2] if split == "held-out" else mixed[1::2]
 
 
-def pairs(text: str) -> list[str]:
-    """Lines `question: answer` as one string each; the answer may hold spaces."""
-    return [line.strip() for line in text.strip().splitlines() for line in line.split("|")]
-
-
-def from_pairs(world: World, items: Sequence[str], shown: int, asked: int) -> Episode:
-    """Demonstrations and queries drawn from `question: answer` items; none stands twice."""
-    drawn = world.rng.sample(part(items, world.split), shown + asked)
-    turns = [turn(*item.split(": ")) for item in drawn]
-    return Episode(turns[:shown], turns[shown:])
-
-
 def turn(question: str, answer: str) -> Turn:
     """A question without a picture."""
     return Turn((question,), answer)

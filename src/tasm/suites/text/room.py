@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tasm.errors import InputError
-from tasm.suites.text import capital, category, language, opposite, past, plural, sentiment
-from tasm.suites.text.date import days
+from tasm.suites.text import kinds, pairs
+from tasm.suites.text.forms import days, names
 from tasm.suites.text.lists import part
-from tasm.suites.text.person import names
+
+
+def _split_of(name: str) -> Callable[[str], list[str]]:
+    return lambda split: part(pairs.items(name), split)
+
 
 APART: dict[str, Callable[[str], list[str]]] = {
-    "capital": lambda split: part(capital.CAPITALS, split),
-    "past": lambda split: part(past.VERBS, split),
-    "plural": lambda split: part(plural.NOUNS, split),
-    "opposite": lambda split: part(opposite.WORDS, split),
+    **{name: _split_of(name) for name in ("capital", "past", "plural", "opposite")},
     "date": days,
     "person": names,
 }
 """Suites whose questions come from one list a split."""
 
 KINDS: dict[str, Callable[[str], list[list[str]]]] = {
-    "category": category.kinds,
-    "language": lambda split: [language.sentences(name, split) for name in language.LANGUAGES],
-    "sentiment": lambda split: [
-        sentiment.opinions(words, split) for words in (sentiment.GOOD, sentiment.BAD)
-    ],
+    "category": kinds.kinds,
+    "language": lambda split: [kinds.sentences(name, split) for name in kinds.LANGUAGES],
+    "sentiment": lambda split: [kinds.opinions(words, split) for words in (kinds.GOOD, kinds.BAD)],
 }
 """Suites whose questions come from one list a split and kind."""
 
