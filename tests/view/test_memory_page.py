@@ -9,9 +9,9 @@ import pytest
 
 import tasm
 from tasm.memory import TaskMemory
-from tasm.view import memory_view
+from tasm.view import memory_cards
 from tasm.view.heat_maps import kept_shares
-from tasm.view.memory_page import memory_page
+from tasm.view.memory_page import OPEN_CARDS, memory_page, view_of
 from tests.view.conftest import KINDS, NASTY
 from tests.view.html_reader import Node, check_page
 
@@ -128,7 +128,7 @@ def test_long_texts_and_later_demonstrations_are_folded(memory_of: MemoryOf) -> 
         assert len(text.text) - len(folded.text) < 500
     cards = page_of(memory_of("plain")).all("article", "demo")
     folded = [any(node.tag == "details" for node in card.above()) for card in cards]
-    assert folded == [False] * memory_view.OPEN_CARDS + [True] * 3
+    assert folded == [False] * OPEN_CARDS + [True] * 3
     details = page_of(memory_of("plain")).all("details", "fold")
     assert [node.all("summary")[0].text for node in details] == [
         "Demonstrations 13 to 15", "Layers", "How it was built", "Which model it is for",
@@ -172,20 +172,20 @@ def test_pictures_and_cards_are_bounded(
         return sum(len(address) * 3 // 4 for address in addresses)
 
     assert picture_bytes() > 60_000
-    monkeypatch.setattr(memory_view, "MOST_PICTURE_BYTES", 30_000)
+    monkeypatch.setattr(memory_cards, "MOST_PICTURE_BYTES", 30_000)
     assert picture_bytes() < 45_000
-    monkeypatch.setattr(memory_view, "MOST_CARDS", 5)
+    monkeypatch.setattr(memory_cards, "MOST_CARDS", 5)
     root = page_of(memory)
     assert len(root.all("article", "demo")) == 5
     assert "10 more are not drawn here" in root.text
-    monkeypatch.setattr(memory_view, "MOST_SPRITE_ENTRIES", 10)
+    monkeypatch.setattr(memory_cards, "MOST_SPRITE_ENTRIES", 10)
     assert not any(node.attributes["id"] == "layer" for node in page_of(memory).all("input"))
 
 
 def test_a_mean_is_what_one_layer_draws(memory_of: MemoryOf) -> None:
     """Bars say what the memory holds, counted anew from its layers."""
     memory = memory_of("plain")
-    chart = memory_view.view_of(memory).charts[1]
+    chart = view_of(memory).charts[1]
     for layer, bar in zip(memory.core, chart.bars, strict=True):
         assert layer is not None
         kept = np.mean([len(set(layer.index[head, :count].tolist())) for head, count in

@@ -23,10 +23,10 @@ from tasm.backbone.geometry import Geometry
 from tasm.backbone.head import Head
 from tasm.backbone.hugging_face import HfConfig, HfModel, HfProcessor, HfTokenizer
 from tasm.backbone.pickling import Reopen, reduced
-from tasm.backbone.prompt.chat_template import ChatTemplate
-from tasm.backbone.prompt.image_layout import KEPT_BYTES, ImageLayout
+from tasm.backbone.prompt.image_layout import KEPT_BYTES
 from tasm.backbone.prompt.images import ImageInputs, batched
-from tasm.backbone.prompt.laying_out import Conversations, Prompt
+from tasm.backbone.prompt.laying_out import Prompt
+from tasm.backbone.prompt.of_processor import conversations_of
 from tasm.backbone.prompt.questions import AskedImage, AskedImages
 from tasm.backbone.prompt.transcript import Layout, Transcript
 from tasm.backbone.running.guard import RunningModel, Source, VisionPart, refuse_training
@@ -40,7 +40,7 @@ from tasm.backbone.wrappers import (
     unwrap,
 )
 from tasm.demonstrations import Demonstration, Query, shared_system
-from tasm.errors import DemonstrationError, ModelError
+from tasm.errors import DemonstrationError
 
 
 class Backbone:
@@ -86,7 +86,7 @@ class Backbone:
         self.rotary = Rotary(self.core)
         self._arguments = forward_arguments(self.core)
         show_arguments(self.core)
-        self._conversations = _conversations(processor, self.family, config, self._arguments)
+        self._conversations = conversations_of(processor, self.family, config, self._arguments)
         attach(self.core)
         self._running = RunningModel(self.core, processor, source)
         self.decoder.tasm_guard = self._running.guard
@@ -312,48 +312,3 @@ def _asked_images(questions: Sequence[tuple[str, ...]], images: ImageInputs) -> 
     if "pixel_values" in images.tensors and "image_grid_thw" not in images.tensors:
         parts = images.tensors["pixel_values"].entries
     return [AskedImage(*pair) for pair in zip(questions, parts, strict=True)]
-
-
-def _conversations(
-    processor: HfProcessor, family: Family, config: HfConfig, arguments: frozenset[str]
-) -> Conversations:
-    tokenizer = tokenizer_of(processor)
-    source = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
-    if not source:
-        raise ModelError(
-            "The processor has no chat template; set processor.chat_template to the model's own."
-        )
-    if family.kind == "text":
-        template = ChatTemplate(tokenizer, source, ())
-        return Conversations(tokenizer, template, None, image_token_id=None, special_tokens=False)
-    token_id = _image_token_id(config, processor)
-    image_token = tokenizer.convert_ids_to_tokens(token_id)
-    named = (getattr(processor, "image_token", None), getattr(processor, "boi_token", None))
-    candidates = tuple(dict.fromkeys(c for c in (*named, image_token) if isinstance(c, str)))
-    template = ChatTemplate(tokenizer, source, candidates)
-    images = ImageLayout(
-        processor,
-        family,
-        config,
-        image_token=image_token,
-        placeholder=template.placeholder or image_token,
-        arguments=arguments,
-    )
-    return Conversations(tokenizer, template, images, image_token_id=token_id, special_tokens=True)
-
-
-def _image_token_id(config: HfConfig, processor: HfProcessor) -> int:
-    places = (
-        (config, "image_token_id"),
-        (config, "image_token_index"),
-        (processor, "image_token_id"),
-    )
-    for holder, name in places:
-        found = getattr(holder, name, None)
-        if isinstance(found, int) and found >= 0:
-            return found
-    raise ModelError(
-        f"Which token stands for an image cannot be told: looked for image_token_id and "
-        f"image_token_index in the configuration of {config.model_type!r} and for image_token_id "
-        f"in {type(processor).__name__}."
-    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tasm.demonstrations import Query, is_correct
 from tasm.view.heat_maps import data_uri
 from tasm.view.html_page import render
-from tasm.view.memory_view import view_of
+from tasm.view.memory_page import view_of
 from tasm.view.tables import Bar, BarChart, Table
 
 if TYPE_CHECKING:

@@ -1,12 +1,48 @@
-"""`tasm show --html`: what a memory holds, as one page with heat maps over pictures and texts."""
+"""`tasm show --html`: what a memory holds as one page: figures, bars, cards, folded tables.
 
-from typing import TYPE_CHECKING
+It reads a memory and the thumbnails stored with it; it follows no recorded path and loads no model.
+"""
 
-from tasm.view.html_page import render
-from tasm.view.memory_view import view_of
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasm.backbone.prompt.roles import Role
+from tasm.memory.showing import stored_as
+from tasm.view.heat_maps import Shares, kept_shares
+from tasm.view.html_page import render, share
+from tasm.view.memory_cards import Card, both, cards_of, drawn_layers
+from tasm.view.tables import Bar, BarChart, Table
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
+
+OPEN_CARDS = 12
+SHORT_TEXT = 90  # characters; cards of shorter texts stand two in a row on a phone
+
+
+@dataclass(frozen=True)
+class MemoryView:
+    """Everything that the templates `kept.html` and `memory.html` write of a memory."""
+
+    facts: tuple[tuple[str, str], ...]
+    charts: tuple[BarChart, ...]
+    has_bank: bool
+    layers: int
+    system: str | None
+    cards: tuple[Card, ...]
+    demonstrations: int
+    is_short: bool
+    tables: tuple[tuple[str, Table], ...]
+
+    @property
+    def open_cards(self) -> tuple[Card, ...]:
+        """Cards that are seen at once."""
+        return self.cards[:OPEN_CARDS]
+
+    @property
+    def folded_cards(self) -> tuple[Card, ...]:
+        """Cards that a reader unfolds."""
+        return self.cards[OPEN_CARDS:]
 
 
 def memory_page(memory: "TaskMemory", name: str) -> str:
@@ -26,3 +62,121 @@ def memory_page(memory: "TaskMemory", name: str) -> str:
         recipe=str(memory.recipe.get("name", "?")),
         memory=view_of(memory),
     )
+
+
+def view_of(memory: "TaskMemory") -> MemoryView:
+    """Return what is shown of a memory.
+
+    ```python
+    view_of(tasm.load("birds.tasm")).cards[0].messages[-1].text.pieces
+    ```
+
+    Raises `DamageError` where a file of the memory is damaged.
+    """
+    core, bank = kept_shares(memory)
+    cards = cards_of(memory, core, bank)
+    texts = [message.text for card in cards for message in card.messages]
+    lengths = [sum(len(piece.text) for piece in (*text.pieces, *text.folded)) for text in texts]
+    is_plain = all(
+        len(card.messages) == 2 and sum(len(one.pictures) for one in card.messages) == 1
+        for card in cards
+    )
+    return MemoryView(
+        facts=tuple(_facts(memory)),
+        charts=(_by_role(memory, core, bank), _by_layer(core, bank)),
+        has_bank=memory.bank is not None,
+        layers=drawn_layers(memory),
+        system=memory.layout.system if texts else None,
+        cards=cards,
+        demonstrations=len(memory.demonstrations),
+        is_short=is_plain and max(lengths, default=0) <= SHORT_TEXT,
+        tables=(
+            ("Layers", _layer_table(memory)),
+            ("How it was built", _build_table(memory)),
+            ("Which model it is for", _model_table(memory)),
+        ),
+    )
+
+
+def _facts(memory: "TaskMemory") -> list[tuple[str, str]]:
+    megabytes = 1e-6
+    full = max(memory.full_bytes, 1)
+    core = "core" if memory.core_bytes <= full else "core with its own tables"
+    return [
+        ("demonstrations", f"{len(memory.demonstrations):,}"),
+        ("tokens of the full context", f"{memory.logical_length:,}"),
+        ("core", f"{memory.core_bytes * megabytes:,.2f} MB"),
+        (f"{core}, of the full context", f"{100 * memory.core_bytes / full:.1f} %"),
+        ("bank", f"{memory.bank_bytes * megabytes:,.2f} MB"),
+        ("full context", f"{memory.full_bytes * megabytes:,.2f} MB"),
+    ]
+
+
+def _bar(name: str, core: Shares, bank: Shares) -> Bar:
+    """The mean shares of some tokens; a token both merged and banked counts as banked."""
+    kept, banked = float(core.mean()), float(bank.mean())
+    rest = max(0.0, 1 - kept - banked)
+    label = both(kept, banked) if banked else share(kept)
+    return Bar(name, ((kept, "core"), (banked, "bank"), (rest, "rest")), label)
+
+
+def _by_role(memory: "TaskMemory", core: Shares, bank: Shares) -> BarChart:
+    roles = memory.tokens.roles.cpu().numpy()
+    bars = [
+        _bar(role.name.lower(), core[:, roles == role], bank[:, roles == role])
+        for role in Role
+        if (roles == role).any()
+    ]
+    return BarChart.of("By what the tokens are", bars, largest=1.0)
+
+
+def _by_layer(core: Shares, bank: Shares) -> BarChart:
+    if not core.shape[1]:
+        return BarChart.of("By layer", [], largest=1.0)
+    bars = [_bar(f"layer {number}", core[number], bank[number]) for number in range(len(core))]
+    return BarChart.of("By layer", bars, largest=1.0)
+
+
+def _layer_table(memory: "TaskMemory") -> Table:
+    banked = memory.bank_counts or (None,) * len(memory.core_counts)
+    rows = [
+        (number, memory.geometry.layer_kinds[number], _counts(core), _counts(bank))
+        for number, (core, bank) in enumerate(zip(memory.core_counts, banked, strict=True))
+    ]
+    columns = ("layer", "attends", "core tokens a head", "bank tokens a head")
+    return Table.of("Layers", columns, rows, columns[2:])
+
+
+def _counts(heads: tuple[int, ...] | None) -> str:
+    if heads is None:
+        return "–"
+    low, high = min(heads, default=0), max(heads, default=0)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _build_table(memory: "TaskMemory") -> Table:
+    settings = memory.recipe.get("settings") or {}
+    rows = [("recipe", memory.recipe.get("name", "?")), *_plain(settings)]
+    rows += [("stored as", stored_as(memory)), ("retrieval opens", memory.gate.kind)]
+    return Table.of("How it was built", ("setting", "value"), rows)
+
+
+def _model_table(memory: "TaskMemory") -> Table:
+    geometry = memory.geometry
+    rows = [
+        ("model", memory.model_name or "a model wrapped in Python"),
+        ("layers", geometry.layers),
+        ("KV heads", geometry.kv_heads),
+        ("width of a head", geometry.head_dim),
+        ("identity", memory.identity.digest),
+    ]
+    return Table.of("Which model it is for", ("what", "value"), rows)
+
+
+def _plain(settings: Any) -> list[tuple[str, str]]:
+    if not isinstance(settings, dict):
+        return []
+    return [
+        (name.replace("_", " "), "–" if value is None else str(value))
+        for name, value in settings.items()
+    ]

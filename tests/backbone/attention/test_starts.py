@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tasm.backbone import UNUSED, MemoryCache, Segment
-from tasm.backbone.attention.positions import Starts
+from tasm.backbone.attention.starts import Starts
 from tasm.errors import InputError
 from tests.backbone.attention.exactness import encode, generate, tiny_or_skip
 from tests.tiny_models import Tiny

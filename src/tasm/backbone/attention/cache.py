@@ -13,9 +13,10 @@ from torch import Tensor
 from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, MemoryLayer, StaticMemoryLayer
 from tasm.backbone.attention.live import LiveCache
 from tasm.backbone.attention.masks import Mask, live_mask, real_tokens
-from tasm.backbone.attention.positions import LiveRows, Starts
+from tasm.backbone.attention.positions import LiveRows
 from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra, Segment
+from tasm.backbone.attention.starts import Starts
 from tasm.backbone.attention.states import StateMemoryLayer, number_of_states, refuse_padding
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import layer_kinds, position_rows, sliding_window
