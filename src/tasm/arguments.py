@@ -107,6 +107,10 @@ def listener(value: Any, name: str) -> None:
         raise InputError(f"{name} is {shown(value)}; expected a function to call, or None.")
 
 
+def unheard(*said: object) -> None:
+    """What is called where nobody listens."""
+
+
 def path(value: Any, name: str, what: str) -> Path:
     """Return the path of `what` ("the folder of a task memory").
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasm.arguments import unheard
 from tasm.demonstrations import (
     Demonstration,
     Message,
@@ -55,7 +56,7 @@ def read_given(memory: "TaskMemory", given: Any) -> list[Demonstration]:
     Raises `InputError` where one is missing.
     """
     rows = read_demonstrations(
-        given, question=common_question(memory), skip_bad_rows=True, warn=_silent
+        given, question=common_question(memory), skip_bad_rows=True, warn=unheard
     )
     named = isinstance(given, str | os.PathLike)
     return given_demonstrations(memory, rows, str(given) if named else "The list of demonstrations")
@@ -135,12 +136,8 @@ def _from_file(
     path = Path(entry.origin)
     if path not in from_files:
         try:
-            rows = read_demonstrations(path, question=question, skip_bad_rows=True, warn=_silent)
+            rows = read_demonstrations(path, question=question, skip_bad_rows=True, warn=unheard)
         except (DemonstrationError, OSError):
             rows = []
         from_files[path] = {one.content_hash: one for one in rows}
     return from_files[path].get(entry.content_hash)
-
-
-def _silent(sentence: str) -> None:
-    """What the user's files lack is said by what is missing, not row by row."""

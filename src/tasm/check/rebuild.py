@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tasm.answer.given import as_memory
-from tasm.arguments import listener
+from tasm.arguments import listener, unheard
 from tasm.check.originals import read_given, recorded_demonstrations
 from tasm.compress.api import build
 from tasm.compress.recipes.changed import recipe_change
@@ -49,7 +49,7 @@ def rebuild(
             "from them anew (`tasm build`)."
         )
     if changed := recipe_change(memory.recipe):
-        (notice or _quiet)(changed)
+        (notice or unheard)(changed)
     return build(model, rows, progress=progress, notice=notice, **settings_of(memory))
 
 
@@ -67,7 +67,3 @@ def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonst
     if demonstrations is None:
         return recorded_demonstrations(memory)
     return read_given(memory, demonstrations)
-
-
-def _quiet(sentence: str) -> None:
-    pass

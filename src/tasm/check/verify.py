@@ -16,7 +16,7 @@ from tasm.answer.ask import ask_batches, default_new_tokens, dtype_difference
 from tasm.answer.ends import end_disagreement
 from tasm.answer.given import as_memory, as_queries
 from tasm.answer.model import model_for
-from tasm.arguments import listener, share, whole_number
+from tasm.arguments import listener, share, unheard, whole_number
 from tasm.check.fidelity import agreement, answer_distributions, mean_js
 from tasm.check.rebuild import originals_of
 from tasm.demonstrations import Demonstration, Query, is_correct
@@ -107,7 +107,7 @@ def verify(
     whole_number(batch_size, "batch_size", least=1)
     listener(progress, "progress")
     listener(notice, "notice")
-    say = notice or _quiet
+    say = notice or unheard
     asked = None if queries is None else as_queries(queries)
     try:
         memory = as_memory(memory)
@@ -160,10 +160,6 @@ def _too_little(found: Verification, wanted: float) -> str | None:
     if found.agreement < wanted:
         return f"Agreement is {found.agreement:.3f}; at least {wanted} was wanted."
     return None
-
-
-def _quiet(sentence: str) -> None:
-    pass
 
 
 def demonstrations_as_queries(demonstrations: Sequence[Demonstration]) -> list[Query]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from tasm.arguments import flag, listener, path, text
+from tasm.arguments import flag, listener, path, text, unheard
 from tasm.backbone.attention.admission import transcript_digest
 from tasm.backbone.given import as_backbone
 from tasm.backbone.limits import check_transcript
@@ -109,7 +109,7 @@ def build(
     peak = PeakMemory(backbone.device)
     transcript = lay_out(backbone, rows, settings)
     return build_transcript(
-        backbone, transcript, rows, settings, progress or _silent, notice or _quiet, peak, started
+        backbone, transcript, rows, settings, progress or unheard, notice or unheard, peak, started
     )
 
 
@@ -152,7 +152,7 @@ def as_demonstrations(
             demonstrations,
             question=question,
             skip_bad_rows=skip_bad_rows,
-            warn=notice or _quiet,
+            warn=notice or unheard,
         )
     )
 
@@ -278,11 +278,3 @@ def _taken(compressor: Compressor) -> str:
         f"which answers change least here ({tried} nats). Trying took "
         f"{compressor.seconds['trial']:.1f} seconds."
     )
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
-
-
-def _quiet(sentence: str) -> None:
-    pass

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tasm.arguments import listener
+from tasm.arguments import listener, unheard
 from tasm.backbone.given import as_backbone
 from tasm.compress.api import as_demonstrations
 from tasm.compress.composition import (
@@ -69,7 +69,7 @@ def add(
     """
     listener(progress, "progress")
     listener(notice, "notice")
-    say = notice or _quiet
+    say = notice or unheard
     held, started = _opened(memory), time.perf_counter()
     rows = as_demonstrations(
         demonstrations, question=question, skip_bad_rows=skip_bad_rows, notice=notice
@@ -111,12 +111,12 @@ def add(
     parts = [head, shard_of(held, 0, len(held.demonstrations))]
     before = compose([head, shard_of(held, 0, 1)] if independent else parts, rotary)
     for number, entry in enumerate(entries):
-        (progress or _silent)("encode", number, len(entries))
+        (progress or unheard)("encode", number, len(entries))
         read = reader.read(transcript, number, entry, Base.of(before, backbone)).to(like)
         parts.append(read)
         if not independent:
             before = compose([before, read], rotary)
-    (progress or _silent)("encode", len(entries), len(entries))
+    (progress or unheard)("encode", len(entries), len(entries))
     bases = [*bases_of(held), *[0] * len(rows)] if independent else None
     pieces = pieces_of(held, transcript_pieces(transcript)[1:])
     changed = assembled(held, compose(parts, rotary), bases, pieces, say)
@@ -154,7 +154,7 @@ def remove(
     pieces = pieces_of(held)
     if pieces is not None:
         pieces = [pieces[0], *(pieces[1 + n] for n in stays)]
-    return assembled(held, composed, bases, pieces, notice or _quiet)
+    return assembled(held, composed, bases, pieces, notice or unheard)
 
 
 def check_removable(memory: TaskMemory, ids: Sequence[str]) -> list[int]:
@@ -212,7 +212,7 @@ def merge(model: Any, memories: Sequence[Given], *, notice: Notice | None = warn
             pieces += [own_pieces[1 + number] for number in stays]
         else:
             pieces = None
-    return assembled(first, compose(parts, backbone.rotary), bases, pieces, notice or _quiet)
+    return assembled(first, compose(parts, backbone.rotary), bases, pieces, notice or unheard)
 
 
 def _opened(memory: Given) -> TaskMemory:
@@ -224,11 +224,3 @@ def _settings(memory: TaskMemory, notice: Notice) -> Settings:
     if changed := recipe_change(memory.recipe):
         notice(changed)
     return Settings.of(recipe=memory.recipe["name"], **memory.recipe["settings"])
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
-
-
-def _quiet(sentence: str) -> None:
-    pass

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasm.arguments import unheard
 from tasm.backbone.attention.segment import Segment
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
@@ -67,11 +68,11 @@ class Encoded:
         parts = [Parts.of(recipe) for recipe in recipes]
         records = [record for part in parts for record in part.records]
         records.append(gate_queries(len(self.transcript.spans)))  # of all gates that are taught
-        budget = targets(everything, backbone, self.transcript, _quiet)
+        budget = targets(everything, backbone, self.transcript, unheard)
         listening = _Catching(backbone, everything, budget, len(self.transcript))
         started = time.perf_counter()
         with torch.no_grad(), Recorder(backbone, records) as recorder:
-            self._read = read(backbone, self.transcript, listening, recorder, progress or _silent)
+            self._read = read(backbone, self.transcript, listening, recorder, progress or unheard)
         self.seconds = time.perf_counter() - started
         caught = listening.caught
         assert caught is not None
@@ -136,7 +137,7 @@ class Encoded:
 
     def _built(self, settings: Settings) -> TaskMemory:
         started, before = time.perf_counter(), self._replay.seconds
-        budget = targets(settings, self.backbone, self.transcript, _quiet)
+        budget = targets(settings, self.backbone, self.transcript, unheard)
         compressor = Compressor(self.backbone, settings, budget, len(self.transcript))
         caught, earlier = self._caught, self._read
         heard = _Heard(self.backbone, caught)
@@ -272,11 +273,3 @@ class _Remembering(Replay):
                 for kept in layers.values()
             )
         )
-
-
-def _quiet(sentence: str) -> None:
-    pass
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from tasm.arguments import listener
+from tasm.arguments import listener, unheard
 from tasm.backbone.given import as_backbone
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
@@ -68,7 +68,7 @@ def plan(
     backbone = as_backbone(model)
     transcript = lay_out(backbone, rows, settings)
     check_transcript(transcript, backbone.geometry)
-    budget = targets(settings, backbone, transcript, notice or _quiet)
+    budget = targets(settings, backbone, transcript, notice or unheard)
     edges = chunk_edges(transcript.spans, settings.chunk_tokens)
     return {
         "model": backbone.name,
@@ -149,7 +149,3 @@ def _flops_a_second(backbone: Backbone) -> float:
         float((matrix @ matrix)[0, 0])
         times.append(time.perf_counter() - started)
     return 2 * size**3 / min(times)
-
-
-def _quiet(sentence: str) -> None:
-    pass
