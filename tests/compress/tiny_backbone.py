@@ -17,14 +17,15 @@ from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.decoder import find_decoder
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.model import Backbone
-from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate
-from tasm.backbone.prompt.transcript import Layout, Role, Transcript, number_answers
+from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, concatenate
+from tasm.backbone.prompt.transcript import Role, Transcript
 from tasm.compress.api import build_transcript
 from tasm.compress.peak import PeakMemory
 from tasm.compress.settings import Settings
 from tasm.demonstrations import Demonstration, Message
 from tasm.memory import TaskMemory
-from tests.tiny_models import AFTER, BEFORE, IMAGE, Tiny, tiny_model
+from tests.compress.transcripts import TranscriptWriter
+from tests.tiny_models import Tiny, tiny_model
 
 SYSTEM = (5, 6, 7, 8)
 
@@ -51,59 +52,21 @@ class TinyBackbone(Backbone):
     def transcript(self, seeds: Sequence[Any], **_: Any) -> Transcript:
         """Lay demonstrations out; of a real one its id is the seed."""
         seeds = [int(getattr(seed, "id", seed)) for seed in seeds]
-        ids, roles = list(SYSTEM), [Role.SYSTEM] * len(SYSTEM)
-        demonstration, place = [-1] * len(SYSTEM), [[-1] * 4 for _ in SYSTEM]
-        spans, pictures, answers = [], [], []
-        for number, seed in enumerate(seeds):
-            start = len(ids)
+        writer = TranscriptWriter(self.tiny)
+        writer.add(SYSTEM, Role.SYSTEM)
+        for seed in seeds:
             generator = torch.Generator().manual_seed(seed)
             words = torch.randint(10, 180, (9,), generator=generator).tolist()
-
-            def add(tokens: Sequence[int], role: Role, number: int = number) -> None:
-                ids.extend(tokens)
-                roles.extend([role] * len(tokens))
-                demonstration.extend([number] * len(tokens))
-                place.extend([[-1] * 4 for _ in tokens])
-
-            add(words[:4], Role.QUESTION)
+            writer.begin()
+            writer.add(words[:4], Role.QUESTION)
             if self.tiny.image is not None:
-                add([BEFORE], Role.TEMPLATE)
-                count = self.tiny.tokens_per_image
-                add([IMAGE] * count, Role.IMAGE)
-                width = 3 if count % 3 == 0 else 2
-                for token in range(count):
-                    place[len(ids) - count + token] = [number, 0, token // width, token % width]
-                add([AFTER], Role.TEMPLATE)
-                pictures.append(self.tiny.image(generator))
-            add(words[4:6], Role.QUESTION)
-            add([9], Role.TEMPLATE)
-            add(words[6:8], Role.ANSWER)
-            answers.append(tuple(words[6:8]))
-            add([4], Role.TEMPLATE)
-            spans.append((start, len(ids)))
-        images = NO_IMAGES
-        if pictures:
-            images = ImageInputs(
-                len(pictures),
-                {
-                    name: PackedTensor(
-                        torch.cat([picture[name] for picture in pictures]),
-                        0,
-                        tuple(picture[name].shape[0] for picture in pictures),
-                    )
-                    for name in pictures[0]
-                },
-            )
-        return Transcript(
-            torch.tensor(ids),
-            torch.tensor([int(role) for role in roles], dtype=torch.uint8),
-            torch.tensor(demonstration, dtype=torch.int32),
-            torch.tensor(place, dtype=torch.int32),
-            tuple(spans),
-            number_answers(answers),
-            images,
-            Layout(),
-        )
+                writer.picture(generator, 3 if self.tiny.tokens_per_image % 3 == 0 else 2)
+            writer.add(words[4:6], Role.QUESTION)
+            writer.add([9], Role.TEMPLATE)
+            writer.add(words[6:8], Role.ANSWER)
+            writer.add([4], Role.TEMPLATE)
+            writer.end(words[6:8])
+        return writer.transcript()
 
     def inputs(self, ids: Tensor, images: ImageInputs = NO_IMAGES) -> dict[str, Any]:
         """The model's arguments for one row of tokens."""
