@@ -20,6 +20,7 @@ from torch import Tensor
 from tasm.answer.generation import Generated
 from tasm.answer.labels import LabelTokens, as_labels, score_labels
 from tasm.answer.result import Label
+from tasm.backbone.attention.cache import MemoryCache
 from tasm.demonstrations import Message, Picture, Query
 from tasm.errors import InputError
 
@@ -64,7 +65,7 @@ class Labelling:
         return max(map(len, self.labels.ids))
 
     def choose(
-        self, queries: Sequence[Query], inputs: dict[str, Tensor], cache: Any
+        self, queries: Sequence[Query], inputs: dict[str, Tensor], cache: MemoryCache
     ) -> tuple[Generated, list[tuple[Label, ...]]]:
         """Return what was said, and every query's labels, the most probable first."""
         scored = score_labels(self.backbone, inputs, cache, self.labels)

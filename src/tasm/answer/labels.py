@@ -17,6 +17,7 @@ from torch import Tensor
 from tasm.answer.ends import answer_ends
 from tasm.answer.generation import Generated
 from tasm.arguments import shown
+from tasm.backbone.attention.cache import MemoryCache
 from tasm.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Scored:
 def score_labels(
     backbone: "Backbone",
     inputs: dict[str, Tensor],
-    cache: Any,
+    cache: MemoryCache,
     labels: LabelTokens,
     *,
     most_rows: int = MOST_ROWS,
@@ -165,7 +166,7 @@ def score_labels(
 def _score(
     backbone: "Backbone",
     inputs: dict[str, Tensor],
-    cache: Any,
+    cache: MemoryCache,
     first: Tensor,
     labels: Sequence[tuple[int, ...]],
     ends: Sequence[int],

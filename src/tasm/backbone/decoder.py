@@ -4,7 +4,7 @@ Knows module paths and attribute names; nothing of caches or memories.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -12,10 +12,6 @@ from torch.utils.hooks import RemovableHandle
 
 from tasm.backbone.hugging_face import HfConfig
 from tasm.errors import ModelError
-
-if TYPE_CHECKING:
-    from tasm.backbone.attention.rotary import LengthSwitch
-    from tasm.backbone.running.guard import Guard
 
 _PATHS = (
     "language_model",
@@ -38,9 +34,9 @@ class Decoder(Protocol):
     register_forward_hook: Callable[..., RemovableHandle]
     parameters: Callable[[], Iterator[nn.Parameter]]
     tasm_hooks: tuple[RemovableHandle, ...] | None
-    """Set by `attach`, as the next two."""
-    tasm_switch: "LengthSwitch | None"
-    tasm_guard: "Guard"
+    """Set by `attach`; a `LengthSwitch` or None and a `Guard` too, which rooms above know."""
+    tasm_switch: Any
+    tasm_guard: Any
 
 
 def find_decoder(model: nn.Module) -> Decoder:

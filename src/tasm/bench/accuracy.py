@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tasm.bench.cells import Cell
 from tasm.bench.code import code_hash
@@ -16,6 +16,9 @@ from tasm.bench.results import Row, append_rows, budget_text, read_rows, row_key
 from tasm.bench.sources import Source
 from tasm.bench.workers import in_this_process, open_backbone, over_processes
 from tasm.errors import InputError, TasmError
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
 
 ROWS = "rows.jsonl"
 LARGE_MODEL = 200_000_000
@@ -112,7 +115,7 @@ def run(
     return Outcome([finished[key] for key in keys if key in finished], refusals)
 
 
-def _units(plan: Plan, backbone: Any) -> list[Unit]:
+def _units(plan: Plan, backbone: "Backbone") -> list[Unit]:
     """One unit a seed and source; the key of a row holds everything that could change it."""
     model, code = dict(backbone.identity.parts), code_hash()
     units = []
@@ -142,20 +145,20 @@ def _missing(unit: Unit, finished: Mapping[str, Row]) -> Unit:
     )
 
 
-def _measured(plan: Plan, backbone: Any, units: Sequence[Unit]) -> Iterator[Row | Refusal]:
+def _measured(plan: Plan, backbone: "Backbone", units: Sequence[Unit]) -> Iterator[Row | Refusal]:
     workers = min(plan.workers or _default_workers(backbone), len(units))
     if workers <= 1:
         return in_this_process(backbone, units, measure_unit)
     return over_processes(workers, plan, units, measure_unit)
 
 
-def _default_workers(backbone: Any) -> int:
+def _default_workers(backbone: "Backbone") -> int:
     parameters = sum(parameter.numel() for parameter in backbone.hf.parameters())
     on_cpu = str(backbone.device) == "cpu"
     return (os.cpu_count() or 1) if on_cpu and parameters < LARGE_MODEL else 1
 
 
-def measure_unit(backbone: Any, unit: Unit) -> Iterator[Row | Refusal]:
+def measure_unit(backbone: "Backbone", unit: Unit) -> Iterator[Row | Refusal]:
     """Measure one seed of one source, cell by cell."""
     from tasm.bench.measure import Examination
 

@@ -6,13 +6,16 @@ never runs.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Layout
 from tasm.demonstrations import Query
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
 
 BATCH_SIZE = 16
 
@@ -21,7 +24,7 @@ class _EnoughSeen(Exception):
     """Leaves the model before its decoder runs."""
 
 
-def picture_features(backbone: Any, queries: Sequence[Query], layout: Layout) -> Tensor:
+def picture_features(backbone: "Backbone", queries: Sequence[Query], layout: Layout) -> Tensor:
     """Return (queries, hidden size) float32 vectors of length 1, on the CPU.
 
     A query without a picture is represented by the mean of its text tokens.
@@ -38,7 +41,7 @@ def picture_features(backbone: Any, queries: Sequence[Query], layout: Layout) ->
     return torch.nn.functional.normalize(torch.cat(found), dim=-1)
 
 
-def _features(backbone: Any, queries: Sequence[Query], layout: Layout) -> Tensor:
+def _features(backbone: "Backbone", queries: Sequence[Query], layout: Layout) -> Tensor:
     inputs = backbone.query_inputs(queries, layout=layout)
     seen: list[Tensor] = []
 

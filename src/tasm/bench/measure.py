@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from tasm.compress.encoded import Encoded
 from tasm.compress.recipes.table import Recipe, find_recipe
 from tasm.compress.sizes import parse_size
 from tasm.demonstrations import Query, is_correct
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
 
 BATCH_SIZE = 40
 
@@ -74,7 +77,7 @@ class Examination:
 
     def __init__(
         self,
-        backbone: Any,
+        backbone: "Backbone",
         episode: Episode,
         cells: Iterable[Cell],
         *,

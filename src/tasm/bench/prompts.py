@@ -8,7 +8,7 @@ nothing of memories.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -19,6 +19,9 @@ from tasm.bench.features import picture_features
 from tasm.check.fidelity import prompt_distributions
 from tasm.demonstrations import Demonstration, Query
 
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -28,7 +31,7 @@ class Prompt:
     demonstrations: tuple[Demonstration, ...] = ()
     attended_tokens: int = 0
 
-    def ask(self, backbone: Any, layout: Layout, max_new_tokens: int) -> Answer:
+    def ask(self, backbone: "Backbone", layout: Layout, max_new_tokens: int) -> Answer:
         """Answer greedily from the prompt alone."""
         inputs = backbone.full_inputs(self.demonstrations, self.query, layout=layout)
         generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
@@ -41,7 +44,7 @@ class Prompt:
             seconds={"prefill": generated.prefill_seconds, "decode": generated.decode_seconds},
         )
 
-    def distributions(self, backbone: Any, layout: Layout, answer: Sequence[int]) -> Tensor:
+    def distributions(self, backbone: "Backbone", layout: Layout, answer: Sequence[int]) -> Tensor:
         """Return log-probabilities along a given answer: (answer tokens + 1, vocabulary)."""
         inputs = backbone.full_inputs(self.demonstrations, self.query, layout=layout)
         return prompt_distributions(backbone, inputs, answer)
@@ -66,7 +69,7 @@ def zero_shot_prompts(queries: Sequence[Query]) -> Prompts:
 
 
 def nearest_prompts(
-    backbone: Any,
+    backbone: "Backbone",
     demonstrations: Sequence[Demonstration],
     queries: Sequence[Query],
     *,

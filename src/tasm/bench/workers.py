@@ -11,9 +11,12 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasm.errors import WorkError
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
 
 Measure = Callable[[Any, Any], Iterator[Any]]
 
@@ -22,7 +25,7 @@ _SECONDS_TO_LEAVE = 5.0
 _RESULT, _DONE, _FAILED = "result", "done", "failed"
 
 
-def in_this_process(backbone: Any, units: Sequence[Any], measure: Measure) -> Iterator[Any]:
+def in_this_process(backbone: "Backbone", units: Sequence[Any], measure: Measure) -> Iterator[Any]:
     """Yield what `measure(backbone, unit)` yields, unit after unit."""
     for unit in units:
         yield from measure(backbone, unit)

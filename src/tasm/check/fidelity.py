@@ -5,7 +5,6 @@ token does not make everything after it incomparable. Knows nothing of recipes o
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,10 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from tasm.answer.ends import answer_ends
 from tasm.answer.generation import greedy_settings
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.model import Backbone
 from tasm.demonstrations import Query
+from tasm.memory import TaskMemory
 from tasm.memory.retrieval.gates.divergence import js_divergence
 
 BATCH_SIZE = 40
@@ -45,8 +47,8 @@ def mean_js(log_probabilities: Tensor, reference: Tensor) -> float:
 
 
 def answer_distributions(
-    backbone: Any,
-    memory: Any,
+    backbone: Backbone,
+    memory: TaskMemory,
     queries: Sequence[Query],
     answers: Sequence[Sequence[int]],
     *,
@@ -75,13 +77,18 @@ def answer_distributions(
     return found
 
 
-def prompt_distributions(backbone: Any, inputs: dict[str, Tensor], answer: Sequence[int]) -> Tensor:
+def prompt_distributions(
+    backbone: Backbone, inputs: dict[str, Tensor], answer: Sequence[int]
+) -> Tensor:
     """Return the same for one ordinary prompt without a memory: (answer tokens + 1, vocabulary)."""
     return _forced(backbone, inputs, None, [answer])[0]
 
 
 def _forced(
-    backbone: Any, inputs: dict[str, Tensor], cache: Any, answers: Sequence[Sequence[int]]
+    backbone: Backbone,
+    inputs: dict[str, Tensor],
+    cache: MemoryCache | None,
+    answers: Sequence[Sequence[int]],
 ) -> list[Tensor]:
     steps = max(len(answer) for answer in answers) + 1
     forcing = _Forcing(answers, answer_ends(backbone))

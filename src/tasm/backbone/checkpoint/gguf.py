@@ -14,7 +14,7 @@ import torch
 
 from tasm.backbone.checkpoint.processors import load_processor
 from tasm.backbone.checkpoint.quiet import quiet
-from tasm.backbone.hugging_face import HfTokenizer
+from tasm.backbone.hugging_face import HfModel, HfTokenizer
 from tasm.errors import InputError, ModelError, did_you_mean
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -150,7 +150,7 @@ def _read(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _unpacked(model: Any, file: Path) -> Any:
+def _unpacked(model: HfModel, file: Path) -> Any:
     """An ordinary model around the same tensors: one that came from GGUF will not be saved."""
     from transformers import AutoModelForCausalLM
 
@@ -168,7 +168,7 @@ def _unpacked(model: Any, file: Path) -> Any:
     return fresh
 
 
-def _make_plain(model: Any, tokenizer: HfTokenizer) -> None:
+def _make_plain(model: HfModel, tokenizer: HfTokenizer) -> None:
     """The plainest many-shot prompt; a line's end ends an answer."""
     start = "<|endoftext|>"
     if start not in tokenizer.get_vocab():

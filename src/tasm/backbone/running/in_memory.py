@@ -139,7 +139,7 @@ def earlier_weights(hf: HfModel) -> str:
     return hashlib.sha256(name.encode()).hexdigest() if name else parameters_sha256(hf)
 
 
-def parameters_sha256(model: Any) -> str:
+def parameters_sha256(model: HfModel) -> str:
     """Return the SHA-256 over a model's parameters and buffers: names, types, shapes, bytes."""
     import torch
 

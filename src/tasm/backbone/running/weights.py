@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tasm.backbone.hugging_face import HfModel
 from tasm.backbone.running.adapters import (
     chosen_module,
     does_nothing,
@@ -79,7 +80,7 @@ class RunningWeights:
     ```
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: HfModel) -> None:
         self._model = model
         self._read: dict[int, tuple[Any, bytes]] = {}
         self._sampled: dict[str, dict[str, str]] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasm.answer import ask_all, zero_shot_answers
 from tasm.backbone.prompt.transcript import Layout
@@ -21,6 +21,9 @@ from tasm.bench.paper.reading import read_rows
 from tasm.compress.api import build
 from tasm.demonstrations import Demonstration, Picture, Query, make_query, read_demonstrations
 from tasm.errors import InputError
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
 
 HAYSTACK = "haystack"
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -135,7 +138,7 @@ def _evenly(pool: Sequence[Item], count: int, chance: random.Random) -> list[Ite
 
 
 def measure(
-    backbone: Any,
+    backbone: "Backbone",
     data: PaperData,
     line: Line,
     *,
@@ -160,7 +163,7 @@ def measure(
 
 
 def _answers(
-    backbone: Any,
+    backbone: "Backbone",
     benchmark: Benchmark,
     episode: Episode,
     line: Line,

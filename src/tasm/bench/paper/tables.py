@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasm.bench.intervals import Interval
 from tasm.bench.paper.benchmarks import find_benchmark
@@ -13,6 +13,9 @@ from tasm.bench.paper.published import Line, Table, find_table
 from tasm.compress.recipes.table import all_recipes
 from tasm.errors import TasmError
 from tasm.files import write_text
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Reprint:
 
 def reprint(
     number: int,
-    backbone: Any,
+    backbone: "Backbone",
     *,
     data: Path | None = None,
     benchmarks: Sequence[str] | None = None,
@@ -122,7 +125,7 @@ def write_reprint(found: Reprint, out: Path) -> list[Path]:
 
 
 def _cell(
-    backbone: Any,
+    backbone: "Backbone",
     source: PaperData,
     line: Line,
     batch_size: int,

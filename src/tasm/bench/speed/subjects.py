@@ -6,7 +6,7 @@ Random keys and values serve for decoding: its time depends on their number, not
 import copy
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from tasm.backbone.attention.hooks import set_attention
 from tasm.backbone.attention.segment import Segment
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.demonstrations import Demonstration, Query, make_query, read_demonstrations
+
+if TYPE_CHECKING:
+    from tasm.backbone.model import Backbone
 
 IMAGE_SIDE = 224
 """Pixels; 64 tokens with patches of 14 pixels merged 2 x 2."""
@@ -51,7 +54,7 @@ def noise_query() -> Query:
     return make_query("Which of the words belongs to this picture?", images=[noise_image(10**6)])
 
 
-def stock_twin(backbone: Any) -> Any:
+def stock_twin(backbone: "Backbone") -> Any:
     """Return the same model with transformers' own attention; weights are shared, not copied."""
     hf = backbone.hf
     shared = {id(tensor): tensor for tensor in (*hf.parameters(), *hf.buffers())}
@@ -68,14 +71,16 @@ def stock_prefill(stock: Any, transcript: Transcript) -> DynamicCache:
     return cache
 
 
-def _random_keys(backbone: Any, batch: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _random_keys(
+    backbone: "Backbone", batch: int, tokens: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     geometry = backbone.geometry
     shape = (batch, geometry.kv_heads, tokens, geometry.head_dim)
     made = [torch.randn(shape, dtype=backbone.dtype, device=backbone.device) for _ in range(2)]
     return made[0], made[1]
 
 
-def stock_cache(backbone: Any, tokens: int, batch: int = 1) -> DynamicCache:
+def stock_cache(backbone: "Backbone", tokens: int, batch: int = 1) -> DynamicCache:
     """Return a stock cache that holds `tokens` random tokens in `batch` rows."""
     cache = DynamicCache(config=backbone.hf.config.get_text_config(decoder=True))
     for layer in range(backbone.geometry.layers):
@@ -83,7 +88,7 @@ def stock_cache(backbone: Any, tokens: int, batch: int = 1) -> DynamicCache:
     return cache
 
 
-def memory_cache(backbone: Any, tokens: int) -> MemoryCache:
+def memory_cache(backbone: "Backbone", tokens: int) -> MemoryCache:
     """Return a memory's cache over `tokens` random tokens, shared by all rows, gate never."""
     segments: Sequence[Sequence[Segment]] = [
         [Segment(*_random_keys(backbone, 1, tokens))] for _ in range(backbone.geometry.layers)
