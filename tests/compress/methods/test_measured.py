@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from tasm.compress.parts.attended import asked_of
 from tasm.compress.parts.base import Scorer
 from tasm.compress.parts.budgets.measured import Measured, error_curve, lower_hull, steepest
 from tasm.compress.parts.budgets.pooled import Pooled
 from tasm.compress.parts.scorers.effect import Effect
 from tasm.compress.recipes.recipe import Part
 from tasm.compress.recipes.table import find_recipe
-from tasm.compress.records.references import Asked, References, asked_of
+from tasm.compress.records.references import Asked, References
 from tests.compress.examples import evidence, table
 from tests.compress.methods import capture
 from tests.compress.methods.capture import stock_attention, stock_model

@@ -5,13 +5,12 @@ Knows one attention call at a time; not which tokens will be kept.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.attention.kernels import grouped_logits
-from tasm.compress.evidence import Evidence
 from tasm.compress.records.record import Reading, Record
 
 
@@ -173,24 +172,3 @@ class References(Record):
         demonstration = reading.rows.demonstration[rows]
         rows, demonstration = rows[demonstration >= 0], demonstration[demonstration >= 0]
         return rows[(rows + demonstration) % stride == 0]
-
-
-class TakesReferences(Protocol):
-    """A part that names reference rows of one source."""
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """Those of the first reading."""
-
-    @property
-    def replayed(self) -> tuple[Record, ...]:
-        """Those of a replay."""
-
-
-def asked_of(part: TakesReferences, evidence: Evidence) -> Asked:
-    """Return the reference rows that `part` named."""
-    if part.replayed:
-        asked: Asked = evidence.replayed[part.replayed[0]]
-    else:
-        asked = evidence.records[part.records[0]]
-    return asked

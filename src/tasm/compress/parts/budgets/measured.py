@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence, Stage
+from tasm.compress.parts.attended import asked_of
 from tasm.compress.parts.base import Budget
 from tasm.compress.parts.budgets.neyman import output_projection
 from tasm.compress.parts.budgets.shares import counts_by_layer
-from tasm.compress.records.references import Asked, References, asked_of
+from tasm.compress.records.references import Asked, References
 from tasm.memory.per_head import take
 
 _BLOCK = 1 << 22

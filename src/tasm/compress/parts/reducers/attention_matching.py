@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence, Selection
+from tasm.compress.parts.attended import asked_of
 from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.reducers.fitted import ridge
-from tasm.compress.records.references import Asked, References, asked_of
+from tasm.compress.records.references import Asked, References
 from tasm.memory.layer import LayerTokens
 
 _STEPS = 60

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
+from tasm.compress.parts.attended import asked_of
 from tasm.compress.parts.base import Scorer
-from tasm.compress.records.references import Asked, References, asked_of
+from tasm.compress.records.references import Asked, References
 
 _BLOCK = 1 << 22
 
