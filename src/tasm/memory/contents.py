@@ -6,15 +6,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
 from tasm.memory.layer import LayerTokens
-from tasm.memory.packing.vectors import Store
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference
 from tasm.memory.tokens import TokenTable
+
+Store = Literal["int8", "int4"]
+STORES: tuple[Store, ...] = ("int8", "int4")
 
 Counts = tuple[tuple[int, ...] | None, ...]
 """Tokens of every layer and KV head; None for a layer that holds none."""
