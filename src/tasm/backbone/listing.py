@@ -16,6 +16,10 @@ BUNDLED = (
     {"name": "random:qwen2_vl-0.5b", "title": "The same of 500 million parameters"},
     {"name": "random:qwen2_vl-7b", "title": "The same of 7 billion, for a GPU"},
     {
+        "name": "random:qwen2_vl-deep",
+        "title": "Twelve small layers whose keys and values outweigh all else, for counting bytes",
+    },
+    {
         "name": "random:qwen2_vl-tiny",
         "title": "The same of under a million, for trying what runs",
     },

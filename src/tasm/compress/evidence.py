@@ -143,6 +143,12 @@ class Evidence:
         return self.tokens.positions[:, self.index]
 
     @property
+    def block(self) -> int:
+        """How many numbers a block of rows by entries may hold: half as many as the layer's keys,
+        for small layers 65,536, for large ones four million."""
+        return min(_LARGEST_BLOCK, max(_LEAST_BLOCK, self.keys.numel() // 2))
+
+    @property
     def roles(self) -> Tensor:
         """(kv_heads, entries) uint8 roles."""
         return self._column(self.tokens.roles)
@@ -214,6 +220,7 @@ def lengths(vectors: Tensor) -> Tensor:
     return torch.cat(found, 1)
 
 
+_LEAST_BLOCK, _LARGEST_BLOCK = 1 << 16, 1 << 22
 _PIECES = 16
 _LEAST_PIECE = 256
 

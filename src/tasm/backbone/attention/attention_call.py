@@ -66,7 +66,8 @@ class AttentionCall:
         kv_heads = self.key.shape[1]
         total = log_sum_exp.reshape(batch, kv_heads, query_heads // kv_heads, count, 1)
         seen = self.key[0].numel() + sum(segment.keys[0].numel() for segment in self.segments)
-        block = min(_MOST, max(_LEAST, seen))  # numbers held: no more than the layer's keys are
+        # Numbers held at once: a quarter of the layer's keys.
+        block = min(_MOST, max(_LEAST, seen // 4))
         step = max(1, block // max(1, log_sum_exp.numel()))
         for key, bias in self._runs(rows):
             for first in range(0, key.shape[2], step):

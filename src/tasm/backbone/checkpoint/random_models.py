@@ -89,6 +89,21 @@ RANDOM_MODELS: dict[str, RandomModel] = {
         vision_heads=16,
         image_side=224,
     ),
+    # Small layers, many of them, of which the keys and values are the largest part, as they are in
+    # long contexts of large models: for counting what a build holds.
+    "qwen2_vl-deep": RandomModel(
+        hidden_size=128,
+        intermediate_size=128,
+        layers=12,
+        query_heads=2,
+        kv_heads=2,
+        vocabulary=512,
+        vision_size=64,
+        vision_layers=1,
+        vision_heads=2,
+        image_side=56,
+        max_positions=1 << 20,
+    ),
     # Under a million parameters, 4 tokens for a square image: everything runs in seconds.
     "qwen2_vl-tiny": RandomModel(
         hidden_size=128,

@@ -69,6 +69,13 @@ class Bench:
         self.scale = scale
         self.backbone: Any = load_backbone(model, dtype=dtype, device=device)
 
+        self.counted_peaks: dict[tuple[str, int], tuple[int, int]] = {}
+
+    @cached_property
+    def deep(self) -> Any:
+        """A small model of many layers, for counting what builds hold."""
+        return load_backbone("random:qwen2_vl-deep", dtype="float32", device="cpu")
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""

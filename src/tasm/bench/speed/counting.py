@@ -17,8 +17,15 @@ from transformers import DynamicCache
 
 from tasm.bench.speed.bench import Bench
 from tasm.bench.speed.decoding import SHUT
-from tasm.bench.speed.subjects import noise_query
+from tasm.bench.speed.figures import COUNTED_RECIPES, PEAK_LENGTHS
+from tasm.bench.speed.subjects import noise_demonstrations, noise_query
 from tasm.compress.api import build
+
+LONG = 85
+"""Words that a demonstration of the counted builds has more: about 590 tokens."""
+
+CHUNK = 512
+"""Tokens that these builds read at a time: a demonstration each."""
 
 
 def decode_ops_over_stock(bench: Bench, gate: str) -> float:
@@ -55,12 +62,45 @@ def decode_ops(bench: Bench, gate: str | None) -> int:
     return counted.number
 
 
-def peak_bytes_per_token(bench: Bench, share: int, recipe: str = "tasm") -> float:
-    """Return the most bytes of tensors alive at once while a memory of one `share`-th of the
-    demonstrations is built, above what lay there before, by the tokens of its transcript."""
-    demonstrations = bench.demonstrations[: max(1, len(bench.demonstrations) // share)]
-    tokens = len(bench.backbone.transcript(demonstrations))
-    return peak_tensor_bytes(lambda: build(bench.backbone, demonstrations, recipe=recipe)) / tokens
+def peak_bytes_per_token(bench: Bench, recipe: str, demonstrations: int) -> float:
+    """Return the most bytes of tensors alive at once while a memory is built, above what lay there
+    before, by the tokens of its transcript."""
+    peak, tokens = counted_peak(bench, recipe, demonstrations)
+    return peak / tokens
+
+
+def counted_peak(bench: Bench, recipe: str, demonstrations: int) -> tuple[int, int]:
+    """Return `build_peak` of the bench's deep model, counted once."""
+    counted = bench.counted_peaks
+    if (recipe, demonstrations) not in counted:
+        counted[recipe, demonstrations] = build_peak(bench.deep, recipe, demonstrations)
+    return counted[recipe, demonstrations]
+
+
+def build_peak(backbone: Any, recipe: str, demonstrations: int) -> tuple[int, int]:
+    """Return the most bytes of tensors alive at once in a build, and the tokens of its transcript.
+
+    Demonstrations are long and few: as many tokens, with less to count.
+    """
+    given = noise_demonstrations(demonstrations, LONG)
+    options: dict[str, Any] = {"recipe": recipe, "chunk_tokens": CHUNK, "notice": None}
+    peak = peak_tensor_bytes(lambda: build(backbone, given, **options))
+    return peak, len(backbone.transcript(given))
+
+
+def growth(shorter: tuple[int, int], longer: tuple[int, int]) -> float:
+    """Return the bytes by which a peak grows with every token."""
+    return (longer[0] - shorter[0]) / (longer[1] - shorter[1])
+
+
+def peak_growth_over_full(bench: Bench) -> float:
+    """Return how much faster than the full context's the peak of the recipe grows that grows
+    fastest, between the two largest numbers of demonstrations."""
+
+    def grows(recipe: str) -> float:
+        return growth(*(counted_peak(bench, recipe, count) for count in PEAK_LENGTHS[-2:]))
+
+    return max(map(grows, COUNTED_RECIPES)) / grows("full")
 
 
 def peak_tensor_bytes(work: Callable[[], object]) -> int:

@@ -6,6 +6,8 @@ Names, numbers and words only.
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tasm.compress.recipes.table import RECIPES, VARIANTS
+
 
 @dataclass(frozen=True)
 class SpeedRow:
@@ -40,6 +42,17 @@ class SpeedRow:
             return False
         return self.at_least is None or value >= self.at_least
 
+
+COUNTED_RECIPES = tuple(
+    name for name, recipe in RECIPES.items() if recipe.kind == "memory" and recipe not in VARIANTS
+)
+"""Recipes whose builds' bytes are counted: variants are made of the same parts as others."""
+
+LARGEST_GROWTH = 1.3
+"""Of `peak_growth_over_full`: recipes that try a memory hold it beside everything."""
+
+PEAK_LENGTHS = (3, 6, 12)
+"""Demonstrations of the builds whose bytes are counted."""
 
 SPEED_ROWS = (
     SpeedRow(
@@ -95,11 +108,17 @@ SPEED_ROWS = (
     ),
     *(
         SpeedRow(
-            f"peak_bytes_per_token@{length}",
-            f"most bytes of tensors alive in a build, a token; {length} of the demonstrations",
+            f"peak_bytes_per_token@{recipe}:{count}",
+            f"most bytes of tensors alive in a build, a token; {count} demonstrations",
             unit="B / token",
         )
-        for length in ("quarter", "half", "whole")
+        for recipe in COUNTED_RECIPES
+        for count in PEAK_LENGTHS
+    ),
+    SpeedRow(
+        "peak_growth_over_full",
+        "by how much that peak grows with every token, recipe that grows most / full context",
+        at_most=LARGEST_GROWTH,
     ),
     SpeedRow("core_bytes_over_full", "bytes held by a core of 20 % / full cache", at_most=0.22),
     SpeedRow(

@@ -16,7 +16,7 @@ import transformers
 import tasm
 from tasm.bench.speed import building, counting, decoding, loading
 from tasm.bench.speed.bench import FULL, Bench, Scale
-from tasm.bench.speed.figures import SPEED_ROWS, Measured
+from tasm.bench.speed.figures import COUNTED_RECIPES, PEAK_LENGTHS, SPEED_ROWS, Measured
 from tasm.errors import InputError, did_you_mean
 from tasm.files import write_text
 
@@ -37,9 +37,14 @@ MEASURES: dict[str, Callable[[Bench], float]] = {
     "gate_over_decode": decoding.gate_over_decode,
     "decode_ops_over_stock@never": partial(counting.decode_ops_over_stock, gate="never"),
     "decode_ops_over_stock@asked": partial(counting.decode_ops_over_stock, gate="missing"),
-    "peak_bytes_per_token@quarter": partial(counting.peak_bytes_per_token, share=4),
-    "peak_bytes_per_token@half": partial(counting.peak_bytes_per_token, share=2),
-    "peak_bytes_per_token@whole": partial(counting.peak_bytes_per_token, share=1),
+    **{
+        f"peak_bytes_per_token@{recipe}:{count}": partial(
+            counting.peak_bytes_per_token, recipe=recipe, demonstrations=count
+        )
+        for recipe in COUNTED_RECIPES
+        for count in PEAK_LENGTHS
+    },
+    "peak_growth_over_full": counting.peak_growth_over_full,
     "core_bytes_over_full": building.core_bytes_over_full,
     "open_seconds_per_100mb": loading.open_seconds_per_100mb,
     "checked_load_seconds_per_100mb": loading.checked_load_seconds_per_100mb,

@@ -25,16 +25,18 @@ if TYPE_CHECKING:
 IMAGE_SIDE = 224
 """Pixels; 64 tokens with patches of 14 pixels merged 2 x 2."""
 
+_QUESTION = "Which of the words belongs to this picture?"
 _WORDS = "amber birch cedar delta ember flint grove heath inlet jetty knoll ledge".split()
 
 
-def noise_demonstrations(count: int) -> list[Demonstration]:
-    """Return `count` different demonstrations: an image of noise, a question, one word."""
+def noise_demonstrations(count: int, words: int = 0) -> list[Demonstration]:
+    """Return `count` different demonstrations: an image of noise, a question that `words` more
+    words follow, one word."""
     chance = random.Random(0)
     rows = [
         {
             "images": [noise_image(number)],
-            "question": "Which of the words belongs to this picture?",
+            "question": " ".join([_QUESTION, *chance.choices(_WORDS, k=words)]),
             "answer": f"{chance.choice(_WORDS)} {number}",
         }
         for number in range(count)
@@ -51,7 +53,7 @@ def noise_image(seed: int) -> Image.Image:
 
 def noise_query() -> Query:
     """Return a query of the same kind."""
-    return make_query("Which of the words belongs to this picture?", images=[noise_image(10**6)])
+    return make_query(_QUESTION, images=[noise_image(10**6)])
 
 
 def stock_twin(backbone: "Backbone") -> Any:

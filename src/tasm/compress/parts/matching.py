@@ -18,7 +18,6 @@ from tasm.compress.evidence import Evidence, pieces
 from tasm.memory.per_head import take
 
 _TEXT_BLOCK = 256
-_PAIRS = 1 << 22
 
 Metric = Literal["chebyshev", "manhattan"]
 TextScope = Literal["demonstration", "anywhere", "nothing"]
@@ -166,7 +165,9 @@ def match_text(evidence: Evidence, keys: Tensor, sinks: Tensor, scope: TextScope
         return matches
     is_text = evidence.competing & ~evidence.is_image
     blocks = (
-        _anywhere(is_text, sinks) if scope == "anywhere" else _by_demonstration(evidence, is_text)
+        _anywhere(is_text, sinks, evidence.block)
+        if scope == "anywhere"
+        else _by_demonstration(evidence, is_text)
     )
     for sources, targets in blocks:
         _match_block(matches, keys, sources, targets, sinks)
@@ -195,18 +196,18 @@ def _by_demonstration(evidence: Evidence, is_text: Tensor) -> Iterator[tuple[Ten
     number = int(block.max()) + 1
     table = torch.full((order.shape[0], number, width), -1, device=order.device)
     table[heads[text], block[text], (within % _TEXT_BLOCK)[text]] = order[text]
-    step = max(1, _PAIRS // (width * width * order.shape[0]))
+    step = max(1, evidence.block // (width * width * order.shape[0]))
     for first in range(0, number, step):
         part = table[:, first : first + step]
         yield part, part
 
 
-def _anywhere(is_text: Tensor, sinks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _anywhere(is_text: Tensor, sinks: Tensor, block: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield blocks of text sources, each with all kept text as targets."""
     targets, sources = _listed(is_text & sinks), _listed(is_text & ~sinks)
     if targets.shape[1] == 0:
         return
-    step = max(1, _PAIRS // (targets.shape[1] * targets.shape[0]))
+    step = max(1, block // (targets.shape[1] * targets.shape[0]))
     for first in range(0, sources.shape[1], step):
         yield sources[:, None, first : first + step], targets[:, None]
 

@@ -57,7 +57,7 @@ class Asked:
         heads, group, rows, _ = queries.shape
         logits = logits.reshape(heads, group, rows, -1)
         unseen = index[:, None, None, :] >= self.before[some, None]
-        logits = logits.float() - self.log_sum_exp[:, :, some, None]
+        logits.sub_(self.log_sum_exp[:, :, some, None])
         return logits.masked_fill_(unseen, -torch.inf).exp_()
 
     def head(self, number: int) -> "Asked":

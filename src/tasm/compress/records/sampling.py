@@ -51,7 +51,8 @@ class SamplingSpread(Record):
         kv_heads, tokens = call.value.shape[1], sum(one.shape[1] for one in held_values)
         group, device = query_heads // kv_heads, call.value.device
         products = torch.zeros(kv_heads, group, head_dim, head_dim, device=device)
-        for some in rows.split(max(1, _BLOCK // max(1, tokens * query_heads))):
+        block = min(_MOST, max(_LEAST, kv_heads * tokens * head_dim // 2))
+        for some in rows.split(max(1, block // max(1, tokens * query_heads))):
             blocks = [weights[0] for weights in call.weights(some)]  # (…, group, rows, tokens)
             output = torch.zeros(kv_heads, group, len(some), head_dim, device=device)
             for weights, values in zip(blocks, _beside(held_values, blocks), strict=True):
@@ -92,4 +93,4 @@ def _beside(runs: Sequence[Tensor], blocks: Sequence[Tensor]) -> Iterator[Tensor
         first = stop
 
 
-_BLOCK = 1 << 22
+_LEAST, _MOST = 1 << 18, 1 << 22

@@ -50,8 +50,8 @@ def grouped_logits(
     kv_heads = key.shape[1]
     packed = query.reshape(batch, kv_heads, -1, head_dim)
     # In float32 throughout: a product in 16 bits would round the logits before the softmax.
-    logits = packed.float() @ key.float().transpose(2, 3) * scaling
+    logits = (packed.float() @ key.float().transpose(2, 3)).mul_(scaling)
     logits = logits.reshape(batch, kv_heads, query_heads // kv_heads, rows, key.shape[2])
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
-    return logits if bias is None else logits + bias.unsqueeze(2)
+    return logits if bias is None else logits.add_(bias.unsqueeze(2))

@@ -18,7 +18,6 @@ from tasm.compress.parts.budgets.shares import counts_by_layer
 from tasm.compress.records.references import Asked, References
 from tasm.memory.per_head import take
 
-_BLOCK = 1 << 22
 _POINTS = 16
 _ROWS = 256
 """Reference rows of a curve, at most."""
@@ -128,7 +127,9 @@ def error_curve(
     edges = grid(max(1, int(evidence.always.sum(1).max())), int(evidence.valid.sum(1).max()))
     projection = output_projection(evidence)
     sums = torch.zeros(len(edges), device=scores.device)
-    step = max(1, _BLOCK // max(1, asked.queries.shape[0] * asked.queries.shape[1] * keys.shape[1]))
+    step = max(
+        1, evidence.block // max(1, asked.queries.shape[0] * asked.queries.shape[1] * keys.shape[1])
+    )
     for first in range(0, asked.rows, step):
         some = slice(first, first + step)
         weights = asked.weights(keys, index, some)

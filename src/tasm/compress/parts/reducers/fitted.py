@@ -14,8 +14,6 @@ from tasm.compress.parts.base import Reducer
 from tasm.compress.records.references import Asked, References
 from tasm.memory.layer import LayerTokens
 
-_BLOCK = 1 << 22
-
 
 @dataclass(frozen=True)
 class FittedValues(Reducer):
@@ -74,7 +72,9 @@ def targets(mine: Asked, evidence: Evidence, head: int, kept: Tensor) -> tuple[T
     their weights; rows of all query heads of a KV head follow each other."""
     values = evidence.values[head : head + 1].float()
     keys, index = evidence.keys[head : head + 1], evidence.index[head : head + 1]
-    step = max(1, _BLOCK // max(1, mine.queries.shape[1] * keys.shape[1]))
+    step = max(
+        1, evidence.block // evidence.kv_heads // max(1, mine.queries.shape[1] * keys.shape[1])
+    )
     wanted, given = [], []
     for first in range(0, mine.rows, step):
         some = slice(first, first + step)

@@ -12,8 +12,6 @@ from torch.nn.functional import normalize
 from tasm.compress.evidence import Evidence
 from tasm.compress.parts.base import Scorer
 
-_BLOCK = 1 << 22
-
 
 @dataclass(frozen=True)
 class LeastRedundant(Scorer):
@@ -34,9 +32,7 @@ class LeastRedundant(Scorer):
             unit[:, some] = normalize(unit[:, some], dim=-1)
         second = (evidence.index % 2 == 1) & evidence.valid
         first = ~second & evidence.valid
-        step = max(
-            1, min(_BLOCK, unit.numel() // 4) // max(1, evidence.kv_heads * evidence.entries)
-        )
+        step = max(1, evidence.block // 2 // max(1, evidence.kv_heads * evidence.entries))
         best = []
         for start in range(0, evidence.entries, step):
             rows = slice(start, start + step)

@@ -14,8 +14,6 @@ from tasm.compress.parts.attended import asked_of
 from tasm.compress.parts.base import Scorer
 from tasm.compress.records.references import Asked, References
 
-_BLOCK = 1 << 22
-
 
 @dataclass(frozen=True)
 class Effect(Scorer):
@@ -59,15 +57,17 @@ class Effect(Scorer):
         heads, group = asked.queries.shape[:2]
         total = torch.zeros(heads, evidence.entries, device=values.device)
         squares = values.pow(2).sum(-1)  # (kv_heads, entries)
-        step = max(1, _BLOCK // max(1, heads * group * evidence.entries))
+        step = max(1, evidence.block // max(1, heads * group * evidence.entries))
         for first in range(0, asked.rows, step):
             some = slice(first, first + step)
             weights = asked.weights(evidence.keys, evidence.index, some)
             if self.weighs == "effect":
                 output = weights @ values[:, None] + asked.live[:, :, some].float()
-                far = squares[:, None, None] + output.pow(2).sum(-1, keepdim=True)
-                far -= 2 * output @ values[:, None].transpose(2, 3)
+                far = (output @ values[:, None].transpose(2, 3)).mul_(-2)
+                far += squares[:, None, None]
+                far += output.pow(2).sum(-1, keepdim=True)
                 weights *= far.clamp_(min=0).sqrt_()
+                del far
             if self.norm == "largest":
                 total = torch.maximum(total, weights.amax((1, 2)))
             else:
