@@ -17,7 +17,7 @@ BUNDLED = (
     {"name": "random:qwen2_vl-7b", "title": "The same of 7 billion, for a GPU"},
     {
         "name": "random:qwen2_vl-deep",
-        "title": "Twelve small layers whose keys and values outweigh all else, for counting bytes",
+        "title": "Eight small layers whose keys and values outweigh all else, for counting bytes",
     },
     {
         "name": "random:qwen2_vl-tiny",

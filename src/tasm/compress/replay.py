@@ -27,7 +27,7 @@ from tasm.memory.retrieval.gates.divergence import js_divergence
 
 _ROWS_AT_ONCE = 64
 _DEMONSTRATIONS_AT_ONCE = 16
-_TOKENS_AT_ONCE = 2048
+_TOKENS_AT_ONCE = 1024
 
 
 _CACHE = object()

@@ -15,7 +15,7 @@ def test_column_sums_equal_eager_attention(
     family: str, block: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if block is not None:
-        monkeypatch.setattr("tasm.backbone.attention.attention_call._BLOCK", block)
+        monkeypatch.setattr("tasm.backbone.attention.attention_call._MOST", block)
     tiny = tiny_or_skip(family)
     turns = [tiny.turn(1), tiny.turn(2), tiny.turn(3)]
     detach(tiny.model, "eager")

@@ -94,7 +94,7 @@ RANDOM_MODELS: dict[str, RandomModel] = {
     "qwen2_vl-deep": RandomModel(
         hidden_size=128,
         intermediate_size=128,
-        layers=12,
+        layers=8,
         query_heads=2,
         kv_heads=2,
         vocabulary=512,

@@ -15,14 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache
 
-from tasm.bench.speed.bench import Bench
+from tasm.bench.speed.bench import FULL, Bench
 from tasm.bench.speed.decoding import SHUT
 from tasm.bench.speed.figures import COUNTED_RECIPES, PEAK_LENGTHS
 from tasm.bench.speed.subjects import noise_demonstrations, noise_query
 from tasm.compress.api import build
-
-LONG = 85
-"""Words that a demonstration of the counted builds has more: about 590 tokens."""
 
 CHUNK = 512
 """Tokens that these builds read at a time: a demonstration each."""
@@ -73,16 +70,20 @@ def counted_peak(bench: Bench, recipe: str, demonstrations: int) -> tuple[int, i
     """Return `build_peak` of the bench's deep model, counted once."""
     counted = bench.counted_peaks
     if (recipe, demonstrations) not in counted:
-        counted[recipe, demonstrations] = build_peak(bench.deep, recipe, demonstrations)
+        counted[recipe, demonstrations] = build_peak(
+            bench.deep, recipe, demonstrations, bench.scale.long_words
+        )
     return counted[recipe, demonstrations]
 
 
-def build_peak(backbone: Any, recipe: str, demonstrations: int) -> tuple[int, int]:
+def build_peak(
+    backbone: Any, recipe: str, demonstrations: int, words: int = FULL.long_words
+) -> tuple[int, int]:
     """Return the most bytes of tensors alive at once in a build, and the tokens of its transcript.
 
     Demonstrations are long and few: as many tokens, with less to count.
     """
-    given = noise_demonstrations(demonstrations, LONG)
+    given = noise_demonstrations(demonstrations, words)
     options: dict[str, Any] = {"recipe": recipe, "chunk_tokens": CHUNK, "notice": None}
     peak = peak_tensor_bytes(lambda: build(backbone, given, **options))
     return peak, len(backbone.transcript(given))

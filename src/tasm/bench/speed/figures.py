@@ -51,7 +51,7 @@ COUNTED_RECIPES = tuple(
 LARGEST_GROWTH = 1.3
 """Of `peak_growth_over_full`: recipes that try a memory hold it beside everything."""
 
-PEAK_LENGTHS = (3, 6, 12)
+PEAK_LENGTHS = (1, 2, 4)
 """Demonstrations of the builds whose bytes are counted."""
 
 SPEED_ROWS = (

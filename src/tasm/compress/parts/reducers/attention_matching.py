@@ -67,14 +67,20 @@ class AttentionMatching(Reducer):
         values = evidence.values[head].float()
         if mine.rows == 0 or len(kept) == 0:
             return torch.zeros(len(kept), device=kept.device), values[kept]
-        weights = mine.weights(keys, index).flatten(0, 2)  # (rows, entries)
-        mass = weights.sum(1, keepdim=True).clamp(min=1e-12)
-        shares = weights / mass  # over the memory alone
-        output = shares @ values
-        own = shares[:, kept]
+        outputs, parts = [], []
+        step = max(1, evidence.block // max(1, mine.queries.shape[1] * keys.shape[1]))
+        for first in range(0, mine.rows, step):
+            weights = mine.weights(keys, index, slice(first, first + step))
+            # Shares over the memory alone, (1, group, rows, entries).
+            shares = weights.div_(weights.sum(-1, keepdim=True).clamp(min=1e-12))
+            outputs.append(shares @ values)
+            parts.append(shares[..., kept])
+        output = torch.cat(outputs, 2).flatten(0, 2)
+        own = torch.cat(parts, 2).flatten(0, 2)  # (rows, kept)
+        del parts
         found = matching_weights(own, self.bias_limit)
-        weighted = own * found
-        given = weighted / weighted.sum(1, keepdim=True).clamp(min=1e-12)
+        given = own.mul_(found)
+        given.div_(given.sum(1, keepdim=True).clamp(min=1e-12))
         return found.log(), ridge(given, output, values[kept], _RIDGE)
 
 
