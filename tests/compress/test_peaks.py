@@ -18,10 +18,10 @@ LAYERS = 6
 LARGEST = 1.05
 """Of recipes that choose without trying; on six layers, of which one is worked on."""
 
-TRYING = 1.45
+TRYING = 1.35
 
 RECIPES = [
-    "tasm", "tasm-paper", "snapkv", "expected-attention", "tome", "ems", "kvmerger", "cam", "kvzip",
+    "tasm-paper", "snapkv", "expected-attention", "tome", "ems", "kvmerger", "cam", "kvzip",
 ]  # fmt: skip
 """One of every kind of scorer, budget and reducer."""
 
@@ -56,7 +56,7 @@ def test_no_peak_grows_faster_than_the_full_caches(recipe: str, deep: Any, full:
     assert grows(deep, recipe) <= LARGEST * full
 
 
-@pytest.mark.parametrize("recipe", ["emloc-paper"])
+@pytest.mark.parametrize("recipe", ["tasm", "emloc-paper"])
 def test_recipes_that_try_hold_a_memory_beside_everything(
     recipe: str, deep: Any, full: float
 ) -> None:

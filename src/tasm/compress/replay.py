@@ -134,8 +134,8 @@ class Replay:
             by_length.setdefault(0 if pads else lengths[number], []).append(number)
         return [
             same[first : first + step]
-            for length, same in by_length.items()
-            for step in [max(1, min(at_once, _TOKENS_AT_ONCE // max(1, length)))]
+            for same in by_length.values()
+            for step in [max(1, min(at_once, _TOKENS_AT_ONCE // max(1, lengths[same[-1]])))]
             for first in range(0, len(same), step)
         ]
 
