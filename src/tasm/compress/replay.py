@@ -238,7 +238,7 @@ def _hiding(
     """The segments of a batch of `numbers`, every row without what is hidden from it."""
     changed = list(segments)
     for layer, unseen in hidden.items():
-        segment, own = (segments[layer] or ())[0], unseen[list(numbers)]
+        segment, own = (segments[layer] or ())[0], torch.stack([unseen[one] for one in numbers])
         bias = torch.zeros(()) if segment.bias is None else segment.bias
         rows = bias.to(own.device).expand(own.shape).masked_fill(own, UNUSED)
         changed[layer] = (replace(segment, bias=rows),)
