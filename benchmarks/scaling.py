@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (lines of the page are longer than lines of code)
 """What a memory costs at the size of Qwen2-VL-7B, predicted: formulas, held against counts.
 
 $ python benchmarks/scaling.py > docs/scaling.md

@@ -49,7 +49,7 @@ COUNTED_RECIPES = tuple(
 """Recipes whose builds' bytes are counted: variants are made of the same parts as others."""
 
 LARGEST_GROWTH = 1.7
-"""Of `peak_growth_over_full`: recipes that try a memory hold it, core and bank, beside everything."""
+"""Of `peak_growth_over_full`: recipes that try a memory hold it beside everything."""
 
 PEAK_LENGTHS = (1, 2, 4)
 """Demonstrations of the builds whose bytes are counted."""
