@@ -107,9 +107,9 @@ def measure(given: argparse.Namespace) -> None:
                         batch_size=40,
                     )
                     row[f"labels_{calibration}"] = accuracy(answers)
-                    sure[source.label, calibration] += [
-                        (answer.confidence or 0.0, bool(answer.correct)) for answer in answers
-                    ]
+                    pairs = [(answer.confidence or 0.0, bool(answer.correct)) for answer in answers]
+                    row[f"confidences_{calibration}"] = pairs
+                    sure[source.label, calibration] += pairs
                 if given.foreign:
                     row["foreign_auroc"] = {
                         name: auroc(

@@ -3,6 +3,7 @@
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 import tasm
 from tasm.answer import full_context
@@ -91,6 +92,18 @@ def test_doubt_is_a_place_among_the_demonstrations(
         assert answer.doubt == sum(one > own for one in known) / len(known)
     bare = tasm.build(model, demonstrations(), recipe="h2o")
     assert model.ask(bare, question="Which?").doubt is None
+
+
+def test_what_was_found_goes_when_demonstrations_come(
+    model: tasm.Model,  # noqa: F811
+    tuned: tasm.Tuned,
+) -> None:
+    assert tuned.memory is not None and "tuned" in tuned.memory.recipe
+    grey = Image.new("RGB", (56, 56), "grey")
+    more = [{"image": grey, "question": "What colour is it?", "answer": "grey"}]
+    grown = tasm.add(tuned.memory, model, more, notice=None)
+    assert "tuned" not in grown.recipe
+    assert model.ask(grown, question="Which?").doubt is None
 
 
 def test_a_memory_that_was_not_tuned_has_no_temperature(

@@ -65,6 +65,8 @@ def assembled(
         full_bytes=memory.full_bytes // memory.logical_length * tokens,
         gate=open_gate(memory.gate, notice) if has_bank else GateSettings(kind="never"),
         reference=None,
+        # What tuning found was found with other demonstrations.
+        recipe={name: one for name, one in memory.recipe.items() if name != "tuned"},
     )
     report = {
         name: one for name, one in memory.report.items() if name not in ("seconds", TRANSCRIPT)
