@@ -29,7 +29,7 @@ class PackedTable:
     """A token table as one stream: rows of positions, roles, demonstration, the four of place.
 
     ```python
-    len(PackedTable.of(table).stream), len(table)                # 292, 1100
+    len(PackedTable.of(table).stream), len(table)                # 506, 1100
     ```
     """
 
