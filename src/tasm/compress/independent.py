@@ -2,8 +2,8 @@
 
 Each is read after the system prompt and one demonstration that all are shown (`base`), never after
 the others, and is compressed by itself. What is kept of it depends on nothing but itself, the base
-and the recipe. The first demonstration is the base of a build: with none, images that are to be
-looked up by what stands before them lose a fifth of the right answers (docs/shards.md).
+and the recipe. The first demonstration is the base of a build and is kept whole; what is lost
+without it, docs/changing-a-memory.md says.
 
 Knows transcripts and compressors; how shards are put together is `tasm.memory.shards`' business.
 """
@@ -99,7 +99,8 @@ class Reader:
         head = int((chunk.demonstration < 0).sum()) if begins else len(base.head)
         before = 0 if begins else head
         started = time.perf_counter()
-        targets = self.share.targets(own - head if begins else own, head)
+        share = Share(1.0, 0.0) if begins else self.share
+        targets = share.targets(own - head if begins else own, head)
         compressor = Compressor(self.backbone, self.settings, targets, before + own)
         records = compressor.parts.records
         with torch.no_grad(), Recorder(self.backbone, records) as recorder:

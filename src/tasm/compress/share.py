@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.settings import Settings, Targets
 from tasm.compress.sizes import parse_size
+from tasm.errors import BudgetError
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every demonstration's tokens is kept, and banked; fixed at the first build."""
+    """Which part of a demonstration's tokens is kept, and banked; fixed at the first build. The
+    first demonstration of a build is kept whole."""
 
     core: float
     bank: float
@@ -19,20 +21,28 @@ class Share:
     def of(cls, settings: Settings, targets: Targets, transcript: Transcript) -> "Share":
         """What a build's budget comes to for each demonstration.
 
-        A share is meant of each demonstration; the head comes on top. Of tokens or bytes it is the
-        largest share with which all of them together stay within it.
+        A share is meant of each demonstration; the head and the first demonstration, which is kept
+        whole, come on top. Of tokens or bytes it is the largest share with which all of them
+        together stay within it. Raises BudgetError where not even one token of each does.
         """
-        head = int((transcript.demonstration < 0).sum())
-        lengths = [stop - start for start, stop in transcript.spans]
+        lengths = [stop - start for start, stop in transcript.spans[1:]]
+        whole = len(transcript) - sum(lengths)
         core, bank = (
             size.amount
             if (size := parse_size(written, name)).unit == "share"
             else _largest(lengths, tokens)
             for written, name, tokens in (
-                (settings.core, "core", targets.core - head),
+                (settings.core, "core", targets.core - whole),
                 (settings.bank, "bank", targets.bank),
             )
         )
+        smallest = whole + len(lengths)
+        if parse_size(settings.core, "core").unit != "share" and targets.core < smallest:
+            raise BudgetError(
+                f"The core budget {settings.core} comes to {targets.core} tokens per layer and KV "
+                "head. In mode independent the system prompt and the first demonstration are kept "
+                f"whole, and a token of every other: {smallest} is the smallest possible."
+            )
         return cls(core, bank)
 
     def targets(self, tokens: int, head: int) -> Targets:
