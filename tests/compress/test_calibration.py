@@ -119,7 +119,7 @@ def test_quantile_by_need(core: str) -> None:
 
 
 def test_one_demonstration_never_opens_the_gate() -> None:
-    memory = build_tiny(tiny_backbone(), 1, recipe="tasm-js-gate", core="12", bank="4")
+    memory = build_tiny(tiny_backbone(), 1, core="12", bank="4")
     assert memory.reference is not None
     assert memory.reference.thresholds == (LARGEST_DIVERGENCE,) * 3
 
@@ -131,6 +131,6 @@ def test_no_bank_no_reference() -> None:
 
 
 def test_a_gate_without_thresholds_is_not_calibrated_and_records_its_own() -> None:
-    memory = build_tiny(tiny_backbone(), core="40%", bank="20%")
+    memory = build_tiny(tiny_backbone(), recipe="tasm-missing-gate", core="40%", bank="20%")
     assert memory.reference is None and memory.bank is not None
     assert (memory.gate.kind, memory.gate.epsilon, memory.gate.first_steps) == ("missing", 3.0, 2)

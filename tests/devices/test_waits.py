@@ -35,7 +35,7 @@ def memory(there: BackboneElsewhere, tmp_path_factory: Any) -> TaskMemory:
     """Loaded from disk, as most are: core and bank lie on the host until a cache places them."""
     folder: Path = tmp_path_factory.mktemp("memory") / "m.tasm"
     with pretending():
-        build_tiny(there, 5, recipe="tasm-js-gate", core="40%", bank="40%").save(folder)
+        build_tiny(there, 5, core="40%", bank="40%").save(folder)
     return TaskMemory.load(folder)
 
 

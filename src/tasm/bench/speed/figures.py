@@ -105,9 +105,9 @@ SPEED_ROWS = (
         at_most=1.6,
     ),
     SpeedRow(
-        "decode_ops_over_stock@asked",
-        "operations of a decode step, the gate asked and shut / stock cache",
-        at_most=1.7,
+        "decode_ops_over_stock@js",
+        "operations of a decode step, gate js that stays shut / stock cache",
+        at_most=1.6,
     ),
     *(
         SpeedRow(

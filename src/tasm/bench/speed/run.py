@@ -36,7 +36,7 @@ MEASURES: dict[str, Callable[[Bench], float]] = {
     "batch8_expanded_over_shared": decoding.batch8_expanded_over_shared,
     "gate_over_decode": decoding.gate_over_decode,
     "decode_ops_over_stock@never": partial(counting.decode_ops_over_stock, gate="never"),
-    "decode_ops_over_stock@asked": partial(counting.decode_ops_over_stock, gate="missing"),
+    "decode_ops_over_stock@js": partial(counting.decode_ops_over_stock, gate="js"),
     **{
         f"peak_bytes_per_token@{recipe}:{count}": partial(
             counting.peak_bytes_per_token, recipe=recipe, demonstrations=count

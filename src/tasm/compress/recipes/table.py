@@ -52,8 +52,8 @@ _ROWS = (
         bank="40%",
         bank_choice="random",
         gate={
-            "kind": "missing",
-            "first_steps": 2,
+            "kind": "js",
+            "epsilon": "calibrated",
             "top_k": 48,
             "quantile": "need",
             "asking": "each",

@@ -64,18 +64,18 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
             "TASM's table 7: a bank that is never asked",
         ),
         _row(
-            tasm.with_settings(gate={"kind": "js", "first_steps": None}),
-            "tasm-js-gate",
-            "the paper's gate, its threshold measured",
+            tasm.with_settings(gate={"kind": "missing", "first_steps": 2}),
+            "tasm-missing-gate",
+            "a gate that weighs core and bank, asked at two steps",
         ),
         _row(
-            tasm.with_settings(gate={"kind": "always", "first_steps": None}),
+            tasm.with_settings(gate={"kind": "always"}),
             "tasm-retrieval-always",
             "TASM's table 7: retrieval at every step",
         ),
         *(
             _row(
-                tasm.with_settings(gate={"kind": "always", "interval": steps, "first_steps": None}),
+                tasm.with_settings(gate={"kind": "always", "interval": steps}),
                 f"tasm-retrieval-every-{steps}",
                 f"TASM's table 7: retrieval at every {steps}th step",
             )
