@@ -98,9 +98,9 @@ def judge(tasks: Path, adapters: dict[str, Path | None], rows: Path) -> None:
     lines = rows.read_text().splitlines() if rows.is_file() else []
     known = {(row["kind"], row["task"], row["recipe"]) for row in map(json.loads, lines)}
     found = sorted(read_tasks([tasks]), key=lambda task: int(task.name.rpartition("-")[2]))
-    for kind, place in adapters.items():
-        backbone = tasm.load_model("reference", vision_memory=place).backbone
-        for cell in CELLS:
+    for cell in CELLS:
+        for kind, place in adapters.items():
+            backbone = tasm.load_model("reference", vision_memory=place).backbone
             for task in found:
                 if (kind, task.name, cell.recipe) in known:
                     continue
