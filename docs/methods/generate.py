@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from tasm.compress.recipes.recipe import Part, Recipe
-from tasm.compress.recipes.table import RECIPES, VARIANTS
+from tasm.compress.recipes.table import RECIPES, TUNED, VARIANTS
 from tasm.memory.retrieval import key_blocks
 
 FOLDER = Path(__file__).parent
@@ -34,7 +34,8 @@ def pages() -> dict[str, str]:
 
 def has_page(recipe: Recipe) -> bool:
     """Whether it is a published method without a page written by hand."""
-    return bool(recipe.scorer) and recipe not in VARIANTS and recipe.name not in WITHOUT_PAGE
+    listed = recipe in (*TUNED, *VARIANTS) or recipe.name in WITHOUT_PAGE
+    return bool(recipe.scorer) and not listed
 
 
 WITHOUT_PAGE = {"tasm", "tasm-compact", "tasm-paper", "full", "random"}
@@ -141,7 +142,7 @@ def index() -> str:
         "|---|---|---|---|",
     ]
     for recipe in RECIPES.values():
-        if recipe in VARIANTS:
+        if recipe in (*TUNED, *VARIANTS):
             continue
         name = f"`{recipe.name}`"
         if has_page(recipe):
@@ -150,6 +151,9 @@ def index() -> str:
             name = f"[{name}](tasm.md)"
         paper = f"[link]({recipe.url})" if recipe.url else ""
         lines.append(f"| {name} | {recipe.title} | {recipe.year} | {paper} |")
+    lines += ["", "## Rivals tuned here", "", "On training classes ([how](../bench.md)).", ""]
+    lines += ["| recipe | |", "|---|---|"]
+    lines += [f"| `{recipe.name}` | {recipe.title} |" for recipe in TUNED]
     lines += [
         "",
         "## Ablations of TASM",

@@ -50,7 +50,7 @@ def test_wrong_usage_is_2(words: tuple[str, ...], run: Run) -> None:
 
 def test_recipes(run: Run) -> None:
     rows = run("recipes", "--json").json
-    fields = {"name", "title", "year", "url", "kind", "scorer", "budget", "reducer", "gate"}
+    fields = {"name", "title", "year", "url", "kind", "scorer", "budget", "reducer", "gate", "form"}
     assert all(set(row) == fields for row in rows)
     by_name = {row["name"]: row for row in rows}
     assert {"tasm", "tasm-paper", "full", "zero-shot"} <= set(by_name)

@@ -186,5 +186,6 @@ def measure_unit(backbone: "Backbone", unit: Unit) -> Iterator[Row | Refusal]:
                 context_tokens=len(examination.full.memory.tokens),
                 full_bytes=examination.full.memory.full_bytes,
                 settings=cell.settings,
+                code=code_hash(),
                 **vars(found),
             )

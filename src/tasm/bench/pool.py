@@ -10,6 +10,7 @@ from typing import Any
 
 from tasm.bench.intervals import interval, paired_interval
 from tasm.bench.results import Row, budget_text
+from tasm.compress.recipes.table import all_recipes
 
 Cell = tuple[str, str, str | None, str | None, str | None]
 
@@ -45,6 +46,9 @@ class PooledRow:
     against_tasm: tuple[float, float, float] | None
     note: str
     stored: str | None
+    stored_share: float | None
+    tuned: bool
+    code: str
     demonstrations: int
 
     @property
@@ -109,6 +113,9 @@ def _pooled(cell: Cell, by_seed: dict[int, Row], cells: dict[Cell, dict[int, Row
         against_tasm=_difference(by_seed, _tasm(cells, cell)),
         note=_note(rows),
         stored=stored,
+        stored_share=_mean_of([row.stored_share for row in rows]),
+        tuned=is_tuned(recipe),
+        code=", ".join(dict.fromkeys(row.code for row in rows if row.code)),
         demonstrations=round(fmean(row.demonstrations for row in rows)),
     )
 
@@ -124,6 +131,17 @@ def _tasm(cells: dict[Cell, dict[int, Row]], cell: Cell) -> dict[int, Row] | Non
         if (*other[:3], other[4]) == (suite, "tasm", core, stored)
     ]
     return found[0] if found else None
+
+
+def is_tuned(name: str) -> bool:
+    """Return whether a recipe is a rival's form tuned here on training classes."""
+    found = all_recipes().get(name)
+    return found is not None and found.form == "tuned"
+
+
+def _mean_of(shares: Sequence[float | None]) -> float | None:
+    known = [share for share in shares if share is not None]
+    return fmean(known) if known else None
 
 
 def _mean(values: Sequence[Sequence[float] | None]) -> float | None:

@@ -26,7 +26,8 @@ class Row:
     layers it kept whole); `stored` is the budget of bytes, where that decided core and bank. Token
     counts are means over layers and KV heads, bytes are bytes, `build_seconds` the whole build,
     `answer_ms` the time of a query in its batch, `triggered` the share of (layer, step) pairs that
-    retrieved.
+    retrieved. `stored_share` is core and bank over the full context with keys and values counted in
+    16 bits, `code` the hash of the code that made the row; rows of older versions have neither.
     """
 
     key: str
@@ -52,6 +53,8 @@ class Row:
     answers: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     stored: str | None = None
+    stored_share: float | None = None
+    code: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property

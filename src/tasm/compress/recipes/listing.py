@@ -7,7 +7,8 @@ from tasm.compress.recipes.table import all_recipes
 
 
 def recipes() -> list[dict[str, Any]]:
-    """Return one row a recipe: name, title, year, url, kind and the names of its parts.
+    """Return one row a recipe: name, title, year, url, kind, the names of its parts, and its form:
+    "published", "tuned" (here, on training classes) or "ours".
 
     ```python
     [row["name"] for row in tasm.recipes() if row["kind"] == "memory"]
@@ -26,4 +27,5 @@ def _row(recipe: Recipe) -> dict[str, Any]:
         **dict.fromkeys(("scorer", "budget", "reducer")),
         **{name: part.class_name for name, part in recipe.parts.items()},
         "gate": recipe.gate.get("kind"),
+        "form": recipe.form,
     }

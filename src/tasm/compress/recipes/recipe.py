@@ -98,7 +98,8 @@ class Recipe:
     first). `others` are parts that a build tries beside these, by asking at most `asked`
     demonstrations; what surely changes their answers less is taken. `takes_core` is False where a
     bound of the method's own decides how much is kept. `whose` says whose parts it is made of,
-    where they are not all of one paper.
+    where they are not all of one paper. `form` says whose settings they are: the paper's, those of
+    a rival's method tuned here on training classes, or ours.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Recipe:
     asked: int = 8
     note: str = ""
     whose: str = ""
+    form: Literal["published", "tuned", "ours"] = "published"
 
     @property
     def parts(self) -> dict[str, Part]:

@@ -13,10 +13,20 @@ from importlib.metadata import entry_points
 from tasm.compress.recipes.published import ROWS as _PUBLISHED
 from tasm.compress.recipes.recipe import Alternative, Part, Recipe
 from tasm.compress.recipes.retrieving import ROWS as _RETRIEVING
+from tasm.compress.recipes.tuned import tuned
 from tasm.compress.recipes.variants import variants
 from tasm.errors import RecipeError, did_you_mean
 
-__all__ = ["RECIPES", "VARIANTS", "Part", "Recipe", "all_recipes", "find_recipe", "table"]
+__all__ = [
+    "RECIPES",
+    "TUNED",
+    "VARIANTS",
+    "Part",
+    "Recipe",
+    "all_recipes",
+    "find_recipe",
+    "table",
+]
 
 _TASM = "https://arxiv.org/abs/2606.11853"
 
@@ -60,6 +70,7 @@ _ROWS = (
         },
         whose="task score, core, bank and gate are TASM's; that layers get unequal shares, how "
         "tokens merge, the random bank and the calibrated gate are this project's",
+        form="ours",
     ),
     Recipe(
         "compact",
@@ -78,6 +89,7 @@ _ROWS = (
         asked=5,
         whose="nothing of it is TASM's: the score is KVzip's, fitted values are Attention "
         "Matching's, layers, effect and trial are this project's",
+        form="ours",
     ),
     Recipe(
         "tasm-compact",
@@ -89,6 +101,7 @@ _ROWS = (
         reducer=_COUNTED,
         note="for memories that were built with it; its layers starve real language models, take "
         "`compact`",
+        form="ours",
     ),
     Recipe(
         "tasm-paper",
@@ -166,7 +179,10 @@ def table(rows: Iterable[Recipe]) -> dict[str, Recipe]:
 VARIANTS: tuple[Recipe, ...] = variants(replace(_ROWS[0], others=()))
 """Ablations of `tasm`, after the others in listings."""
 
-RECIPES: dict[str, Recipe] = table([*_ROWS, *_PUBLISHED, *_RETRIEVING, *VARIANTS])
+TUNED: tuple[Recipe, ...] = tuned(table(_PUBLISHED))
+"""Rivals' methods tuned on training classes, after the published ones in listings."""
+
+RECIPES: dict[str, Recipe] = table([*_ROWS, *_PUBLISHED, *_RETRIEVING, *TUNED, *VARIANTS])
 """The recipes of this package; `all_recipes` adds those of others."""
 
 
