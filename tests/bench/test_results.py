@@ -31,6 +31,9 @@ DOCUMENTED = [
     "against_tasm",
     "note",
     "stored",
+    "stored_share",
+    "tuned",
+    "code",
 ]
 
 

@@ -78,9 +78,16 @@ class TinyBackbone(Backbone):
 
     @torch.inference_mode()
     def encode_rows(self, chunks: Sequence[Transcript], cache: MemoryCache) -> None:
-        ids = torch.stack([chunk.input_ids for chunk in chunks])
+        longest = max(len(chunk) for chunk in chunks)
+        padding = [longest - len(chunk) for chunk in chunks]
+        pad = torch.nn.functional.pad
+        rows = [pad(one.input_ids, (n, 0)) for one, n in zip(chunks, padding, strict=True)]
+        real = [pad(torch.ones(len(one)), (n, 0)) for one, n in zip(chunks, padding, strict=True)]
+        inputs = {"input_ids": torch.stack(rows)}
+        if any(padding):
+            inputs["attention_mask"] = torch.stack(real).long()
         self.hf(
-            **self.placed({"input_ids": ids}, concatenate([chunk.images for chunk in chunks])),
+            **self.placed(inputs, concatenate([chunk.images for chunk in chunks])),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,

@@ -188,10 +188,10 @@ def test_a_mask_over_the_memory_is_refused_or_harmless() -> None:
 
 def test_positions_of_a_later_call_are_those_of_its_tokens() -> None:
     """What is passed for text beside a memory is not believed: generate() itself passes some that
-    count the live tokens alone. Pictures in later calls are in test_later_pictures.py."""
+    count the live tokens alone. Positions of pictures are in test_later_pictures.py."""
     tiny = tiny_or_skip("qwen2_vl")
     memory = encode(tiny, [[tiny.turn(1)]])
-    places = torch.tensor([[[3, 3, 3]], [[3, 3, 4]], [[3, 4, 3]]])
+    places = torch.tensor([[[3, 3, 4]]]).expand(3, -1, -1)
     later = torch.tensor([[8, 9, 10]])
     found = []
     for given in ({}, {"position_ids": places}):

@@ -54,7 +54,7 @@ class ExpectedAttention(Scorer):
             parts.append(first + spread * evidence.scaling**2 / 2)
         sunk = evidence.index < self.sinks
         logits = torch.cat(parts, -1).masked_fill((~evidence.valid | sunk)[:, None], -torch.inf)
-        expected = logits.softmax(-1).mean(1)
+        expected = logits.softmax(-1).mean(1).nan_to_num()  # where there are sinks alone
         score = (expected + self.epsilon) * lengths(evidence.values)
         return torch.where(sunk, score.amax() + 1, score)
 
