@@ -6,9 +6,10 @@ $ python benchmarks/vision_memory.py --out out/detail
 
 The bundled model is at its ceiling on the suites as they are drawn, so every thing in a picture is
 drawn smaller, training and test alike: what stands in a cell of 16 pixels is scaled to a share of
-its side. Mema and a control of the same size that also sees the question are trained in the same
-way on training classes, and judged on held-out ones, with all demonstrations attended and with what
-TASM keeps of them. Tasks, trainings and judgements that are there are not made again.
+its side. Mema, Mema without the question, and a control of the same size that also sees the
+question are trained in the same way on training classes, and judged on held-out ones, with all
+demonstrations attended and with what TASM keeps of them. Tasks, trainings and judgements that are
+there are not made again.
 """
 
 import argparse
@@ -76,7 +77,14 @@ def trained(tasks: Path, out: Path, kind: str, steps: int, batch: int) -> Path:
     if (out / CONFIG).is_file():
         return out
     settings = TrainingSettings(
-        steps=steps, batch=batch, at_once=batch, shots=16, asked=8, rate=2e-3, kind=kind
+        steps=steps,
+        batch=batch,
+        at_once=batch,
+        shots=16,
+        asked=8,
+        rate=2e-3,
+        kind="plain" if kind == "plain" else "mema",
+        question_free=kind == QUESTION_FREE,
     )
     train(
         tasm.load_model("reference").backbone,
@@ -91,6 +99,7 @@ def trained(tasks: Path, out: Path, kind: str, steps: int, batch: int) -> Path:
 
 CELLS = (Cell("full", None, None), Cell("tasm", "20%", "40%"))
 FROZEN = "frozen"
+QUESTION_FREE = "question-free"
 
 
 def judge(tasks: Path, adapters: dict[str, Path | None], rows: Path) -> None:
@@ -143,7 +152,7 @@ def main() -> None:
     tasks = draw_tasks(out / "train", range(FIRST, FIRST + TRAINED), "train", SUITES)
     test = draw_tasks(out / "test", range(options.seeds), "held-out", None)
     adapters: dict[str, Path | None] = {FROZEN: None}
-    for kind in ("mema", "plain"):
+    for kind in ("mema", "plain", QUESTION_FREE):
         adapters[kind] = trained(tasks, out / kind, kind, options.steps, options.batch)
     judge(test, adapters, out / "rows.jsonl")
     print(table(out / "rows.jsonl"))
