@@ -22,6 +22,7 @@ def test_a_signal_leaves_nothing_half_written(name: str, code: int, tmp_path: Pa
     program = (
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # nohup leaves it ignored
         "import tasm.suites.suites as room\n"
         "def write(name, out, **more):\n"
         "    (out / 'half').write_text('half')\n"
