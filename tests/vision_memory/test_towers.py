@@ -235,6 +235,24 @@ def test_images_of_unknown_questions_are_refused(backbone_of: BackboneOf, family
             vision.remove()
 
 
+def test_a_video_is_refused(backbone_of: BackboneOf) -> None:
+    """It goes through the same blocks, and no question belongs to it."""
+    backbone = backbone_of("qwen2_vl")
+    rows = read_demonstrations([row("Which?", "one", 0)])
+    inputs = backbone.transcript_inputs([backbone.transcript(rows)])
+    frames = {
+        "pixel_values_videos": inputs["pixel_values"],
+        "video_grid_thw": inputs["image_grid_thw"],
+    }
+    vision = shaken_memory(backbone)
+    vision.attach()
+    try:
+        with torch.no_grad(), pytest.raises(ModelError, match="does not know the question"):
+            backbone.core.model.get_video_features(**frames)
+    finally:
+        vision.remove()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_padded_batch_with_a_text_row_and_beams(backbone_of: BackboneOf, family: str) -> None:
     backbone = backbone_of(family)
