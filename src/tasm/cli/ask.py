@@ -13,11 +13,18 @@ from tasm.cli.answers import drawn_on, label_lines
 from tasm.cli.ask_many import Asked, Pages, ask_file, check_gate
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import open_memory, open_model
-from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite, RecordedVisionMemory
+from tasm.cli.options import (
+    Json,
+    MemoryPath,
+    MetricName,
+    ModelPlace,
+    Overwrite,
+    RecordedVisionMemory,
+    Top,
+)
 from tasm.errors import InputError
 
 BankOn = Literal["auto", "device", "host"]
-MetricName = Literal["exact", "contains", "f1", "number", "choice"]
 Calibration = Literal["none", "contextual", "demonstrations"]
 BATCH_SIZE = 8
 
@@ -86,16 +93,7 @@ def ask(
             show_default=False,
         ),
     ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            "--top",
-            metavar="N",
-            min=1,
-            help="Show the N most probable labels; by default of the demonstrations' answers.",
-            show_default=False,
-        ),
-    ] = None,
+    top: Top = None,
     calibration: Annotated[
         Calibration | None,
         typer.Option(

@@ -19,13 +19,17 @@ from tasm.cli.building import (
 from tasm.cli.files import check_beside, check_no_input, check_out_memory, class_folder
 from tasm.cli.frame import Result, command, say, warn
 from tasm.cli.options import (
+    Bank,
     DemonstrationsPath,
     Device,
     Dtype,
     Json,
+    MaxPixels,
     ModelName,
     Overwrite,
     PlannedMemory,
+    Question,
+    System,
     VisionMemoryPlace,
 )
 from tasm.cli.progress import Progress
@@ -59,15 +63,7 @@ def build(
             show_default=False,
         ),
     ] = None,
-    bank: Annotated[
-        str | None,
-        typer.Option(
-            "--bank",
-            metavar="SIZE",
-            help="What can be retrieved: 40%, 1024, 64MB or 0. Default: the recipe's own.",
-            show_default=False,
-        ),
-    ] = None,
+    bank: Bank = None,
     mode: Annotated[
         Mode,
         typer.Option(
@@ -87,29 +83,9 @@ def build(
             show_default=False,
         ),
     ] = None,
-    question: Annotated[
-        str | None,
-        typer.Option(
-            "--question",
-            metavar="TEXT",
-            help="The question of every demonstration that has none (class folders).",
-            show_default=False,
-        ),
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option("--system", metavar="TEXT", help="A system prompt.", show_default=False),
-    ] = None,
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(
-            "--max-pixels",
-            metavar="N",
-            min=1,
-            help="The largest image area; larger images are scaled down.",
-            show_default=False,
-        ),
-    ] = None,
+    question: Question = None,
+    system: System = None,
+    max_pixels: MaxPixels = None,
     store: Annotated[
         Store | None,
         typer.Option(

@@ -17,21 +17,13 @@ from tasm.cli.options import (
     ModelPlace,
     NewMemory,
     Overwrite,
+    Question,
 )
 from tasm.cli.progress import Progress
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
 
-Question = Annotated[
-    str | None,
-    typer.Option(
-        "--question",
-        metavar="TEXT",
-        help="The question of every demonstration that has none (class folders).",
-        show_default=False,
-    ),
-]
 SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Add without the rows that cannot be read.")
 ]

@@ -12,7 +12,12 @@ from tasm.cli.answers import drawn_on, label_lines
 from tasm.cli.ask import label_list
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import open_memory, open_model
-from tasm.cli.options import Json, MemoryPath, ModelPlace
+from tasm.cli.options import (
+    Json,
+    MemoryPath,
+    ModelPlace,
+    Top,
+)
 from tasm.errors import InputError, TasmError
 
 if TYPE_CHECKING:
@@ -41,16 +46,7 @@ def chat(
             show_default=False,
         ),
     ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            "--top",
-            metavar="N",
-            min=1,
-            help="Show the N most probable labels; by default of the demonstrations' answers.",
-            show_default=False,
-        ),
-    ] = None,
+    top: Top = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which demonstrations each answer drew on.")
     ] = False,

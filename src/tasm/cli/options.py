@@ -1,7 +1,7 @@
 """Options and arguments that several commands share, so that they read the same everywhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -71,6 +71,49 @@ RecordedVisionMemory = Annotated[
         show_default=False,
     ),
 ]
+Question = Annotated[
+    str | None,
+    typer.Option(
+        "--question",
+        metavar="TEXT",
+        help="The question of every demonstration that has none (class folders).",
+        show_default=False,
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option("--system", metavar="TEXT", help="A system prompt.", show_default=False),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        min=1,
+        help="The largest image area; larger images are scaled down.",
+        show_default=False,
+    ),
+]
+Bank = Annotated[
+    str | None,
+    typer.Option(
+        "--bank",
+        metavar="SIZE",
+        help="What can be retrieved: 40%, 1024, 64MB or 0. Default: the recipe's own.",
+        show_default=False,
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        "--top",
+        metavar="N",
+        min=1,
+        help="Show the N most probable labels; by default of the demonstrations' answers.",
+        show_default=False,
+    ),
+]
+MetricName = Literal["exact", "contains", "f1", "number", "choice"]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Dtype = Annotated[
     str,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,19 @@ from tasm.cli import completion
 from tasm.cli.building import check_question, check_settings, read_files
 from tasm.cli.files import check_beside, check_no_input, check_out_file, check_out_memory
 from tasm.cli.frame import Result, command, say, warn
-from tasm.cli.options import DemonstrationsPath, Device, Dtype, Json, ModelName, Overwrite
+from tasm.cli.options import (
+    Bank,
+    DemonstrationsPath,
+    Device,
+    Dtype,
+    Json,
+    MaxPixels,
+    MetricName,
+    ModelName,
+    Overwrite,
+    Question,
+    System,
+)
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
 from tasm.files import write_text
@@ -19,7 +31,6 @@ from tasm.files import write_text
 if TYPE_CHECKING:
     from tasm.sizing import Tuned
 
-MetricName = Literal["exact", "contains", "f1", "number", "choice"]
 SHOWN_CONFUSIONS = 10
 
 
@@ -97,15 +108,7 @@ def tune(
             autocompletion=completion.recipes,
         ),
     ] = "tasm",
-    bank: Annotated[
-        str | None,
-        typer.Option(
-            "--bank",
-            metavar="SIZE",
-            help="What can be retrieved: 40%, 1024, 64MB or 0. Default: the recipe's own.",
-            show_default=False,
-        ),
-    ] = None,
+    bank: Bank = None,
     metric: Annotated[
         MetricName, typer.Option("--metric", help="How answers are judged.")
     ] = "exact",
@@ -118,29 +121,9 @@ def tune(
             show_default=False,
         ),
     ] = None,
-    question: Annotated[
-        str | None,
-        typer.Option(
-            "--question",
-            metavar="TEXT",
-            help="The question of every demonstration that has none (class folders).",
-            show_default=False,
-        ),
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option("--system", metavar="TEXT", help="A system prompt.", show_default=False),
-    ] = None,
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(
-            "--max-pixels",
-            metavar="N",
-            min=1,
-            help="The largest image area; larger images are scaled down.",
-            show_default=False,
-        ),
-    ] = None,
+    question: Question = None,
+    system: System = None,
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     dtype: Dtype = "auto",
     device: Device = "auto",

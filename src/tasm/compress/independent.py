@@ -31,9 +31,8 @@ from tasm.compress.share import Share
 from tasm.errors import InputError
 from tasm.memory import GateSettings
 from tasm.memory.entry import DemonstrationEntry
-from tasm.memory.layer import LayerTokens
 from tasm.memory.per_head import packed, take
-from tasm.memory.shards import Layers, Shard, compose, joined_tables
+from tasm.memory.shards import Layers, Shard, between, compose, joined_tables
 from tasm.memory.tokens import TokenTable
 
 Piece = tuple[int, str]
@@ -132,11 +131,15 @@ class Reader:
             compressor.stage(segments, recorder, tokens, Newest(0, before + own), replay)
         for name, taken in compressor.seconds.items():
             self.seconds[name] += taken
-        layers = range(self.backbone.geometry.layers)
+        kept, banked = (
+            [held.get(layer) for layer in range(self.backbone.geometry.layers)]
+            for held in (compressor.core, compressor.bank)
+        )
+        end = before + own
         shift = -entry.spans[0][0] + (head if begins else 0)
         return Shard(
-            core=tuple(_after(compressor.core[layer], before) for layer in layers),
-            bank=tuple(_after(compressor.bank.get(layer), before) for layer in layers),
+            core=tuple(between(one and one.settled(), before, end) for one in kept),
+            bank=tuple(between(one and one.settled(), before, end) for one in banked),
             tokens=_table(None, chunk, positions),
             entries=(
                 replace(
@@ -265,19 +268,3 @@ def _table(head: TokenTable | None, chunk: Transcript, positions: Tensor) -> Tok
     """The head's rows and a demonstration's."""
     own = TokenTable.make(positions, chunk.roles, chunk.demonstration, chunk.place)
     return own if head is None else joined_tables([head, own])
-
-
-def _after(layer: LayerTokens | None, head: int) -> LayerTokens | None:
-    """What is kept of the demonstration itself, counted from its start."""
-    if layer is None:
-        return None
-    layer = layer.settled()
-    if head == 0:
-        return layer if max(layer.counts) else None
-    wanted = layer.index >= head
-    if layer.padding is not None:
-        wanted &= ~layer.padding
-    if not bool(wanted.any()):
-        return None
-    found = layer.where(wanted)
-    return replace(found, index=(found.index - head).clamp(min=0))

@@ -95,8 +95,8 @@ def _cut(memory: DescribedMemory, start: int, end: int, first: int, stop: int) -
     table, bank = memory.tokens, memory.bank
     banked = [None] * len(memory.core) if bank is None else bank.layers
     return Shard(
-        core=tuple(_between(layer, start, end) for layer in memory.core),
-        bank=tuple(None if one is None else _between(one.held(), start, end) for one in banked),
+        core=tuple(between(layer, start, end) for layer in memory.core),
+        bank=tuple(None if one is None else between(one.held(), start, end) for one in banked),
         tokens=TokenTable.make(
             table.positions[:, start:end],
             table.roles[start:end],
@@ -169,8 +169,9 @@ def _images_from(place: Tensor, first: int | None) -> Tensor:
     return numbered
 
 
-def _between(layer: LayerTokens | None, start: int, end: int) -> LayerTokens | None:
-    """The entries of transcript tokens `start` to `end - 1`, counted from `start`."""
+def between(layer: LayerTokens | None, start: int, end: int) -> LayerTokens | None:
+    """Return the entries of transcript tokens `start` to `end - 1`, counted from `start`; None
+    where there are none."""
     if layer is None:
         return None
     wanted = (layer.index >= start) & (layer.index < end)
