@@ -1,47 +1,29 @@
 """Tiny checkpoints of the families whose towers are known, and adapters that do something."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 
-from tasm.backbone import Backbone, load_backbone
+from tasm.backbone import Backbone
 from tasm.vision_memory.attached import VisionMemory
 from tasm.vision_memory.module import make_adapter
 from tasm.vision_memory.settings import AdapterSettings, Kind
 from tasm.vision_memory.towers import find_tower
-from tests.tiny_folders import tiny_folder
+from tests.backbone.conftest import backbone_of as loaded
+from tests.backbone.conftest import folder_of, own_cache_folder
 
-
-@pytest.fixture(autouse=True)
-def own_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family's tiny checkpoint; read only."""
-    made: dict[str, Path] = {}
-
-    def folder(family: str) -> Path:
-        if family not in made:
-            made[family] = tiny_folder(family, tmp_path_factory.mktemp(family))
-        return made[family]
-
-    return folder
+__all__ = ["backbone_of", "folder_of", "loaded", "own_cache_folder"]  # fixtures
 
 
 @pytest.fixture(scope="session")
-def backbone_of(folder_of: Callable[[str], Path]) -> Callable[[str], Backbone]:
+def backbone_of(loaded: Callable[[str], Backbone]) -> Callable[[str], Backbone]:
     """A family's tiny model; a test leaves nothing attached to it."""
-    loaded: dict[str, Backbone] = {}
 
     def backbone(family: str) -> Backbone:
-        if family not in loaded:
-            loaded[family] = load_backbone(folder_of(family))
-        assert loaded[family].vision is None
-        return loaded[family]
+        found = loaded(family)
+        assert found.vision is None
+        return found
 
     return backbone
 
