@@ -61,6 +61,10 @@ class AttentionCall:
 
         Each is float32 (batch, kv_heads, group, rows, tokens of the block); blocks are in order.
         """
+        return (weights.exp_() for weights in self.log_weights(rows))
+
+    def log_weights(self, rows: Tensor) -> Iterator[Tensor]:
+        """Yield the logarithms of the same weights: what is compared need not be exponentiated."""
         query, log_sum_exp = self.query[:, :, rows], self.log_sum_exp[:, :, rows]
         batch, query_heads, count = log_sum_exp.shape
         kv_heads = self.key.shape[1]
@@ -75,7 +79,7 @@ class AttentionCall:
                 logits = grouped_logits(
                     query, key[:, :, first : first + step], some, self.scaling, self.softcap
                 )
-                yield logits.sub_(total).exp_()
+                yield logits.sub_(total)
 
     def _runs(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Keys and bias of every run: bias (…, 1 or rows, tokens)."""

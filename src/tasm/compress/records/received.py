@@ -1,7 +1,7 @@
 """Attention that entries receive while the demonstrations are read, and whose answer is whose."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -10,8 +10,6 @@ from torch import Tensor
 from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.compress.records.record import Reading, Record
 from tasm.memory.per_head import take
-
-_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +69,7 @@ class AttentionReceived(Record):
         if len(rows):
             first = before - reading.rows.chunk if self.among == "chunk" else 0
             stop = before if self.among == "memory" else columns
-            parts = _among(call, rows, first, stop, columns)
-            mass = torch.cat([self._over_rows(part) for part in parts], -1)
+            mass[:, first:stop] = self._looks(call, rows, first, stop)
             seen_by[:, :before] = len(rows)
             seen_by[:, before:] = _visible(call.mask, rows, new)
         if held is None:
@@ -86,11 +83,18 @@ class AttentionReceived(Record):
         seen[:, :old] += held.seen_by
         return Received(mass, seen)
 
-    def _over_rows(self, weights: Tensor) -> Tensor:
+    def _looks(self, call: AttentionCall, rows: Tensor, begin: int, end: int) -> Tensor:
+        """(kv_heads, end − begin) the attention on tokens from `begin` to `end`, as a part of what
+        goes to these."""
+        within = _within(call, rows, begin, end)
+        found = [self._over_rows(block[0]) for block in _until(within.log_weights(rows), end)]
+        return torch.cat(found, -1)[:, begin:end]
+
+    def _over_rows(self, log_weights: Tensor) -> Tensor:
         """(kv_heads, group, rows, tokens) to (kv_heads, tokens)."""
         if self.statistic == "max":
-            return weights.amax((1, 2))
-        return weights.sum(2).mean(1)
+            return log_weights.amax((1, 2)).exp_()
+        return log_weights.exp_().sum(2).mean(1)
 
     def keep(self, held: Received, order: Tensor) -> Received:
         """Columns follow their entries."""
@@ -98,37 +102,35 @@ class AttentionReceived(Record):
         return Received(take(held.mass, order), take(seen, order))
 
 
-def _among(
-    call: AttentionCall, rows: Tensor, begin: int, end: int, columns: int
-) -> Iterator[Tensor]:
-    """Attention weights (kv_heads, group, rows, tokens) in blocks, tokens before `begin` and from
-    `end` on left out and the others divided by what they have together."""
-    if begin == 0 and end == columns:
-        yield from (weights[0] for weights in call.weights(rows))
-        return
-    held: list[Tensor] | None = []  # few are held for the second pass, many computed again
-    if len(rows) * columns * call.query.shape[1] > _BLOCK:
-        held = None
-    left_out = torch.zeros((), device=rows.device)
+def _within(call: AttentionCall, rows: Tensor, begin: int, end: int) -> AttentionCall:
+    """The call with a log-sum-exp over tokens from `begin` to `end` alone, for `rows`.
+
+    `end` is where the live tokens begin, or where they end.
+    """
+    live = call.key.shape[2]
+    before = sum(segment.tokens for segment in call.segments)
+    outside = torch.zeros_like(call.log_sum_exp[:, :, rows])
     first = 0
-    for weights in call.weights(rows):
-        left_out = left_out + _outside(weights[0], begin - first, end - first)
-        first += weights.shape[-1]
-        if held is not None:
-            held.append(weights)
-    first = 0
-    for weights in call.weights(rows) if held is None else held:
-        share = weights[0] / (1 - left_out).clamp(min=1e-12)
-        share[..., : max(0, begin - first)] = 0
-        share[..., max(0, end - first) :] = 0
-        first += weights.shape[-1]
-        yield share
+    for block in _until(call.weights(rows), begin):
+        outside += block[..., : begin - first].sum(-1).flatten(1, 2)
+        first += block.shape[-1]
+    if end < before + live:
+        for block in replace(call, segments=()).weights(rows):
+            outside += block.sum(-1).flatten(1, 2)
+    if not begin and end == before + live:
+        return call
+    total = call.log_sum_exp.clone()
+    total[:, :, rows] += (1 - outside).clamp(min=1e-12).log()
+    return replace(call, log_sum_exp=total)
 
 
-def _outside(weights: Tensor, begin: int, end: int) -> Tensor:
-    """(…, 1) what columns before `begin` and from `end` on have together."""
-    before = weights[..., : max(0, begin)].sum(-1, keepdim=True)
-    return before + weights[..., max(0, end) :].sum(-1, keepdim=True)
+def _until(blocks: Iterator[Tensor], end: int) -> Iterator[Tensor]:
+    """The blocks that hold tokens before `end`; later ones are never computed."""
+    first = 0
+    while first < end:
+        block = next(blocks)
+        first += block.shape[-1]
+        yield block
 
 
 def _visible(mask: Tensor | None, rows: Tensor, new: int) -> Tensor:
