@@ -56,6 +56,10 @@ class FormatError(InputError):
     """A memory written in a newer or unknown format."""
 
 
+class HubError(InputError):
+    """A memory that cannot be fetched from the hub, or pushed to it."""
+
+
 class DamageError(TasmError):
     """A memory whose files are damaged, truncated or missing."""
 

@@ -14,6 +14,7 @@ TREE = {
     "BudgetError": 2,
     "MismatchError": 2,
     "FormatError": 2,
+    "HubError": 2,
     "DamageError": 1,
     "WorkError": 1,
     "UnreadMemoryError": 1,

@@ -17,6 +17,7 @@ from tasm.cli.frame import INTERRUPTED, Stopped, open_what_is_closed, stop_clean
 from tasm.cli.models import models
 from tasm.cli.pack import pack
 from tasm.cli.parsing import Command
+from tasm.cli.push import push
 from tasm.cli.rebuild import rebuild
 from tasm.cli.recipes import recipes
 from tasm.cli.show import show
@@ -66,6 +67,7 @@ for _function in (
     remove,
     merge,
     pack,
+    push,
     suite,
     demo,
     recipes,

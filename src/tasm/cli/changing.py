@@ -9,11 +9,11 @@ import typer
 from tasm.cli.building import check_question, read_files
 from tasm.cli.files import check_no_input, check_out_memory
 from tasm.cli.frame import Result, command, warn
-from tasm.cli.opening import open_memory, open_model
+from tasm.cli.opening import check_here, open_memory, open_model
 from tasm.cli.options import (
     DemonstrationsPath,
     Json,
-    MemoryPath,
+    LocalMemory,
     ModelPlace,
     NewMemory,
     Overwrite,
@@ -39,7 +39,7 @@ Memories = Annotated[
 
 @command
 def add(
-    memory: MemoryPath,
+    memory: LocalMemory,
     demonstrations: DemonstrationsPath,
     model: ModelPlace = None,
     question: Question = None,
@@ -60,6 +60,7 @@ def add(
     from tasm.demonstrations import read_demonstrations
     from tasm.view.thumbnails import thumbnails
 
+    check_here(memory)
     old = open_memory(memory)
     check_out_memory(memory, overwrite=True, inputs=[demonstrations])
     with Progress() as progress:
@@ -81,7 +82,7 @@ def add(
 
 @command
 def remove(
-    memory: MemoryPath,
+    memory: LocalMemory,
     ids: Ids,
     model: ModelPlace = None,
     json: Json = False,
@@ -96,6 +97,7 @@ def remove(
     from tasm.compress.changing import check_removable
     from tasm.compress.changing import remove as remove_from
 
+    check_here(memory)
     old = open_memory(memory)
     check_removable(old, ids)
     check_out_memory(memory, overwrite=True)

@@ -9,10 +9,11 @@ from tasm.errors import InputError
 if TYPE_CHECKING:
     from tasm.answer import Model
     from tasm.memory import TaskMemory
+    from tasm.memory.hub.names import HubName
 
 
 def open_memory(path: Path) -> "TaskMemory":
-    """Open a memory's folder; raises `InputError` where there is none."""
+    """Open a memory's folder, or one of the hub; raises `InputError` where there is none."""
     check_there(path)
     from tasm.memory import TaskMemory
 
@@ -20,10 +21,27 @@ def open_memory(path: Path) -> "TaskMemory":
 
 
 def check_there(path: Path) -> None:
-    """Raise `InputError` where there is no folder."""
-    if not path.is_dir():
+    """Raise `InputError` where there is no folder, and the path is no name of the hub's."""
+    if not path.is_dir() and _named(path) is None:
         seen = "a file" if path.is_file() else "nothing"
         raise InputError(f"{path}: there is {seen} here; expected the folder of a task memory.")
+
+
+def check_here(path: Path) -> None:
+    """Raise `InputError` where a memory is to be changed that is not on this machine."""
+    check_there(path)
+    if (name := _named(path)) is not None:
+        raise InputError(
+            f"{path} is no folder here, and a memory is not changed on the hub. Fetch it, change "
+            f'it and push it: tasm.load("{name}").save("birds.tasm"), then '
+            f"tasm push birds.tasm {name.repository}."
+        )
+
+
+def _named(path: Path) -> "HubName | None":
+    from tasm.memory.hub.names import named  # takes torch to import
+
+    return named(path)
 
 
 def open_model(

@@ -11,6 +11,14 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document; everything else goes to stderr.")
 ]
 MemoryPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MEMORY",
+        help="The folder of a task memory, or owner/name[@revision] on the hub.",
+        show_default=False,
+    ),
+]
+LocalMemory = Annotated[
     Path, typer.Argument(metavar="MEMORY", help="The folder of a task memory.", show_default=False)
 ]
 DemonstrationsPath = Annotated[

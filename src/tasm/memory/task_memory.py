@@ -29,6 +29,7 @@ from tasm.memory.disk.stored import open_stored
 from tasm.memory.disk.writing import write_memory
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.facts import MemoryFacts
+from tasm.memory.hub.names import HubName, named
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.bank import packed_bank
 from tasm.memory.packing.core import packed_core
@@ -269,8 +270,56 @@ class TaskMemory(ShownMemory):
             self, place, overwrite=overwrite, pictures=pictures, replacing=replacing
         )
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        pictures: Mapping[str, bytes] | None = None,
+    ) -> Any:
+        """Push the memory to a repository of the Hugging Face hub, in one commit; returns what
+        `huggingface_hub.HfApi.create_commit` does (`commit_url`, `oid`).
+
+        ```python
+        memory.push_to_hub("me/birds", private=True)
+        tasm.load("me/birds")
+        ```
+
+        A card (README.md) is written with it. The memory that was there is replaced, other files
+        stay. Paths of this machine are left out, so the `digest` is another one.
+
+        Args:
+            repo_id: `owner/name`; it is made where it is not there.
+            private: who may see a repository that is made here; None for the hub's own rule.
+            commit_message: of the commit.
+            token: for the hub; None for the one of `hf auth login`.
+            revision: a branch; it is made where it is not there.
+            pictures: thumbnails as `save` takes them; None for those of a memory on disk.
+
+        Raises:
+            InputError: no such name, or a public repository where `private` is asked for.
+            HubError: the hub refuses, or cannot be reached; nothing was changed there.
+            DamageError: a memory on disk is not what was written.
+        """
+        from tasm.memory.hub.pushing import push
+
+        return push(
+            self,
+            repo_id,
+            private=private,
+            commit_message=commit_message,
+            token=token,
+            revision=revision,
+            pictures=pictures,
+        )
+
     @classmethod
-    def load(cls, path: str | Path) -> "TaskMemory":
+    def load(
+        cls, path: str | Path, *, revision: str | None = None, token: str | bool | None = None
+    ) -> "TaskMemory":
         """Open a memory: its manifest and its files' headers are checked, nothing else is read.
 
         Blocks are checked before they are used: the core's before the first answer, the bank's when
@@ -278,16 +327,41 @@ class TaskMemory(ShownMemory):
 
         ```python
         memory = tasm.load("birds.tasm")
+        memory = tasm.load("me/birds", revision="v1")  # of the hub, fetched once
         ```
+
+        Args:
+            path: the folder, or `owner/name` (`owner/name@revision`) of a repository on the Hugging
+                Face hub. What lies here wins; the hub is asked where neither the folder nor one
+                called `owner` is here.
+            revision: a branch, tag or commit of the repository.
+            token: for the hub; None for the one of `hf auth login`.
 
         Raises:
             InputError: there is no memory.
+            HubError: it cannot be fetched, or is damaged there.
             DamageError: the manifest is not what was written, or a file is missing or truncated.
             FormatError: it was written by a newer tasm.
         """
+        folder = a_path(path, "path", "the folder of a task memory")
+        if (name := named(folder)) is not None:
+            folder = _fetched(name, revision, token)
+        elif revision is not None:
+            raise InputError(
+                f"revision is {revision!r}, and {folder} is a folder or none of the hub's names. "
+                "Leave the revision out, or give owner/name."
+            )
         memory = object.__new__(cls)
-        memory._take(*open_stored(a_path(path, "path", "the folder of a task memory")))
+        memory._take(*open_stored(folder))
         return memory
+
+
+def _fetched(name: HubName, revision: str | None, token: str | bool | None) -> Path:
+    from tasm.memory.hub.fetching import fetched
+
+    if revision is not None and name.revision is not None:
+        raise InputError(f"{name} names a revision, and revision is {revision!r}. Give one.")
+    return fetched(replace(name, revision=revision or name.revision), token)
 
 
 _ARGUMENTS = tuple(inspect.signature(TaskMemory).parameters)

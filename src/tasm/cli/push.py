@@ -1,0 +1,69 @@
+"""`tasm push`: a memory goes to the Hugging Face hub."""
+
+from typing import Annotated
+
+import typer
+
+from tasm.cli.frame import Result, command
+from tasm.cli.opening import check_here, open_memory
+from tasm.cli.options import Json, LocalMemory
+
+
+@command
+def push(
+    memory: LocalMemory,
+    repository: Annotated[
+        str,
+        typer.Argument(
+            metavar="OWNER/NAME",
+            help="The repository; made where it is not there.",
+            show_default=False,
+        ),
+    ],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository for you alone.")
+    ] = False,
+    message: Annotated[
+        str | None,
+        typer.Option(
+            "--message",
+            metavar="TEXT",
+            help="Of the commit. Default: Push a task memory.",
+            show_default=False,
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            "--revision", metavar="BRANCH", help="A branch. Default: main.", show_default=False
+        ),
+    ] = None,
+    json: Json = False,
+) -> Result:
+    """Push a memory to the Hugging Face hub, with a card; others open it by its name there.
+
+    The demonstrations' texts and thumbnails go with it where the memory holds them. Paths of this
+    machine do not. Log in first (`hf auth login`), or set HF_TOKEN.
+
+    \b
+    Examples:
+      tasm push birds.tasm me/birds --private
+      tasm ask me/birds --question "Which bird is this?" --image new.png
+    """
+    check_here(memory)
+    opened = open_memory(memory)
+    commit = opened.push_to_hub(
+        repository,
+        private=private or None,
+        commit_message=message,
+        revision=revision,
+    )
+    document = {
+        "memory": str(memory),
+        "repository": repository,
+        "revision": revision or "main",
+        "commit": commit.oid,
+        "url": commit.commit_url,
+    }
+    name = repository if revision is None else f"{repository}@{revision}"
+    return Result(document, f"Pushed to {commit.commit_url}\nOpen it: tasm ask {name} …")

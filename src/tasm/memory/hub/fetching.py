@@ -1,0 +1,121 @@
+"""A memory's folder in the hub's cache on this machine, fetched where it is not there yet.
+
+`memory.json` first; it names the files, and they are fetched from the same commit and held against
+the hashes in it. So nothing of a repository is fetched but a memory, and never half of two. Knows
+manifests and huggingface_hub; nothing of tensors.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasm.errors import DamageError, HubError
+from tasm.memory.disk.folder import MANIFEST, PICTURES, read_manifest
+from tasm.memory.disk.manifest import Manifest
+from tasm.memory.hub.failures import endpoint, naming_failures
+from tasm.memory.hub.names import HubName
+
+_CHUNK = 1 << 20
+
+
+def fetched(name: HubName, token: str | bool | None = None) -> Path:
+    """The folder that holds the memory `name`, complete; without a connection, the one fetched
+    before.
+
+    Raises:
+        HubError: there is no such repository or revision, it holds no memory or a damaged one, or
+            the hub cannot be reached.
+        FormatError: it was written by a newer tasm.
+    """
+    with naming_failures(str(name), "fetched"):
+        folder = _manifest_folder(name, token)
+        try:
+            manifest = read_manifest(folder)
+        except DamageError as error:
+            _forget(folder / MANIFEST)
+            raise HubError(
+                f"{name} holds a damaged memory: {MANIFEST} is not what was written. Fetch it "
+                "again, or ask its owner to push it again."
+            ) from error
+        files = _files(manifest)
+        missing = [path for path, (size, _) in files.items() if not _is_there(folder / path, size)]
+        if missing:
+            for path in missing:
+                _forget(folder / path)
+            _fetch(name, folder.name, missing, token)
+            _judge(name, folder, {path: files[path] for path in missing})
+    return folder
+
+
+def _manifest_folder(name: HubName, token: str | bool | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        path = hf_hub_download(
+            name.repository, MANIFEST, revision=name.revision, token=token, **_hub()
+        )
+    except LocalEntryNotFoundError:  # not here, and no connection
+        raise
+    except EntryNotFoundError as error:
+        raise HubError(
+            f"{name} holds no task memory: the repository has no {MANIFEST}. Push one: "
+            f"tasm push MEMORY {name.repository}."
+        ) from error
+    return Path(path).parent  # snapshots/COMMIT/, where all files of one commit lie
+
+
+def _files(manifest: Manifest) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of every file that a manifest names."""
+    tensors = [one for one in (manifest.core, manifest.bank) if one is not None]
+    files = {one.name: (one.size, one.sha256) for one in tensors}
+    return files | {f"{PICTURES}/{one.name}": (one.size, one.sha256) for one in manifest.pictures}
+
+
+def _is_there(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _fetch(name: HubName, commit: str, paths: list[str], token: str | bool | None) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(name.repository, revision=commit, allow_patterns=paths, token=token, **_hub())
+
+
+def _judge(name: HubName, folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
+    """Hold what was fetched against the manifest; what is not right is not kept."""
+    for path, (size, sha256) in files.items():
+        if not (folder / path).is_file():
+            raise HubError(
+                f"{name} holds a damaged memory: {path} is missing, which its {MANIFEST} names. "
+                "Ask its owner to push it again."
+            )
+        if not _is_there(folder / path, size) or _sha256(folder / path) != sha256:
+            _forget(folder / path)
+            raise HubError(
+                f"{name} holds a damaged memory, or it was damaged on the way: {path} is not what "
+                f"its {MANIFEST} says. Fetch it again, or ask its owner to push it again."
+            )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _forget(path: Path) -> None:
+    """Take a file out of the cache, so that the next try fetches it."""
+    if os.path.lexists(path):
+        path.resolve().unlink(missing_ok=True)  # the content; the snapshot has a link to it
+        path.unlink(missing_ok=True)
+
+
+def _hub() -> dict[str, Any]:
+    import tasm
+
+    return {"endpoint": endpoint(), "library_name": "tasm", "library_version": tasm.__version__}

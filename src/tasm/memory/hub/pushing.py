@@ -1,0 +1,128 @@
+"""A memory goes to the hub: one commit that holds it whole and takes away what it replaces.
+
+What says where something lay on this machine stays here. Knows memories, the card and
+huggingface_hub; how a memory becomes files is `save`'s business.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasm.errors import InputError
+from tasm.memory.disk.folder import MANIFEST, PICTURES
+from tasm.memory.hub.card import MARK, card
+from tasm.memory.hub.failures import endpoint, naming_failures
+from tasm.memory.hub.names import parsed, repository
+
+if TYPE_CHECKING:
+    from tasm.memory.task_memory import TaskMemory
+
+CARD = "README.md"
+
+
+def push(
+    memory: "TaskMemory",
+    repo_id: str,
+    *,
+    private: bool | None,
+    commit_message: str | None,
+    token: str | bool | None,
+    revision: str | None,
+    pictures: Mapping[str, bytes] | None,
+) -> Any:
+    """Push a memory; see `TaskMemory.push_to_hub`."""
+    name = repository(repo_id)
+    with tempfile.TemporaryDirectory(prefix="tasm-push-") as work:
+        folder = Path(work) / "memory.tasm"
+        thumbnails = memory.thumbnails() if pictures is None else pictures
+        bare = without_places(memory)
+        bare.save(folder, pictures=thumbnails)
+        page = card(bare, name, len(thumbnails))
+        with naming_failures(name, "pushed to"):
+            return _commit(folder, page, name, private, commit_message, token, revision)
+
+
+def without_places(memory: "TaskMemory") -> "TaskMemory":
+    """The same memory without the paths of this machine that it records as hints."""
+    entries = [
+        replace(
+            entry,
+            origin=None,
+            pictures=tuple(replace(picture, path=None) for picture in entry.pictures),
+        )
+        for entry in memory.demonstrations
+    ]
+    place = memory.model_name
+    is_name = not os.path.isdir(place) and (os.path.basename(place) == place or parsed(place))
+    return memory.replaced(
+        demonstrations=tuple(entries), model_name=place if is_name else "", vision_memory=""
+    )
+
+
+def _commit(
+    folder: Path,
+    page: str,
+    name: str,
+    private: bool | None,
+    message: str | None,
+    token: str | bool | None,
+    revision: str | None,
+) -> Any:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    import tasm
+
+    api = HfApi(
+        endpoint=endpoint(), token=token, library_name="tasm", library_version=tasm.__version__
+    )
+    api.create_repo(name, private=private, exist_ok=True)
+    if revision is not None:
+        api.create_branch(name, branch=revision, exist_ok=True)
+    found = api.model_info(name, revision=revision)
+    if private and found.private is False:
+        raise InputError(
+            f"{name} exists and is public, so nothing was pushed to it. Make it private on its "
+            "page, choose another name, or leave private out."
+        )
+    there = {one.rfilename for one in found.siblings or []}
+    files = {path.relative_to(folder).as_posix(): path for path in _all_files(folder)}
+    operations: list[Any] = [
+        CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file))
+        for path, file in sorted(files.items())
+    ]
+    if CARD not in there or MARK in _page_there(api, name, found.sha):
+        operations.append(CommitOperationAdd(path_in_repo=CARD, path_or_fileobj=page.encode()))
+    operations += [
+        CommitOperationDelete(path_in_repo=path)
+        for path in sorted(there - files.keys())
+        if is_of_a_memory(path)
+    ]
+    return api.create_commit(
+        name,
+        operations,
+        commit_message=message or "Push a task memory",
+        revision=revision,
+        parent_commit=found.sha,
+    )
+
+
+def _all_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def is_of_a_memory(path: str) -> bool:
+    """Whether a file's path in a repository is one that memories have."""
+    here = Path(path)
+    if path == MANIFEST:
+        return True
+    if here.parent == Path("."):
+        return here.suffix == ".safetensors" and here.name.startswith(("core-", "bank-"))
+    return here.parent == Path(PICTURES) and here.suffix in (".jpg", ".png")
+
+
+def _page_there(api: Any, name: str, commit: str | None) -> str:
+    place = api.hf_hub_download(name, CARD, revision=commit)
+    return Path(place).read_text(encoding="utf-8", errors="replace")
