@@ -40,7 +40,10 @@ def hub(tmp_path, monkeypatch) -> Hub:
         monkeypatch.setattr(constants, "HF_URL_HOSTS", frozenset({"127.0.0.1"}), raising=False)
         monkeypatch.setattr(time, "sleep", lambda seconds: None)  # it waits between its tries
         monkeypatch.chdir(tmp_path)
+        reset_sessions()
         yield server
+    monkeypatch.undo()
+    reset_sessions()
 
 
 def push(memory=None, **options):
