@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tasm.answer.confidence import doubt
-from tasm.answer.explanation import Explanation
+from tasm.answer.explaining.attention import Explanation
 from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.given import as_memory, as_queries
 from tasm.answer.labelling import Calibration, Labelling

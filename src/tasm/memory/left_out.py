@@ -1,4 +1,4 @@
-"""A memory read as if one of its demonstrations were not there, another one for every row.
+"""A memory read as if some of its demonstrations were not there, others for every row.
 
 What a demonstration left in the core is hidden from its row, and so is what the row retrieves of
 it; the tensors are shared, so a whole set is left out one by one in one batch. Keys and values of
@@ -6,7 +6,7 @@ later demonstrations were made when it was still there, and what was merged coun
 was merged into: what is measured this way leaks that much. Knows caches; nothing of queries.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,16 +17,17 @@ from tasm.backbone.attention.segment import UNUSED, Segment
 from tasm.errors import InputError
 from tasm.memory.described import DescribedMemory
 
-_NOBODY = -2
 
-
-def leave_out(cache: MemoryCache, memory: DescribedMemory, left_out: Sequence[int]) -> MemoryCache:
-    """Return a cache whose row i reads `memory` without its demonstration number `left_out[i]`.
+def leave_out(
+    cache: MemoryCache, memory: DescribedMemory, left_out: Sequence[int | Iterable[int]]
+) -> MemoryCache:
+    """Return a cache whose row i reads `memory` without its demonstration number `left_out[i]`, or
+    without all of several numbers.
 
     `cache` is a fresh one of the same memory, which stays as it is; -1 leaves nothing out.
 
     ```python
-    cache = leave_out(memory.cache(), memory, [0, 1, 2])     # three rows, each without another
+    cache = leave_out(memory.cache(), memory, [0, 1, [0, 1]])   # three rows
     ```
 
     Raises `InputError` for models with recurrent layers, whose state is of all demonstrations.
@@ -37,40 +38,45 @@ def leave_out(cache: MemoryCache, memory: DescribedMemory, left_out: Sequence[in
             "which keep one state of all demonstrations. Give queries instead (--queries)."
         )
     owners = memory.tokens.demonstration.long()
-    # Tokens of no demonstration have -1 as their owner, and are hidden from nobody.
-    rows = torch.tensor([number if number >= 0 else _NOBODY for number in left_out])
+    count = int(owners.max()) + 1 if len(owners) else 0
+    # Tokens of no demonstration have -1 as their owner: the last column, hidden from nobody.
+    hidden = torch.zeros(len(left_out), count + 1, dtype=torch.bool)
+    for row, numbers in enumerate(left_out):
+        several = [numbers] if isinstance(numbers, int) else numbers
+        hidden[row, [number for number in several if 0 <= number < count]] = True
     extra: Any = cache.extra
     return MemoryCache.from_segments(
         memory.geometry,
         [
-            None if layer is None else [_hiding(segment, owners, rows) for segment in layer]
+            None if layer is None else [_hiding(segment, owners, hidden) for segment in layer]
             for layer in cache.segments
         ],
         next_position=cache.next_position,
         logical_length=cache.logical_length,
-        extra=None if extra is None else HidingRetrieval(extra, owners, rows),
+        extra=None if extra is None else HidingRetrieval(extra, owners, hidden),
         transcript=cache.transcript,
     )
 
 
-def _hiding(segment: Segment, owners: Tensor, rows: Tensor) -> Segment:
+def _hiding(segment: Segment, owners: Tensor, hidden: Tensor) -> Segment:
     assert segment.index is not None
-    owner = owners.to(segment.index.device)[segment.index.long()]
-    hidden = owner[None] == rows.to(owner.device)[:, None, None]
-    bias = segment.bias if segment.bias is not None else torch.zeros(1, device=owner.device)
-    hides = torch.where(hidden, UNUSED, bias.float())
+    device = segment.index.device
+    owner = owners.to(device)[segment.index.long()]
+    bias = segment.bias if segment.bias is not None else torch.zeros(1, device=device)
+    hides = torch.where(hidden.to(device)[:, owner], UNUSED, bias.float())
     return Segment(segment.keys, segment.values, hides, segment.index)
 
 
 class HidingRetrieval:
-    """A retrieval that brings nothing of the demonstration that a row leaves out."""
+    """A retrieval that brings nothing of the demonstrations that a row leaves out; `hidden` is
+    (rows, demonstrations + 1) bool, the last column for tokens of none."""
 
     chunkable = False
 
-    def __init__(self, retrieval: Any, owners: Tensor, rows: Tensor) -> None:
+    def __init__(self, retrieval: Any, owners: Tensor, hidden: Tensor) -> None:
         self._retrieval = retrieval
         self._owners = owners
-        self._rows = rows
+        self._hidden = hidden
 
     @property
     def statistics(self) -> Any:
@@ -83,24 +89,23 @@ class HidingRetrieval:
         if brought is None:
             return None
         owner = self._owners.to(query.device)[brought.index.long().clamp_min(0)]
-        hidden = owner == self._rows.to(query.device)[:, None, None]
-        return Segment(
-            brought.keys, brought.values, brought.bias.masked_fill(hidden, UNUSED), brought.index
-        )
+        row = torch.arange(len(owner), device=query.device)[:, None, None]
+        hides = brought.bias.masked_fill(self._hidden.to(query.device)[row, owner], UNUSED)
+        return Segment(brought.keys, brought.values, hides, brought.index)
 
     def reorder(self, index: Tensor) -> None:
         """Rows become `state[index]`."""
-        self._rows = self._rows[index.to(self._rows.device)]
+        self._hidden = self._hidden[index.to(self._hidden.device)]
         self._retrieval.reorder(index)
 
     def repeat(self, times: int) -> None:
         """Every row is repeated, interleaved."""
-        self._rows = self._rows.repeat_interleave(times)
+        self._hidden = self._hidden.repeat_interleave(times, 0)
         self._retrieval.repeat(times)
 
     def select(self, index: Tensor) -> None:
         """Only some rows stay."""
-        self._rows = self._rows[index.to(self._rows.device)]
+        self._hidden = self._hidden[index.to(self._hidden.device)]
         self._retrieval.select(index)
 
     def reset(self) -> None:
@@ -109,4 +114,4 @@ class HidingRetrieval:
 
     def fork(self) -> "HidingRetrieval":
         """Return another over the same bank."""
-        return HidingRetrieval(self._retrieval.fork(), self._owners, self._rows)
+        return HidingRetrieval(self._retrieval.fork(), self._owners, self._hidden)
