@@ -3,6 +3,10 @@
     python benchmarks/quality.py --model reference --suites bind,needle --seeds 3 \
         --recipes compact,kvzip,recent --core 20%,10%,5%
     python benchmarks/quality.py --model FOLDER --files DIR/past-0,DIR/past-1 --core 50%,20%
+    python benchmarks/quality.py --recipes compact,compact-int4,kvzip-int4 --bytes 10%,5%
+
+`--bytes` gives every recipe the same stored bytes instead of the same core, in shares of the full
+context; of recipes in four bits, of the full context in 16 bits.
 
 `--files` names folders with demonstrations.jsonl and queries.jsonl; their names up to the last
 `-` are the tasks. Demonstrations are read once and read again once; every recipe and budget
@@ -23,6 +27,7 @@ from typing import Any
 import tasm
 from tasm.answer import ask_all
 from tasm.backbone.given import as_backbone
+from tasm.bench.measure import stored_share
 from tasm.bench.sources import parse_suites, read_episode
 from tasm.compress.encoded import Encoded
 from tasm.compress.recipes.recipe import Recipe
@@ -86,11 +91,13 @@ def measure(given: argparse.Namespace, recipes: Sequence[Recipe]) -> str:
         for task, seed, episode in episodes(given):
             encoded = Encoded(backbone, episode.demonstrations, recipes)
             plan = [(full, "100%")]
-            plan += [(recipe, core) for core in given.core.split(",") for recipe in recipes]
+            budgets = (given.bytes or given.core).split(",")
+            plan += [(recipe, budget) for budget in budgets for recipe in recipes]
             for recipe, core in plan:
                 started = time.perf_counter()
+                wanted = {"stored" if given.bytes else "core": core}
                 memory = encoded.build(
-                    recipe, core=None if recipe.keeps_everything else core, seed=seed
+                    recipe, **({} if recipe.keeps_everything else wanted), seed=seed
                 )
                 seconds = time.perf_counter() - started
                 share = accuracy(backbone, memory, episode.queries)
@@ -104,6 +111,7 @@ def measure(given: argparse.Namespace, recipes: Sequence[Recipe]) -> str:
                         "accuracy": share,
                         "taken": memory.recipe.get("notes", {}).get("taken"),
                         "tried": memory.recipe.get("notes", {}).get("tried"),
+                        "stored": round(stored_share(memory), 4),
                         "core_bytes": memory.core_bytes,
                         "bank_bytes": memory.bank_bytes,
                         "full_bytes": memory.full_bytes,
@@ -126,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--queries", type=int, default=40)
     made.add_argument("--core", default="20%,10%,5%")
+    made.add_argument("--bytes", help="stored bytes, instead of --core")
     made.add_argument("--recipes", default="compact,kvzip,snapkv,h2o,recent")
     made.add_argument("--out", help="a file for one JSON line a cell")
     return made

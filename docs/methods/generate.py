@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from tasm.compress.recipes.recipe import Part, Recipe
-from tasm.compress.recipes.table import RECIPES, TUNED, VARIANTS
+from tasm.compress.recipes.table import PACKED, RECIPES, TUNED, VARIANTS
 from tasm.memory.retrieval import key_blocks
 
 FOLDER = Path(__file__).parent
@@ -34,7 +34,7 @@ def pages() -> dict[str, str]:
 
 def has_page(recipe: Recipe) -> bool:
     """Whether it is a published method without a page written by hand."""
-    listed = recipe in (*TUNED, *VARIANTS) or recipe.name in WITHOUT_PAGE
+    listed = recipe in (*TUNED, *PACKED, *VARIANTS) or recipe.name in WITHOUT_PAGE
     return bool(recipe.scorer) and not listed
 
 
@@ -142,7 +142,7 @@ def index() -> str:
         "|---|---|---|---|",
     ]
     for recipe in RECIPES.values():
-        if recipe in (*TUNED, *VARIANTS):
+        if recipe in (*TUNED, *PACKED, *VARIANTS):
             continue
         name = f"`{recipe.name}`"
         if has_page(recipe):
@@ -154,6 +154,16 @@ def index() -> str:
     lines += ["", "## Rivals tuned here", "", "On training classes ([how](../bench.md)).", ""]
     lines += ["| recipe | |", "|---|---|"]
     lines += [f"| `{recipe.name}` | {recipe.title} |" for recipe in TUNED]
+    lines += [
+        "",
+        "## In four bits",
+        "",
+        "At equal bytes they keep about four times the tokens ([how small](../packed.md)).",
+        "",
+        "| recipe | |",
+        "|---|---|",
+    ]
+    lines += [f"| `{recipe.name}` | {recipe.title} |" for recipe in PACKED]
     lines += [
         "",
         "## Ablations of TASM",

@@ -228,6 +228,8 @@ def stored_share(memory: Any) -> float:
     ```
     """
     width = getattr(torch, memory.dtype).itemsize
+    if memory.packing is not None:
+        return float((memory.core_bytes + memory.bank_bytes) / (memory.full_bytes * 2 / width))
     bank = () if memory.bank is None else [one and one.held() for one in memory.bank.layers]
     layers = [one for one in (*memory.core, *bank) if one is not None]
     vectors = sum(one.keys.nbytes + one.values.nbytes for one in layers)

@@ -126,7 +126,10 @@ class Encoded:
         """A memory of at most `stored` bytes: where counts differ among heads, or parts add
         something, tokens cost more than was thought, and fewer are tried."""
         costs = costs_of(settings, self.backbone, self.transcript)
-        wished = room = costs.bytes_of(stored)
+        wished = costs.bytes_of(stored)
+        if settings.packing is not None and stored.unit == "share":
+            wished *= 2 / self.backbone.dtype.itemsize  # of the full context in 16 bits
+        room = wished
         for _ in range(_TRIES):
             memory = self._built(within_bytes(settings, room, costs))
             taken = memory.core_bytes + memory.bank_bytes

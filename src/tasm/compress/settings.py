@@ -95,7 +95,7 @@ class Settings:
             chunk_tokens=CHUNK_TOKENS[mode] if chunk_tokens is None else chunk_tokens,
             system=system,
             max_pixels=max_pixels,
-            store=_store(store),
+            store=_store(found.store if store is None else store),
             seed=whole_number(seed, "seed", least=0, most=LARGEST_SEED),
         )
 

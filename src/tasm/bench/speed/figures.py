@@ -6,7 +6,7 @@ Names, numbers and words only.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tasm.compress.recipes.table import RECIPES, TUNED, VARIANTS
+from tasm.compress.recipes.table import PACKED, RECIPES, TUNED, VARIANTS
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SpeedRow:
 COUNTED_RECIPES = tuple(
     name
     for name, recipe in RECIPES.items()
-    if recipe.kind == "memory" and recipe not in (*TUNED, *VARIANTS) and name != "camelot"
+    if recipe.kind == "memory" and recipe not in (*TUNED, *PACKED, *VARIANTS) and name != "camelot"
 )
 """Recipes whose builds' bytes are counted: variants are made of the same parts as others, and
 CAMELoT writes token after token, which takes minutes."""

@@ -99,7 +99,8 @@ class Recipe:
     demonstrations; what surely changes their answers less is taken. `takes_core` is False where a
     bound of the method's own decides how much is kept. `whose` says whose parts it is made of,
     where they are not all of one paper. `form` says whose settings they are: the paper's, those of
-    a rival's method tuned here on training classes, or ours.
+    a rival's method tuned here on training classes, or ours. `store` is what keys and values are
+    stored as unless told otherwise, None for the model's own dtype.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Recipe:
     note: str = ""
     whose: str = ""
     form: Literal["published", "tuned", "ours"] = "published"
+    store: str | None = None
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -174,6 +176,7 @@ class Recipe:
             "bank_choice": self.bank_choice,
             "gate": dict(self.gate),
             "streaming": self.streaming,
+            **({} if self.store is None else {"store": self.store}),
             **self._trial(),
         }
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 
+from tasm.compress.recipes.four_bits import in_four_bits
 from tasm.compress.recipes.published import ROWS as _PUBLISHED
 from tasm.compress.recipes.recipe import Alternative, Part, Recipe
 from tasm.compress.recipes.retrieving import ROWS as _RETRIEVING
@@ -18,6 +19,7 @@ from tasm.compress.recipes.variants import variants
 from tasm.errors import RecipeError, did_you_mean
 
 __all__ = [
+    "PACKED",
     "RECIPES",
     "TUNED",
     "VARIANTS",
@@ -182,7 +184,10 @@ VARIANTS: tuple[Recipe, ...] = variants(replace(_ROWS[0], others=()))
 TUNED: tuple[Recipe, ...] = tuned(table(_PUBLISHED))
 """Rivals' methods tuned on training classes, after the published ones in listings."""
 
-RECIPES: dict[str, Recipe] = table([*_ROWS, *_PUBLISHED, *_RETRIEVING, *TUNED, *VARIANTS])
+PACKED: tuple[Recipe, ...] = in_four_bits(table([*_ROWS, *_PUBLISHED, *TUNED]))
+"""Recipes stored in four bits, after the tuned ones in listings."""
+
+RECIPES: dict[str, Recipe] = table([*_ROWS, *_PUBLISHED, *_RETRIEVING, *TUNED, *PACKED, *VARIANTS])
 """The recipes of this package; `all_recipes` adds those of others."""
 
 
