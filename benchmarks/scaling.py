@@ -205,7 +205,7 @@ def counted_rows(tokens: int = 4_000) -> list[tuple[str, float, float]]:
             costs.decode_reads(tokens) + live,
         )
     )
-    memory = build(backbone, demonstrations, core=CORE, bank=BANK)
+    memory = build(backbone, demonstrations, recipe="tasm", core=CORE, bank=BANK)
     with tempfile.TemporaryDirectory() as folder:
         memory.save(Path(folder) / "m.tasm")
         disk = sum(one.stat().st_size for one in (Path(folder) / "m.tasm").rglob("*.safetensors"))

@@ -89,9 +89,9 @@ def adapted(
 
 
 def tasm_peer(backbone: Any, demonstrations: Sequence[Demonstration]) -> Peer:
-    """Build the default memory."""
+    """Build the memory of `tasm`."""
     started = time.perf_counter()
-    memory = build(backbone, demonstrations)
+    memory = build(backbone, demonstrations, recipe="tasm")
     stored = memory.core_bytes + memory.bank_bytes
     return Peer("tasm", time.perf_counter() - started, stored, memory=memory)
 

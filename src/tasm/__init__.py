@@ -4,7 +4,7 @@
 import tasm
 
 model = tasm.load_model("Qwen/Qwen2.5-VL-7B-Instruct")
-memory = tasm.build(model, "birds.jsonl", recipe="tasm", core="20%")
+memory = tasm.build(model, "birds.jsonl", core="20%")
 answer = model.ask(memory, images=["x.png"], question="Which bird is this?")
 ```
 
@@ -63,8 +63,8 @@ __all__ = [
     "read_demonstrations",
     "read_queries",
     "rebuild",
-    "remove",
     "recipes",
+    "remove",
     "tune",
     "verify",
     "wrap",

@@ -48,7 +48,7 @@ def model(folder: Path) -> tasm.Model:
 
 @pytest.fixture(scope="session")
 def memory(model: tasm.Model) -> tasm.TaskMemory:
-    return tasm.build(model, demonstrations(), core="40%")
+    return tasm.build(model, demonstrations(), recipe="tasm", core="40%")
 
 
 @pytest.fixture(scope="session")

@@ -180,7 +180,7 @@ def test_another_models_memory_is_refused(memory: tasm.TaskMemory, tmp_path: Pat
 def test_a_wrapped_model_asks_as_a_loaded_one(folder: Path, memory: tasm.TaskMemory) -> None:
     loaded = tasm.load_model(str(folder))
     wrapped = tasm.wrap(loaded.hf, loaded.processor)
-    own = tasm.build(wrapped, demonstrations(), core="40%")
+    own = tasm.build(wrapped, demonstrations(), recipe="tasm", core="40%")
     answer = wrapped.ask(own, question="Which?", max_new_tokens=6)
     assert answer.token_ids == loaded.ask(memory, question="Which?", max_new_tokens=6).token_ids
 

@@ -95,7 +95,7 @@ def test_an_explanation_says_what_was_shown(
         one.pictures[0].load().save(tmp_path / f"{number}.png")
         path = str(tmp_path / f"{number}.png")
         rows.append({"image": path, "question": "Which?", "answer": one.answer})
-    built = tasm.build(model, rows, core="40%")
+    built = tasm.build(model, rows, recipe="tasm", core="40%")
     answer = model.ask(built, question="Which?", explain=True, gate="always")
     assert [(one.question, one.answer, one.pictures) for one in answer.demonstrations] == [
         (f"<image>{row['question']}", row["answer"], (str(Path(row["image"]).resolve()),))

@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tasm.Model:
 
 @pytest.fixture(scope="module")
 def memory(model: tasm.Model) -> tasm.TaskMemory:
-    return tasm.build(model, demonstrations(), core="40%")
+    return tasm.build(model, demonstrations(), recipe="tasm", core="40%")
 
 
 def test_figures_are_those_of_ordinary_prompts(model: tasm.Model, memory: tasm.TaskMemory) -> None:

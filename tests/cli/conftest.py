@@ -104,7 +104,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     from tasm.view.thumbnails import thumbnails
 
     demonstrations = tasm.read_demonstrations(folder / "demos.jsonl")
-    memory = tasm.build(tasm.load_model(str(model)), demonstrations)
+    memory = tasm.build(tasm.load_model(str(model)), demonstrations, recipe="tasm")
     memory.save(folder / "memory.tasm", pictures=thumbnails(demonstrations))
     return folder
 

@@ -9,6 +9,7 @@ import torch
 import tasm
 from tasm.backbone.limits import positions_taken
 from tasm.compress.plan import plan
+from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import BudgetError, InputError
 from tasm.memory import TaskMemory
 from tests.compress.tiny_backbone import build_tiny, rows, tiny_backbone
@@ -45,7 +46,10 @@ def test_the_same_twice_and_another_with_another_seed(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["joint", "streaming"])
-@pytest.mark.parametrize("given", [{}, {"core": "30", "bank": "12"}, {"core": "20kB"}])
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"recipe": "tasm"}, {"recipe": "tasm", "core": "30", "bank": "12"}, {"core": "20kB"}],
+)
 def test_plan_tells_what_build_comes_to(mode: str, given: dict[str, str]) -> None:
     backbone = tiny_backbone()
     planned = plan(backbone, rows(12), mode=mode, chunk_tokens=60, **given)
@@ -85,12 +89,12 @@ def test_stored_in_half_the_bytes() -> None:
     half = tasm.build(backbone, rows(4), store="bfloat16")
     assert half.dtype == "bfloat16"
     assert half.full_bytes == whole.full_bytes // 2
-    assert half.bank_bytes < whole.bank_bytes
+    assert half.core_bytes < whole.core_bytes
 
 
 def test_what_is_recorded() -> None:
     memory = tasm.build(tiny_backbone(), rows(3), core=25, system="Be brief.")
-    assert memory.recipe["name"] == "tasm"
+    assert memory.recipe["name"] == DEFAULT_RECIPE == "compact"
     assert memory.recipe["settings"]["core"] == "25"
     assert memory.recipe["settings"]["system"] == "Be brief."
     assert [entry.id for entry in memory.demonstrations] == ["1", "2", "3"]
@@ -100,12 +104,12 @@ def test_what_is_recorded() -> None:
 
 def test_core_and_bank_over_everything() -> None:
     notices: list[str] = []
-    memory = tasm.build(tiny_backbone(), rows(4), core="80%", notice=notices.append)
+    memory = tasm.build(tiny_backbone(), rows(4), recipe="tasm", core="80%", notice=notices.append)
     assert memory.report["core_tokens"] + memory.report["bank_tokens"] == memory.logical_length
     assert len(notices) == 1 and "cut" in notices[0]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tasm.build(tiny_backbone(), rows(4), core="80%")
+        tasm.build(tiny_backbone(), rows(4), recipe="tasm", core="80%")
     assert any("cut" in str(one.message) for one in caught)
 
 

@@ -65,11 +65,13 @@ def go_all_the_way(hf: Any, processor: Any, folder: Path) -> tuple[Any, list[str
         {"images": [picture(5)], "question": "Which?"},
         {"images": [picture(6)], "question": "Which one of them?"},
     ]
-    built = tasm.build(model, rows, core="40%", bank="40%")
+    built = tasm.build(model, rows, recipe="tasm", core="40%", bank="40%")
     built.save(folder / "m.tasm")
     loaded = tasm.load(folder / "m.tasm")
     tried = tasm.build(model, rows, recipe="emloc", core="50%")
-    streamed = tasm.build(model, rows, core="40", bank="20", mode="streaming", chunk_tokens=60)
+    streamed = tasm.build(
+        model, rows, recipe="tasm", core="40", bank="20", mode="streaming", chunk_tokens=60
+    )
     one: dict[str, Any] = {"max_new_tokens": 3, **queries[0]}
     texts = [model.ask(memory, **one).text for memory in (built, loaded, tried, streamed)]
     texts += [model.ask(loaded, gate="always", bank_on=where, **one).text

@@ -37,7 +37,7 @@ def go_all_the_way(device: str | None, folder: Path) -> tuple[list[Any], list[st
         {"images": [picture(5)], "question": "Which?"},
         {"images": [picture(6)], "question": "Which one of them?"},
     ]
-    built = tasm.build(model, rows, core="40%", bank="40%")
+    built = tasm.build(model, rows, recipe="tasm", core="40%", bank="40%")
     built.save(folder / "m.tasm")
     loaded = tasm.load(folder / "m.tasm")
     streamed = tasm.build(

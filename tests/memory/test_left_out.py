@@ -44,7 +44,7 @@ def test_what_is_hidden_is_as_if_it_were_not_there(model: tasm.Model, recipe: st
 
 
 def test_nothing_of_it_is_retrieved(model: tasm.Model) -> None:  # noqa: F811
-    memory = tasm.build(model, demonstrations(), core="30%", bank="70%")
+    memory = tasm.build(model, demonstrations(), recipe="tasm", core="30%", bank="70%")
     assert memory.bank is not None
     cache = leave_out(memory.cache(gate="always"), memory, [0, 3])
     seen: list[torch.Tensor] = []
@@ -63,7 +63,7 @@ def test_nothing_of_it_is_retrieved(model: tasm.Model) -> None:  # noqa: F811
 
 
 def test_own_queries_cannot_look_themselves_up(model: tasm.Model) -> None:  # noqa: F811
-    memory = tasm.build(model, demonstrations(), core="30%", bank="70%")
+    memory = tasm.build(model, demonstrations(), recipe="tasm", core="30%", bank="70%")
     own = [Query(one.id, one.messages[:-1], (one.answer,)) for one in demonstrations()]
     for labels in (None, "demonstrations"):
         (batch,) = ask_batches(

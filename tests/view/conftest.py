@@ -83,7 +83,8 @@ def memory_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tasm.
         if kind not in made:
             folder = tmp_path_factory.mktemp(kind)
             rows = tasm.read_demonstrations(KINDS[kind](folder))
-            tasm.build(model, rows).save(folder / "m.tasm", pictures=thumbnails(rows))
+            memory = tasm.build(model, rows, recipe="tasm")
+            memory.save(folder / "m.tasm", pictures=thumbnails(rows))
             made[kind] = tasm.load(folder / "m.tasm")
         return made[kind]
 

@@ -49,9 +49,10 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "FAMILIES",
+    "UNUSED",
     "AttentionCall",
     "Backbone",
-    "FAMILIES",
     "Geometry",
     "Identity",
     "Layout",
@@ -59,7 +60,6 @@ __all__ = [
     "Role",
     "Rotary",
     "Segment",
-    "UNUSED",
     "attach",
     "detach",
     "find_decoder",

@@ -33,6 +33,7 @@ from tasm.cli.options import (
     VisionMemoryPlace,
 )
 from tasm.cli.progress import Progress
+from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError, TasmError
 
 Mode = Literal["joint", "streaming", "independent"]
@@ -52,7 +53,7 @@ def build(
             help="The method; `tasm recipes` lists them.",
             autocompletion=completion.recipes,
         ),
-    ] = "tasm",
+    ] = DEFAULT_RECIPE,
     core: Annotated[
         str | None,
         typer.Option(

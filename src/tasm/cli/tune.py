@@ -25,6 +25,7 @@ from tasm.cli.options import (
     System,
 )
 from tasm.cli.progress import Progress
+from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError
 from tasm.files import write_text
 
@@ -107,7 +108,7 @@ def tune(
             help="The method, or several: the one that needs the fewest bytes is taken.",
             autocompletion=completion.recipes,
         ),
-    ] = "tasm",
+    ] = DEFAULT_RECIPE,
     bank: Bank = None,
     metric: Annotated[
         MetricName, typer.Option("--metric", help="How answers are judged.")

@@ -14,6 +14,7 @@ from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.api import as_demonstrations, lay_out
 from tasm.compress.chunks import chunk_edges
 from tasm.compress.recipes.recipe import Recipe
+from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.compress.settings import Settings, Targets, targets, warn
 
 _PATCHES_A_TOKEN = 4  # what most vision towers merge into one token
@@ -27,7 +28,7 @@ def plan(
     model: Any,
     demonstrations: Any,
     *,
-    recipe: str | Recipe = "tasm",
+    recipe: str | Recipe = DEFAULT_RECIPE,
     core: str | float | None = None,
     bank: str | float | None = None,
     mode: Literal["joint", "streaming", "independent"] = "joint",

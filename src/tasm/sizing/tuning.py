@@ -18,7 +18,7 @@ from tasm.backbone.given import as_backbone
 from tasm.compress.api import as_demonstrations
 from tasm.compress.encoded import Encoded
 from tasm.compress.recipes.recipe import Recipe
-from tasm.compress.recipes.table import find_recipe
+from tasm.compress.recipes.table import DEFAULT_RECIPE, find_recipe
 from tasm.demonstrations import Demonstration
 from tasm.demonstrations.metrics import METRICS
 from tasm.errors import InputError, RecipeError
@@ -82,7 +82,7 @@ def tune(
     model: Any,
     demonstrations: Any,
     *,
-    recipes: str | Recipe | Sequence[str | Recipe] = "tasm",
+    recipes: str | Recipe | Sequence[str | Recipe] = DEFAULT_RECIPE,
     bank: str | None = None,
     queries: Any = None,
     folds: int | None = None,

@@ -108,14 +108,16 @@ class Bench:
 
     @cached_property
     def memory(self) -> Any:
-        """The default memory: core 20 %, bank 40 %, joint."""
+        """The memory of `tasm`: core 20 %, bank 40 %, joint."""
         return self.build()
 
     @cached_property
     def saved(self) -> Path:
         """The folder of a memory that holds every token, core 60 % and bank 40 %."""
         folder = self.folder / "saved.tasm"
-        build(self.backbone, self.demonstrations, core="60%", bank="40%").save(folder)
+        build(self.backbone, self.demonstrations, recipe="tasm", core="60%", bank="40%").save(
+            folder
+        )
         return folder
 
     def streamed(self, name: str) -> Any:
@@ -139,7 +141,7 @@ class Bench:
         return Path(self._parent.name)
 
     def build(self, recipe: str = "tasm", demonstrations: int | None = None) -> Any:
-        """Build a memory of the first `demonstrations` anew, by default the default one of all."""
+        """Build a memory of the first `demonstrations` anew, by default `tasm` of all."""
         return build(self.backbone, self.demonstrations[:demonstrations], recipe=recipe)
 
     def build_streaming(self, demonstrations: list[Demonstration]) -> Any:
@@ -147,6 +149,7 @@ class Bench:
         return build(
             self.backbone,
             demonstrations,
+            recipe="tasm",
             core=self.scale.core,
             bank=self.scale.bank,
             mode="streaming",

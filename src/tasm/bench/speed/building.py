@@ -27,7 +27,7 @@ LEAST_ROUNDS = 3
 
 
 def build_over_prefill(bench: Bench) -> float:
-    """Return the time of a whole build by the default recipe over prefill's."""
+    """Return the time of a whole build of `tasm` over prefill's."""
     return _over_prefill(bench, "tasm", least=min(LEAST_ROUNDS, bench.scale.rounds))
 
 

@@ -32,8 +32,8 @@ def decode_ops_over_stock(bench: Bench, gate: str) -> float:
 
 
 def decode_ops(bench: Bench, gate: str | None) -> int:
-    """Return the operations of one decode step after a query, beside the default memory, or beside
-    a stock cache where `gate` is None.
+    """Return the operations of one decode step after a query, beside the memory of `tasm`, or
+    beside a stock cache where `gate` is None.
 
     ```python
     decode_ops(Bench("reference"), "never") / 6          # a layer

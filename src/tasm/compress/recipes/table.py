@@ -19,6 +19,7 @@ from tasm.compress.recipes.variants import variants
 from tasm.errors import RecipeError, did_you_mean
 
 __all__ = [
+    "DEFAULT_RECIPE",
     "PACKED",
     "RECIPES",
     "TUNED",
@@ -29,6 +30,9 @@ __all__ = [
     "find_recipe",
     "table",
 ]
+
+DEFAULT_RECIPE = "compact"
+"""What a build takes unless told otherwise: first at equal bytes on all instruments."""
 
 _TASM = "https://arxiv.org/abs/2606.11853"
 
