@@ -36,7 +36,7 @@ def test_it_is_built_in_every_mode_or_one_sentence_says_which(family: str, mode:
     memory = tasm.build(backbone, rows(4), core="40%", mode=mode, notice=None)  # type: ignore[arg-type]
     assert memory.recipe["name"] == DEFAULT_RECIPE
     assert memory.bank is None and memory.bank_bytes == 0
-    assert 0 < memory.core_bytes < memory.full_bytes
+    assert 0 < memory.report["core_tokens"] < memory.logical_length
 
 
 def test_one_demonstration_is_enough() -> None:
