@@ -8,7 +8,14 @@ from torch import Tensor
 
 from tasm.backbone.attention.kernels import merge, partial_attention, written_out_attention
 from tasm.backbone.attention.kernels.choosing import kernel_for
-from tasm.backbone.attention.kernels.fused import cuda_efficient, cuda_flash, flex
+from tasm.backbone.attention.kernels.fused import (
+    WIDER,
+    cuda_efficient,
+    cuda_flash,
+    cuda_flash_widened,
+    widened,
+)
+from tasm.backbone.attention.segment import UNUSED
 
 pytestmark = pytest.mark.matrix
 
@@ -24,12 +31,14 @@ FLOAT, HALF = torch.float32, torch.bfloat16
         ("cpu", FLOAT, (64, 32), None, None, "written out"),
         ("mps", FLOAT, (64, 64), None, None, "written out"),
         ("cuda", HALF, (128, 128), None, None, "cuda flash"),
+        ("cuda", HALF, (256, 256), None, None, "cuda flash"),
         ("cuda", HALF, (128, 128), HALF, None, "cuda efficient"),
         ("cuda", FLOAT, (128, 128), None, None, "cuda efficient"),
         ("cuda", FLOAT, (128, 128), FLOAT, None, "cuda efficient"),
-        ("cuda", HALF, (128, 128), FLOAT, None, "flex"),
-        ("cuda", HALF, (128, 128), None, 30.0, "flex"),
-        ("cuda", HALF, (100, 100), None, None, "flex"),
+        ("cuda", HALF, (128, 128), FLOAT, None, "cuda flash, widened"),
+        ("cuda", HALF, (256, 256), FLOAT, None, "written out"),
+        ("cuda", HALF, (128, 128), None, 30.0, "written out"),
+        ("cuda", HALF, (100, 100), None, None, "written out"),
     ],
 )
 def test_the_choice(
@@ -39,33 +48,55 @@ def test_the_choice(
     bias: torch.dtype | None,
     softcap: float | None,
     kernel: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     added = None if bias is None else torch.zeros(1, 1, 1, 5, dtype=bias)
-    there = "tasm.backbone.attention.kernels.choosing._has_triton"
-    monkeypatch.setattr(there, lambda: True)
-    assert kernel_for(device, dtype, *sizes, added, softcap) == kernel
-    monkeypatch.setattr(there, lambda: False)
-    without = "written out" if kernel == "flex" else kernel
-    assert kernel_for(device, dtype, *sizes, added, softcap) == without
+    assert kernel_for(device, dtype, *sizes, 1, added, softcap) == kernel
 
 
-@pytest.mark.parametrize("softcap", [None, 5.0])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("sizes", [None, (1, 1, 1), (2, 6, 9), (1, 6, 1)])
-def test_flex_agrees(
-    sizes: tuple[int, int, int] | None, causal: bool, softcap: float | None
-) -> None:
+@pytest.mark.parametrize(
+    ("bias", "key_batch", "kernel"),
+    [
+        ((1, 2, 1), 4, "cuda flash, widened"),
+        ((4, 1, 1), 4, "cuda flash, widened"),
+        ((4, 1, 1), 1, "written out"),  # the shared keys would be copied for every row
+        ((1, 1, 3), 1, "written out"),  # a key carries one number for all queries
+    ],
+)
+def test_which_biases_keys_carry(bias: tuple[int, int, int], key_batch: int, kernel: str) -> None:
+    assert kernel_for("cuda", HALF, 64, 64, key_batch, torch.zeros(*bias, 5), None) == kernel
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 2), (3, 2)])
+def test_widened_keys_carry_the_bias(dtype: torch.dtype, sizes: tuple[int, int]) -> None:
+    """Written out in float64 over the widened 16-bit numbers: the same as with the bias added."""
     torch.manual_seed(0)
-    query = torch.randn(2, 6, 9, 16)
-    key, value = torch.randn(2, 2, 2, 9, 16)
-    bias = None if sizes is None else torch.randn(*sizes, 9)
-    output, sums = flex(query, key, value, bias, 0.3, causal, softcap)
-    # Written out takes a bias a KV head; one a query head is told as one KV head each.
-    alone = (t.repeat_interleave(3, 1) for t in (key, value))
-    expected = written_out_attention(query, *alone, bias, 0.3, softcap, causal)
-    torch.testing.assert_close(output, expected[0], atol=2e-6, rtol=0)
-    torch.testing.assert_close(sums, expected[1], atol=2e-6, rtol=0)
+    query, key, value = (torch.randn(3, 2, rows, 16).to(dtype) for rows in (5, 9, 9))
+    bias = 6 * torch.rand(*sizes, 1, 9)
+    bias[..., 4] = UNUSED
+    wide = widened(query, key, value, bias, 0.3)
+    assert all(one.shape[3] == 16 + WIDER and one.dtype == dtype for one in wide)
+    plain = [one.double() for one in (query, key, value)]
+    expected = written_out(*plain, 0.3, bias.double())
+    output = written_out(*(one.double() for one in wide), 0.3)
+    torch.testing.assert_close(output[..., :16], expected, atol=1e-6, rtol=0)
+    assert not output[..., 16:].any()
+
+
+@pytest.mark.parametrize("batches", [(1, 1), (1, 4), (4, 4)])
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_written_out_is_attention(batches: tuple[int, int], softcap: float | None) -> None:
+    """Keys of one memory for a whole batch, and keys a row: against float64, expanded."""
+    torch.manual_seed(0)
+    key_batch, batch = batches
+    query, bias = torch.randn(batch, 6, 5, 16), torch.randn(batch, 2, 1, 9)
+    key, value = torch.randn(2, key_batch, 2, 9, 16)
+    output, sums = written_out_attention(query, key, value, bias, 0.3, softcap)
+    keys, values, added = (t.double().repeat_interleave(3, 1) for t in (key, value, bias))
+    logits = query.double() @ keys.transpose(2, 3) * 0.3
+    logits = (logits if softcap is None else torch.tanh(logits / softcap) * softcap) + added
+    torch.testing.assert_close(output.double(), logits.softmax(-1) @ values, atol=2e-6, rtol=0)
+    torch.testing.assert_close(sums.double(), logits.logsumexp(-1), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("rows", [1, 40])
@@ -73,8 +104,14 @@ def test_the_cuda_kernels_are_called_as_they_want(rows: int) -> None:
     """Shapes and dtypes only: the operators' own checks, without a device."""
     query = torch.empty(2, 6, rows, 64, device="meta", dtype=HALF)
     key = torch.empty(2, 2, 33, 64, device="meta", dtype=HALF)
-    bias = torch.empty(1, 1, rows, 33, device="meta", dtype=HALF)
-    for kernel, given in ((cuda_flash, None), (cuda_efficient, None), (cuda_efficient, bias)):
+    mask = torch.empty(1, 1, rows, 33, device="meta", dtype=HALF)
+    bias = torch.empty(1, 2, 1, 33, device="meta")
+    for kernel, given in (
+        (cuda_flash, None),
+        (cuda_flash_widened, bias),
+        (cuda_efficient, None),
+        (cuda_efficient, mask),
+    ):
         output, sums = kernel(query, key, key, given, 0.125, False)
         assert output.shape == query.shape and output.dtype == HALF
         assert sums.shape == (2, 6, rows) and sums.dtype == FLOAT
@@ -90,7 +127,7 @@ def test_sixteen_bits_lose_no_more_than_stock(dtype: torch.dtype, rows: int, bat
         torch.manual_seed(seed)
         query = torch.randn(batch, 8, rows, 64).to(dtype)
         key, value = (2 * torch.randn(2, 1, 2, 700, 64)).to(dtype)
-        exact = written_out(query.double(), key.double(), value.double())
+        exact = written_out(query.double(), key.double(), value.double(), 0.125)
         cuts = (0, 500, 650, 700)
         parts = [
             partial_attention(query, key[:, :, a:b], value[:, :, a:b], None, 0.125)
@@ -103,7 +140,9 @@ def test_sixteen_bits_lose_no_more_than_stock(dtype: torch.dtype, rows: int, bat
     assert torch.stack(ours).mean().sqrt() <= 1.5 * torch.stack(stock).mean().sqrt()
 
 
-def written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def written_out(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, bias: Tensor | float = 0.0
+) -> Tensor:
     group = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
-    return (query @ key.transpose(2, 3) * 0.125).softmax(-1) @ value
+    return (query @ key.transpose(2, 3) * scaling + bias).softmax(-1) @ value

@@ -44,7 +44,7 @@ def memory_attention(
     layer = getattr(key, "tasm_layer", None)
     n = query.shape[2]
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
-    mask = _additive(attention_mask, key.shape[2])
+    mask = _additive(attention_mask, query, key.shape[2])
     causal = mask is None and n > 1
     live = partial_attention(query, key, value, mask, scaling, softcap, causal)
     parts: list[Part] = []
@@ -98,12 +98,16 @@ def _last_rows(query: Tensor, last: Tensor | None, kv_heads: int) -> Tensor:
     return query.reshape(batch, kv_heads, query_heads // kv_heads, head_dim)
 
 
-def _additive(mask: Tensor | None, tokens: int) -> Tensor | None:
-    """A float32 mask over the live tokens from whatever the model passes."""
+def _additive(mask: Tensor | None, query: Tensor, tokens: int) -> Tensor | None:
+    """A mask over the live tokens to add to their logits, from whatever the model passes: float32,
+    or on CUDA of the query's dtype, as the kernel there wants it and stock attention gives it."""
     if mask is None:
         return None
     mask = mask[..., :tokens]
-    return torch.where(mask, 0.0, _LOWEST) if mask.dtype == torch.bool else mask.float()
+    mask = torch.where(mask, 0.0, _LOWEST) if mask.dtype == torch.bool else mask.float()
+    if query.device.type != "cuda" or query.dtype == torch.float32:
+        return mask
+    return mask.clamp(min=torch.finfo(query.dtype).min).to(query.dtype)
 
 
 def memory_mask(*arguments: Any, **options: Any) -> Tensor | None:

@@ -5,17 +5,21 @@ one product. Nothing shared is expanded over heads or batch.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.kernels.fused import cpu_flash, cuda_efficient, cuda_flash, flex
+from tasm.backbone.attention.kernels.fused import (
+    WIDER,
+    cpu_flash,
+    cuda_efficient,
+    cuda_flash,
+    cuda_flash_widened,
+)
 from tasm.backbone.attention.kernels.written_out import written_out_attention
 
-Kernel = Literal["cpu flash", "cuda flash", "cuda efficient", "flex", "written out"]
+Kernel = Literal["cpu flash", "cuda flash", "cuda flash, widened", "cuda efficient", "written out"]
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float, bool], tuple[Tensor, Tensor]]
 
@@ -25,8 +29,16 @@ _PACKED_ROWS = 16
 _NOTHING = -1e30
 """The log-sum-exp of no key at all; finite, so that nothing merged with nothing is no NaN."""
 
+_LARGEST_HEAD = 256
+"""Numbers a head that flash attention of a CUDA device takes."""
+
 _HALVES = (torch.float16, torch.bfloat16)
-_FUSED = {"cpu flash": cpu_flash, "cuda flash": cuda_flash, "cuda efficient": cuda_efficient}
+_FUSED: dict[Kernel, Attend] = {
+    "cpu flash": cpu_flash,
+    "cuda flash": cuda_flash,
+    "cuda flash, widened": cuda_flash_widened,
+    "cuda efficient": cuda_efficient,
+}
 
 
 def partial_attention(
@@ -54,24 +66,19 @@ def partial_attention(
         nothing = torch.full(query.shape[:3], _NOTHING, device=query.device)
         return query.new_zeros(*query.shape[:3], value.shape[3]), nothing
     kernel = kernel_for(
-        query.device.type, query.dtype, query.shape[3], value.shape[3], bias, softcap
+        query.device.type, query.dtype, query.shape[3], value.shape[3], key.shape[0], bias, softcap
     )
     if kernel == "written out":
         return written_out_attention(query, key, value, bias, scaling, softcap, causal)
-    attend: Attend = partial(flex, softcap=softcap) if kernel == "flex" else _FUSED[kernel]
+    attend = _FUSED[kernel]
     batch, query_heads, rows, _ = query.shape
     kv_heads = key.shape[1]
     group = query_heads // kv_heads
-    shared = key.shape[0] == 1
-    rowwise = bias is not None and (bias.shape[2] > 1 or bias.shape[0] > 1)
-    # One row of a batch packs by a view; several only where nothing differs from row to row.
-    packs = not causal and (
-        rows == 1
-        if not shared
-        else (batch == 1 and (query.device.type != "cpu" or rows <= _PACKED_ROWS))
-        or (batch > 1 and not rowwise)
-    )
-    if packs and (batch == 1 or not shared):
+    if batch > 1 and key.shape[0] == 1:
+        if not causal and (bias is None or bias.shape[0] == bias.shape[2] == 1):
+            return _over_shared_keys(attend, query, key, value, bias, scaling)
+        key, value = key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1)
+    if not causal and _packs(query, bias):
         if bias is not None and bias.shape[2] > 1:
             bias = bias.repeat(1, 1, group, 1)
         packed = query.reshape(batch, kv_heads, group * rows, -1)
@@ -80,14 +87,18 @@ def partial_attention(
             output.reshape(batch, query_heads, rows, -1),
             log_sum_exp.reshape(batch, query_heads, rows),
         )
-    if packs:
-        return _over_shared_keys(attend, query, key, value, bias, scaling)
-    if batch > 1 and shared:
-        key, value = key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1)
     if bias is not None and bias.shape[1] > 1:
         bias = bias.repeat_interleave(group, 1)
     output, log_sum_exp = attend(query, key, value, bias, scaling, causal)
     return output, log_sum_exp
+
+
+def _packs(query: Tensor, bias: Tensor | None) -> bool:
+    """Whether the query heads of a KV head become rows of one product, which is a view."""
+    batch, _, rows, _ = query.shape
+    if query.device.type == "cpu":
+        return rows == 1 or (batch == 1 and rows <= _PACKED_ROWS)
+    return batch == 1 or bias is None or bias.shape[2] == 1
 
 
 def _over_shared_keys(
@@ -114,6 +125,7 @@ def kernel_for(
     dtype: torch.dtype,
     head_dim: int,
     value_dim: int,
+    key_batch: int,
     bias: Tensor | None,
     softcap: float | None,
 ) -> Kernel:
@@ -123,23 +135,20 @@ def kernel_for(
     |---|---|---|
     | CPU | no soft cap, keys and values of one size | flash |
     | CUDA | 16 bits, no bias | flash |
+    | CUDA | 16 bits, a float32 bias a key | flash over widened keys |
     | CUDA | no bias, or one in the query's dtype | memory-efficient |
-    | CUDA | a soft cap, a float32 bias beside 16-bit keys, odd sizes | flex, if Triton is there |
-    | any other | | written out |
+    | any other: a soft cap, odd sizes, a float32 bias a row beside 16-bit keys | | written out |
+
+    Nothing is compiled on the way: the first answer of a process is as fast as the next.
     """
     same = head_dim == value_dim
     if device_type == "cpu":
         return "cpu flash" if softcap is None and same else "written out"
-    if device_type != "cuda":
+    if device_type != "cuda" or softcap is not None or not same or head_dim % 8:
         return "written out"
-    if softcap is None and same and head_dim % 8 == 0:
-        if bias is None and dtype in _HALVES and head_dim <= 256:
-            return "cuda flash"
-        if bias is None or bias.dtype == dtype:
-            return "cuda efficient"
-    return "flex" if _has_triton() else "written out"
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+    if bias is None and dtype in _HALVES and head_dim <= _LARGEST_HEAD:
+        return "cuda flash"
+    if bias is None or bias.dtype == dtype:
+        return "cuda efficient"
+    of_keys = bias.shape[2] == 1 and bias.shape[0] in (1, key_batch)
+    return "cuda flash, widened" if of_keys and head_dim + WIDER <= _LARGEST_HEAD else "written out"

@@ -9,15 +9,21 @@ They are private operators of torch: the public `scaled_dot_product_attention` r
 and keeps the log-sum-exp to itself.
 """
 
-from functools import cache
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 _ALIGNED = 16
 """Tokens to whose multiple the memory-efficient kernel wants a bias stored."""
+
+WIDER = 8
+"""Numbers by which `widened` widens heads: flash attention wants multiples of eight."""
+
+_PARTS = 3
+"""16-bit numbers that hold a float32 one: 24 bits in three of bfloat16's eight."""
+
+_FAR = 3e4
+"""Logits before scaling that weigh nothing any more and that float16 still holds."""
 
 
 def cpu_flash(
@@ -35,8 +41,7 @@ def cpu_flash(
 def cuda_flash(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """Flash attention of a CUDA device: float16 and bfloat16, no bias."""
-    key, value = _repeated(query, key), _repeated(query, value)
+    """Flash attention of a CUDA device: float16 and bfloat16, no bias; shares KV heads itself."""
     output, log_sum_exp, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
         query, key, value, 0.0, causal, False, scale=scaling
     )
@@ -58,51 +63,41 @@ def cuda_efficient(
     return output, log_sum_exp[:, :, :rows]  # stored for whole tiles of rows
 
 
-def flex(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None,
-    scaling: float,
-    causal: bool,
-    softcap: float | None = None,
+def cuda_flash_widened(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """Flex attention: soft caps, float32 biases beside 16-bit keys, odd head sizes."""
+    """Flash attention of a CUDA device with a float32 bias a key, (1 or batch, 1 or heads, 1,
+    tokens): the bias rides in further numbers of the keys (see `widened`)."""
+    if bias is None:
+        return cuda_flash(query, key, value, bias, scaling, causal)
+    wide = widened(query, key, value, bias, scaling)
+    output, log_sum_exp = cuda_flash(*wide, None, scaling, causal)
+    return output[..., : value.shape[3]], log_sum_exp
 
-    def score(logit: Tensor, b: Tensor, h: Tensor, row: Tensor, token: Tensor) -> Tensor:
-        if softcap is not None:
-            logit = torch.tanh(logit / softcap) * softcap
-        if bias is not None:
-            sizes = bias.shape
-            logit = (
-                logit
-                + bias[
-                    b if sizes[0] > 1 else 0,
-                    h if sizes[1] > 1 else 0,
-                    row if sizes[2] > 1 else 0,
-                    token,
-                ]
-            )
-        return torch.where(token > row, -torch.inf, logit) if causal else logit
 
-    attend, asking = _flex_attention(query.device.type)
-    output, told = attend(
-        query, key, value, score_mod=score, scale=scaling, enable_gqa=True, **asking
+def widened(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return query, key and value with `WIDER` more numbers each, whose plain attention is that of
+    the given ones with `bias`.
+
+    Ones in the queries meet bias / scaling in the keys, as three 16-bit numbers that add up to
+    the float32 one; the values get zeros. Products are summed in float32, so nothing is rounded
+    that a bias added to the logits would not round.
+    """
+    rest = (bias[:, :, 0] / scaling).clamp(-_FAR, _FAR)
+    extra = key.new_zeros(*key.shape[:3], WIDER)
+    for part in range(_PARTS):
+        held = rest.to(key.dtype)
+        extra[..., part] = held
+        rest = rest - held
+    ones = query.new_zeros(WIDER)
+    ones[:_PARTS] = 1
+    return (
+        torch.cat([query, ones.expand(*query.shape[:3], WIDER)], -1),
+        torch.cat([key, extra], -1),
+        pad(value, (0, WIDER)),
     )
-    return output, (told if isinstance(told, Tensor) else told.lse).float()
-
-
-@cache
-def _flex_attention(device_type: str) -> tuple[Any, dict[str, Any]]:
-    """The compiled function where it is fused, the plain one on a CPU, where only tests run it;
-    and how this torch is asked for the log-sum-exp."""
-    from torch.nn.attention import flex_attention as home
-
-    asking: dict[str, Any] = {"return_lse": True}  # until torch 2.9
-    if hasattr(home, "AuxRequest"):
-        asking = {"return_aux": home.AuxRequest(lse=True)}
-    plain = home.flex_attention
-    return (plain if device_type == "cpu" else torch.compile(plain, dynamic=True)), asking
 
 
 def _repeated(query: Tensor, stored: Tensor) -> Tensor:

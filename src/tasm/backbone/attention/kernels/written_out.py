@@ -6,6 +6,9 @@ from torch import Tensor
 _BLOCK = 1 << 24
 """Logits held at once, in elements."""
 
+_TAKES_OUT_DTYPE = hasattr(torch.ops.aten.bmm, "dtype")
+"""Whether a product of 16-bit numbers can be asked for in float32, on CUDA (torch 2.8)."""
+
 
 def written_out_attention(
     query: Tensor,
@@ -20,7 +23,8 @@ def written_out_attention(
     batch, query_heads, rows, _ = query.shape
     tokens = key.shape[2]
     step = max(1, _BLOCK // max(1, batch * query_heads * tokens))
-    key, stored = key.float(), value.float()
+    if not _multiplies_halves(key):
+        key, value = key.float(), value.float()  # once, not for every block
     outputs, sums = [], []
     for first in range(0, rows, step):
         block = query[:, :, first : first + step]
@@ -32,9 +36,9 @@ def written_out_attention(
             mask = hidden if mask is None else mask + hidden
         logits = grouped_logits(block, key, mask, scaling, softcap)
         log_sum_exp = logits.logsumexp(-1)
-        weights = (logits - log_sum_exp[..., None]).exp_()
-        mixed = (weights.flatten(2, 3) @ stored).view(batch, query_heads, block.shape[2], -1)
-        outputs.append(mixed.to(query.dtype))
+        weights = logits.sub_(log_sum_exp[..., None]).exp_()
+        mixed = _product(weights.flatten(2, 3), value)
+        outputs.append(mixed.reshape(batch, query_heads, block.shape[2], -1).to(query.dtype))
         sums.append(log_sum_exp.flatten(1, 2))
     return torch.cat(outputs, 2), torch.cat(sums, 2)
 
@@ -49,9 +53,37 @@ def grouped_logits(
     batch, query_heads, rows, head_dim = query.shape
     kv_heads = key.shape[1]
     packed = query.reshape(batch, kv_heads, -1, head_dim)
-    # In float32 throughout: a product in 16 bits would round the logits before the softmax.
-    logits = (packed.float() @ key.float().transpose(2, 3)).mul_(scaling)
-    logits = logits.reshape(batch, kv_heads, query_heads // kv_heads, rows, key.shape[2])
+    logits = _product(packed, key.transpose(2, 3)).mul_(scaling)
+    logits = logits.unflatten(2, (query_heads // kv_heads, rows))
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
     return logits if bias is None else logits.add_(bias.unsqueeze(2))
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right` in float32, (batch, heads, rows, columns): rounded to 16 bits nowhere on the
+    way, as logits must not be. A `right` of batch 1 is read once for all rows of the batch."""
+    batch, heads, rows, _ = left.shape
+    folds = right.shape[0] == 1 and batch > 1
+    if folds:
+        left = left.transpose(0, 1).reshape(1, heads, batch * rows, -1)
+    product = float32_product(left.flatten(0, 1), right.flatten(0, 1))
+    if folds:
+        return product.view(heads, batch, rows, -1).transpose(0, 1)
+    return product.view(batch, heads, rows, -1)
+
+
+def float32_product(left: Tensor, right: Tensor) -> Tensor:
+    """Return `torch.bmm(left, right)` in float32, whatever the dtypes.
+
+    On CUDA 16-bit numbers of `right` are multiplied as they are, and `left` is rounded to them;
+    sums are float32 everywhere.
+    """
+    if _multiplies_halves(right):
+        return torch.bmm(left.to(right.dtype), right, out_dtype=torch.float32)
+    return torch.bmm(left.float(), right.float())
+
+
+def _multiplies_halves(stored: Tensor) -> bool:
+    halves = stored.dtype in (torch.float16, torch.bfloat16)
+    return halves and stored.device.type == "cuda" and _TAKES_OUT_DTYPE
