@@ -3,13 +3,16 @@
 $ python benchmarks/gpu.py --out out/gpu
 
 Runs `pytest -m cuda`, then makes a random model of that geometry on the device and measures
-prefill, build, decode, a batch of eight, retrieval and peak memory at growing lengths. Prints a
-Markdown table and writes figures.json; stops by itself within `--minutes`.
+prefill, build, decode, a batch of eight, a gate over its bank, a captured step, shared attention,
+retrieval and peak memory at growing lengths. Prints a Markdown table and writes figures.json;
+stops by itself within `--minutes`, and gives up on a single figure after `--seconds`.
 """
 
 import argparse
 import json
 import platform
+import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -18,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
+from tasm.backbone.attention.kernels import partial_attention
 from tasm.backbone.checkpoint.random_models import random_model
 from tasm.backbone.loading import wrap_backbone
 from tasm.bench.speed.subjects import (
@@ -30,14 +35,16 @@ from tasm.bench.speed.subjects import (
     stock_twin,
 )
 from tasm.compress.api import build
+from tasm.errors import TasmError
 from tasm.memory import Bank, LayerTokens
 
 LENGTHS = (2_000, 8_000, 16_000, 32_000)
-TOKENS_EACH = 130  # of one demonstration of noise, roughly: 64 of its picture, a byte a token
-RECIPES = ("tasm", "snapkv", "emloc")
+TOKENS_EACH = 132  # of one demonstration of noise, roughly: 64 of its picture, a byte a token
+RECIPES = ("compact", "tasm", "snapkv", "emloc")
 CORE_SHARE = 0.2
-STEPS, BATCH = 20, 8
+WARM, STEPS, BATCH = 5, 15, 8
 BANKS = (10_000, 100_000, 1_000_000)
+ROWS, SHARED = 128, 4_096  # of a batch over one memory, and tokens of that memory
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -50,7 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--banks", default=",".join(map(str, BANKS)))
     parser.add_argument("--recipes", default=",".join(RECIPES))
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--seconds", type=int, default=45)
     parser.add_argument("--no-matrix", action="store_true")
+    parser.add_argument("--no-graph", action="store_true", help="leave out the captured step")
     parser.add_argument("--out", type=Path, default=Path("out/gpu"))
     given = parser.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
@@ -63,16 +72,33 @@ def main(arguments: list[str] | None = None) -> None:
     hf, processor = random_model(given.model, device=given.device, dtype=given.dtype)
     backbone = wrap_backbone(hf, processor)
     stock = stock_twin(backbone)
-    for length in map(int, given.lengths.split(",")):
-        for name, measure in _measures(backbone, stock, length, given.recipes.split(",")):
-            if time.perf_counter() < ends:
-                _note(document, given.out, name, length, measure)
+
+    def note(name: str, tokens: int, measure: Callable[[], dict[str, float]]) -> None:
+        left = int(ends - time.perf_counter())
+        if left > 0:
+            _note(document, given.out, name, tokens, measure, min(left, given.seconds))
+
+    lengths = [int(length) for length in given.lengths.split(",")]
+    recipes = given.recipes.split(",")
+    for recipe in recipes:  # the first build of a process loads what all others find
+        note(f"first build, {recipe}", lengths[0], _building(backbone, lengths[0], recipe))
+    for length in lengths:
+        for name, measure in _measures(backbone, stock, length, recipes):
+            note(name, length, measure)
     for tokens in map(int, given.banks.split(",")):
-        if time.perf_counter() < ends:
-            _note(
-                document, given.out, "retrieval ms", tokens, lambda n=tokens: _search(backbone, n)
-            )
+        note("one retrieval, a layer", tokens, lambda n=tokens: _search(backbone, n))
+    for name, measure in _shared_attention(backbone):
+        note(name, SHARED, measure)
+    if not given.no_graph:
+        note("decode step captured as a CUDA graph", lengths[1], lambda: _graph(backbone, lengths))
     print(_table(document))
+
+
+def _building(backbone: Any, length: int, recipe: str) -> Callable[[], dict[str, float]]:
+    demonstrations = noise_demonstrations(max(2, length // TOKENS_EACH))
+    return lambda: _timed(
+        lambda: build(backbone, demonstrations, recipe=recipe, core="20%"), backbone.device
+    )
 
 
 def _measures(
@@ -80,34 +106,102 @@ def _measures(
 ) -> list[tuple[str, Callable[[], dict[str, float]]]]:
     demonstrations = noise_demonstrations(max(2, length // TOKENS_EACH))
     transcript = backbone.transcript(demonstrations)
-    whole = len(transcript)
+    whole, device, dtype = len(transcript), backbone.device, backbone.dtype
     kept = int(CORE_SHARE * whole)
-    device = backbone.device
+    built: dict[str, Any] = {}
 
-    def timed(run: Callable[[], Any], repeats: int = 1) -> dict[str, float]:
-        run()
-        return _timed(run, device, repeats)
+    def prefill() -> dict[str, float]:
+        stock_prefill(stock, transcript)
+        return _timed(lambda: stock_prefill(stock, transcript), device)
 
-    measures = [("prefill, stock cache", lambda: timed(lambda: stock_prefill(stock, transcript)))]
-    for recipe in recipes:
-        run = lambda recipe=recipe: build(backbone, demonstrations, recipe=recipe, core="20%")  # noqa: E731
-        measures.append((f"build, {recipe}", lambda run=run: timed(run)))
+    def building(recipe: str) -> dict[str, float]:
+        def run() -> None:
+            built[recipe] = build(backbone, demonstrations, recipe=recipe, core="20%")
+
+        return _timed(run, device)
+
+    def beside(recipe: str, **given: Any) -> dict[str, float]:
+        cache = built[recipe].cache(device=device, dtype=dtype, **given)
+        return _decode(backbone.hf, cache, 1, device)
+
+    measures = [("prefill, stock cache", prefill)]
+    measures += [(f"build, {name}", lambda name=name: building(name)) for name in recipes]
     for batch in (1, BATCH):
         full = lambda batch=batch: stock_cache(backbone, whole, batch)  # noqa: E731
-        beside = lambda: memory_cache(backbone, kept)  # noqa: E731
-        for name, hf, make in (("full", stock.hf, full), ("memory 20 %", backbone.hf, beside)):
+        plain = lambda: memory_cache(backbone, kept)  # noqa: E731
+        for name, hf, make in (("full", stock.hf, full), ("memory 20 %", backbone.hf, plain)):
             measures.append(
                 (
                     f"decode step, batch {batch}, {name}",
                     lambda hf=hf, make=make, batch=batch: _decode(hf, make(), batch, device),
                 )
             )
+    if "compact" in recipes:
+        measures.append(("decode step, compact (biases)", lambda: beside("compact")))
+    if "tasm" in recipes:
+        for place in ("device", "host"):
+            name = f"decode step, tasm, gate asked, bank on the {place}"
+            measures.append((name, lambda place=place: beside("tasm", gate="js", bank_on=place)))
     return measures
 
 
 def _decode(hf: Any, cache: Any, batch: int, device: Any) -> dict[str, float]:
-    decode_steps(hf, cache, 3, batch)
-    return _timed(lambda: decode_steps(hf, cache, STEPS, batch), device, 1, per=STEPS)
+    """The median of steps that are waited for one by one."""
+    decode_steps(hf, cache, WARM, batch)
+    steps = [_timed(lambda: decode_steps(hf, cache, 1, batch), device) for _ in range(STEPS)]
+    return {
+        "milliseconds": statistics.median(one["milliseconds"] for one in steps),
+        "peak_megabytes": max(one["peak_megabytes"] for one in steps),
+    }
+
+
+def _graph(backbone: Any, lengths: list[int]) -> dict[str, float]:
+    """A step over a live part of fixed size, its graph captured by torch.compile."""
+    kept = int(CORE_SHARE * lengths[1])
+    cache = memory_cache(backbone, kept, live_tokens=64)
+    forward = torch.compile(backbone.hf.forward, backend="cudagraphs", dynamic=False)
+    token = torch.ones(1, 1, dtype=torch.long, device=backbone.device)
+
+    def step() -> None:
+        forward(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    with torch.inference_mode():
+        for _ in range(WARM):
+            step()
+        steps = [_timed(step, backbone.device) for _ in range(STEPS)]
+    return {
+        "milliseconds": statistics.median(one["milliseconds"] for one in steps),
+        "peak_megabytes": max(one["peak_megabytes"] for one in steps),
+    }
+
+
+def _shared_attention(backbone: Any) -> list[tuple[str, Callable[[], dict[str, float]]]]:
+    """One layer's attention of many rows to one memory, read once, and to a copy for each row."""
+    geometry, device, dtype = backbone.geometry, backbone.device, backbone.dtype
+    heads, kv_heads, size = geometry.query_heads, geometry.kv_heads, geometry.head_dim
+
+    def made(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device=device, dtype=dtype)
+
+    def measured(run: Callable[[torch.Tensor], Any]) -> dict[str, float]:
+        query = made(ROWS, heads, 1, size)
+        run(query)
+        return _timed(lambda: run(query), device, 50)
+
+    def once() -> dict[str, float]:
+        key, value = made(1, kv_heads, SHARED, size), made(1, kv_heads, SHARED, size)
+        return measured(lambda query: partial_attention(query, key, value, None, size**-0.5))
+
+    def copies() -> dict[str, float]:
+        key, value = made(ROWS, kv_heads, SHARED, size), made(ROWS, kv_heads, SHARED, size)
+        return measured(
+            lambda query: scaled_dot_product_attention(query, key, value, enable_gqa=True)
+        )
+
+    return [
+        (f"attention of {ROWS} rows, one memory", once),
+        (f"attention of {ROWS} rows, a copy each", copies),
+    ]
 
 
 def _search(backbone: Any, tokens: int) -> dict[str, float]:
@@ -122,10 +216,9 @@ def _search(backbone: Any, tokens: int) -> dict[str, float]:
     return _timed(lambda: bank.search(0, query, 96), device, 10)
 
 
-def _timed(run: Callable[[], Any], device: Any, repeats: int, per: int = 1) -> dict[str, float]:
+def _timed(run: Callable[[], Any], device: Any, repeats: int = 1) -> dict[str, float]:
     on_cuda = torch.device(device).type == "cuda"
     if on_cuda:
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         torch.cuda.synchronize()
@@ -134,26 +227,37 @@ def _timed(run: Callable[[], Any], device: Any, repeats: int, per: int = 1) -> d
         run()
     if on_cuda:
         torch.cuda.synchronize()
-    milliseconds = 1000 * (time.perf_counter() - started) / repeats / per
+    milliseconds = 1000 * (time.perf_counter() - started) / repeats
     peak = torch.cuda.max_memory_allocated() - before if on_cuda else 0
     return {"milliseconds": milliseconds, "peak_megabytes": peak / 1e6}
 
 
-def _note(document: dict[str, Any], out: Path, name: str, length: int, measure: Any) -> None:
-    """Add a row, saved at once; a measurement that fails is a row that says so."""
+def _note(
+    document: dict[str, Any], out: Path, name: str, length: int, measure: Any, seconds: int
+) -> None:
+    """Add a row, saved at once; a measurement that fails or lasts is a row that says so."""
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(seconds)
     try:
         row = {"name": name, "tokens": length, **measure()}
-    except (RuntimeError, torch.OutOfMemoryError) as error:
-        row = {"name": name, "tokens": length, "failed": str(error).splitlines()[0]}
+    except (RuntimeError, KeyError, TasmError, TimeoutError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        row = {"name": name, "tokens": length, "failed": told[:200]}
+    finally:
+        signal.alarm(0)
     document["rows"].append(row)
     print(json.dumps(row), file=sys.stderr, flush=True)
     (out / "figures.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
+def _too_long(*_: object) -> None:
+    raise TimeoutError("not measured: it takes too long here")
+
+
 def _matrix() -> str:
     """The last line of `pytest -m cuda`."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "cuda", "-q", "tests/cuda"],
+        [sys.executable, "-m", "pytest", "-m", "cuda", "-q", "-n", "6", "tests/cuda"],
         capture_output=True,
         text=True,
         check=False,
@@ -174,9 +278,14 @@ def _table(document: dict[str, Any]) -> str:
     lines = [f"{document['machine']}; matrix: {document['matrix'] or 'not run'}", ""]
     lines += ["| | tokens | ms | peak MB above the weights |", "|---|---|---|---|"]
     for row in document["rows"]:
-        told = row.get("failed") or f"{row['milliseconds']:.1f} | {row['peak_megabytes']:.0f}"
+        told = f"{row['failed']} | –" if "failed" in row else _figures(row)
         lines.append(f"| {row['name']} | {row['tokens']:,} | {told} |")
     return "\n".join(lines)
+
+
+def _figures(row: dict[str, Any]) -> str:
+    digits = 3 if row["milliseconds"] < 2 else 1
+    return f"{row['milliseconds']:.{digits}f} | {row['peak_megabytes']:.0f}"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tasm.backbone.attention.blocks import numbers_at_once
 from tasm.backbone.attention.rotary import Rotary
 from tasm.backbone.prompt.transcript import Role
 from tasm.compress.draws import uniform
@@ -146,7 +147,9 @@ class Evidence:
     def block(self) -> int:
         """How many numbers a block of rows by entries may hold: half as many as the layer's keys,
         for small layers 65,536, for large ones four million."""
-        return min(_LARGEST_BLOCK, max(_LEAST_BLOCK, self.keys.numel() // 2))
+        return numbers_at_once(
+            self.keys.numel() // 2, _LEAST_BLOCK, _LARGEST_BLOCK, self.keys.device
+        )
 
     @property
     def roles(self) -> Tensor:

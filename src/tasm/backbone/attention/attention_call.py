@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tasm.backbone.attention.blocks import numbers_at_once
 from tasm.backbone.attention.kernels import grouped_logits
 from tasm.backbone.attention.segment import Segment
 
@@ -71,7 +72,7 @@ class AttentionCall:
         total = log_sum_exp.reshape(batch, kv_heads, query_heads // kv_heads, count, 1)
         seen = self.key[0].numel() + sum(segment.keys[0].numel() for segment in self.segments)
         # Numbers held at once: a quarter of the layer's keys.
-        block = min(_MOST, max(_LEAST, seen // 4))
+        block = numbers_at_once(seen // 4, _LEAST, _MOST, rows.device)
         step = max(1, block // max(1, log_sum_exp.numel()))
         for key, bias in self._runs(rows):
             for first in range(0, key.shape[2], step):

@@ -90,13 +90,17 @@ def stock_cache(backbone: "Backbone", tokens: int, batch: int = 1) -> DynamicCac
     return cache
 
 
-def memory_cache(backbone: "Backbone", tokens: int) -> MemoryCache:
+def memory_cache(backbone: "Backbone", tokens: int, live_tokens: int | None = None) -> MemoryCache:
     """Return a memory's cache over `tokens` random tokens, shared by all rows, gate never."""
     segments: Sequence[Sequence[Segment]] = [
         [Segment(*_random_keys(backbone, 1, tokens))] for _ in range(backbone.geometry.layers)
     ]
     return MemoryCache.from_segments(
-        backbone.hf.config, segments, next_position=tokens, logical_length=tokens
+        backbone.hf.config,
+        segments,
+        next_position=tokens,
+        logical_length=tokens,
+        live_tokens=live_tokens,
     )
 
 

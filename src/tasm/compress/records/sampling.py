@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.blocks import numbers_at_once
 from tasm.compress.records.record import Reading, Record
 
 
@@ -51,7 +52,7 @@ class SamplingSpread(Record):
         kv_heads, tokens = call.value.shape[1], sum(one.shape[1] for one in held_values)
         group, device = query_heads // kv_heads, call.value.device
         products = torch.zeros(kv_heads, group, head_dim, head_dim, device=device)
-        block = min(_MOST, max(_LEAST, kv_heads * tokens * head_dim // 2))
+        block = numbers_at_once(kv_heads * tokens * head_dim // 2, _LEAST, _MOST, device)
         for some in rows.split(max(1, block // max(1, tokens * query_heads))):
             blocks = [weights[0] for weights in call.weights(some)]  # (…, group, rows, tokens)
             output = torch.zeros(kv_heads, group, len(some), head_dim, device=device)

@@ -7,9 +7,14 @@ l = log sum_i exp l_i. Every kernel returns both; `written_out` is what they are
 
 from tasm.backbone.attention.kernels.choosing import partial_attention
 from tasm.backbone.attention.kernels.merging import merge, total_log_sum_exp
-from tasm.backbone.attention.kernels.written_out import grouped_logits, written_out_attention
+from tasm.backbone.attention.kernels.written_out import (
+    float32_product,
+    grouped_logits,
+    written_out_attention,
+)
 
 __all__ = [
+    "float32_product",
     "grouped_logits",
     "merge",
     "partial_attention",

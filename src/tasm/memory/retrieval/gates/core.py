@@ -6,6 +6,7 @@ Knows one layer's tensors.
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.kernels import float32_product
 from tasm.backbone.attention.segment import UNUSED
 
 
@@ -51,7 +52,7 @@ def hidden_slots(bias: Tensor) -> Tensor:
 def _float32_product(rows: Tensor, columns: Tensor, scaling: float, bias: Tensor | None) -> Tensor:
     """(kv_heads, rows, tokens) of scaled products, never rounded to 16 bits, and the bias."""
     if rows.dtype != torch.float32 and rows.device.type == "cuda":
-        product = torch.bmm(rows, columns, out_dtype=torch.float32)
+        product = float32_product(rows, columns)
         return (
             product * scaling if bias is None else torch.add(bias[:, None], product, alpha=scaling)
         )
