@@ -58,7 +58,7 @@ def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def refuse(path: Path, *_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
-    for method in ("read_bytes", "stat"):
+    for method in ("open", "stat"):
         with monkeypatch.context() as patched:
             patched.setattr(Path, method, refuse)
             assert "a.jsonl cannot be read: Permission denied." in refused(tmp_path / "a.jsonl")

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -33,8 +33,12 @@ from tasm.cli.options import (
     VisionMemoryPlace,
 )
 from tasm.cli.progress import Progress
+from tasm.cli.streaming import check_resuming, stream_and_save
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError, TasmError
+
+if TYPE_CHECKING:
+    from tasm.demonstrations import Demonstration
 
 Mode = Literal["joint", "streaming", "independent"]
 Store = Literal["float32", "float16", "bfloat16", "int8", "int4"]
@@ -108,6 +112,12 @@ def build(
         bool, typer.Option("--skip-bad-rows", help="Build without the rows that cannot be read.")
     ] = False,
     overwrite: Overwrite = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with a streaming build that broke off before its end."
+        ),
+    ] = False,
     plan: Annotated[
         bool,
         typer.Option(
@@ -153,17 +163,21 @@ def build(
         check_beside(out, Path(model), "the model's folder")
         check_beside(out, class_folder(demonstrations), "the demonstrations' folder")
         check_beside(out, vision_memory, "the vision memory's folder")
-    with Progress() as progress:
-        rows = read_demonstrations(
-            demonstrations,
-            question=question,
-            skip_bad_rows=skip_bad_rows,
-            warn=warn,
-            progress=progress,
-        )
-    check_question(question, rows)
-    if out is not None:
-        check_no_input(out, read_files(rows))
+    check_resuming(None if plan else out, mode, resume)
+    streams = mode == "streaming" and not plan
+    rows: list[Demonstration] = []
+    if not streams:
+        with Progress() as progress:
+            rows = read_demonstrations(
+                demonstrations,
+                question=question,
+                skip_bad_rows=skip_bad_rows,
+                warn=warn,
+                progress=progress,
+            )
+        check_question(question, rows)
+        if out is not None:
+            check_no_input(out, read_files(rows))
     started = time.perf_counter()
     backbone = load_model(model, dtype=dtype, device=device, vision_memory=vision_memory).backbone
     load_seconds = time.perf_counter() - started
@@ -184,6 +198,19 @@ def build(
         document = plan_build(backbone, rows, notice=warn, **settings)
         return Result(document, lambda: plan_for_people(document))
     assert out is not None
+    if streams:
+        document = stream_and_save(
+            backbone,
+            demonstrations,
+            settings,
+            out,
+            question=question,
+            skip_bad_rows=skip_bad_rows,
+            overwrite=overwrite,
+            keep_demonstrations=not no_demonstrations,
+            load_seconds=load_seconds,
+        )
+        return Result(document, lambda: built_for_people(document))
     if core == "auto":
         settings["core"] = smallest_core(
             backbone, rows, recipe=recipe, bank=bank, system=system, max_pixels=max_pixels

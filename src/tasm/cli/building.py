@@ -168,14 +168,28 @@ def build_and_save(
     check_out_memory(out, overwrite)  # what came to be there meanwhile is not replaced either
     file_bytes = memory.save(out, overwrite=overwrite, pictures=pictures)
     saved = time.perf_counter()
+    return document_of(
+        memory, out, file_bytes, load_seconds, saved - built, load_seconds + saved - started
+    )
+
+
+def document_of(
+    memory: "TaskMemory",
+    out: Path,
+    file_bytes: int,
+    load_seconds: float,
+    save_seconds: float,
+    total_seconds: float,
+) -> dict[str, Any]:
+    """Return the document of `tasm build --json` for a memory that was saved."""
     report = memory.report
     seconds = report["seconds"]
     return {
         "memory": str(out),
-        "model": backbone.name,
+        "model": memory.model_name,
         "recipe": memory.recipe["name"],
-        "mode": settings["mode"],
-        "demonstrations": len(demonstrations),
+        "mode": report["mode"],
+        "demonstrations": report["demonstrations"],
         "tokens": report["tokens"],
         "core_tokens": report["core_tokens"],
         "bank_tokens": report["bank_tokens"],
@@ -192,8 +206,8 @@ def build_and_save(
             "score": seconds["score"],
             "reduce": seconds["reduce"],
             "trial": seconds["trial"],
-            "save": saved - built,
-            "total": load_seconds + saved - started,
+            "save": save_seconds,
+            "total": total_seconds,
         },
     }
 

@@ -9,7 +9,7 @@ SECONDS_BEFORE_A_BAR = 2.0
 
 
 class Progress:
-    """Call it with a stage, how much of it is done and how much there is.
+    """Call it with a stage, how much of it is done and how much there is (0: nobody knows).
 
     ```python
     with Progress() as progress:
@@ -32,8 +32,8 @@ class Progress:
                 return
             self._open()
         if stage not in self._stages:
-            self._stages[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._stages[stage], completed=done, total=total)
+            self._stages[stage] = self._bars.add_task(stage, total=total or None)
+        self._bars.update(self._stages[stage], completed=done, total=total or None)
 
     def _open(self) -> None:
         from rich.console import Console

@@ -2,7 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,7 +15,9 @@ from tasm.backbone.given import as_backbone
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.calibrate import calibrate, gate_queries
+from tasm.compress.arriving import KEPT_IMAGE_BYTES, arriving_chunks, chunks_of
+from tasm.compress.assembling import assembled, calibrates, report_of, taken_parts
+from tasm.compress.calibrate import gate_queries
 from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
 from tasm.compress.independent import (
@@ -24,17 +28,24 @@ from tasm.compress.independent import (
     what_is_known,
 )
 from tasm.compress.peak import PeakMemory
-from tasm.compress.prefill import Compressed, Progress, read
+from tasm.compress.prefill import Progress, read
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.compress.records.recorder import Recorder
-from tasm.compress.settings import Settings, Targets, targets, warn
+from tasm.compress.settings import Settings, targets, warn
 from tasm.compress.share import Share
-from tasm.demonstrations import Demonstration, read_demonstrations, warn_of_unlike_pictures
+from tasm.compress.streamed import build_streamed
+from tasm.compress.streaming import count_tokens, is_about_tokens
+from tasm.compress.unfinished import Unfinished
+from tasm.demonstrations import (
+    Demonstration,
+    check_demonstrations,
+    read_demonstrations,
+    stream_demonstrations,
+    warn_of_unlike_pictures,
+)
 from tasm.errors import InputError
-from tasm.memory import Bank, TaskMemory
-
-_STREAMED_IMAGE_BYTES = 1 << 25
+from tasm.memory import TaskMemory
 
 
 def build(
@@ -52,6 +63,7 @@ def build(
     store: str | torch.dtype | None = None,
     skip_bad_rows: bool = False,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = warn,
 ) -> TaskMemory:
@@ -72,7 +84,8 @@ def build(
             "auto" for the recipe's own. The system prompt is always kept, and counts.
         bank: the same, for originals outside the core; "0" for none.
         mode: "joint": every demonstration sees all before it. "streaming": chunk after chunk
-            against what was kept of those before; memory bounded by a chunk and the budget.
+            against what was kept of those before; memory bounded by a chunk and the budget, of a
+            file or a generator of any length.
             "independent": each by itself after the first one, so that demonstrations can be added,
             removed and merged later.
         chunk_tokens: tokens read at a time; chunks end between demonstrations.
@@ -83,6 +96,8 @@ def build(
             `TaskMemory.packed`); None for what the model runs in.
         skip_bad_rows: leave out rows that cannot be read; `notice` lists them.
         seed: for recipes that draw at random.
+        checkpoint: a folder for the state of a streaming build, written once a minute or so. Where
+            a build ended there before its time, this one goes on; it is gone when all is read.
         progress: called with a stage's name, steps done and steps in all.
         notice: called with sentences the user should see, such as a bank that was cut.
 
@@ -103,6 +118,26 @@ def build(
     )
     listener(progress, "progress")
     listener(notice, "notice")
+    if settings.mode == "streaming":
+        unfinished = None if checkpoint is None else Unfinished(Path(checkpoint))
+        memory = build_arriving(
+            model,
+            demonstrations,
+            settings,
+            question=question,
+            skip_bad_rows=skip_bad_rows,
+            progress=progress or unheard,
+            notice=notice or unheard,
+            unfinished=unfinished,
+        )
+        if unfinished is not None:
+            unfinished.remove()
+        return memory
+    if checkpoint is not None:
+        raise InputError(
+            f"checkpoint={str(checkpoint)!r} has no effect in mode {settings.mode}: only a "
+            "streaming build goes on where it ended. Leave it out."
+        )
     rows = as_demonstrations(
         demonstrations, question=question, skip_bad_rows=skip_bad_rows, notice=notice
     )
@@ -115,11 +150,83 @@ def build(
     )
 
 
+def build_arriving(
+    model: Any,
+    demonstrations: Any,
+    settings: Settings,
+    *,
+    question: str | None,
+    skip_bad_rows: bool,
+    progress: Progress,
+    notice: Callable[[str], None],
+    unfinished: Unfinished | None,
+) -> TaskMemory:
+    """Build a streaming memory of demonstrations that are read as they are needed.
+
+    What can be read again is looked at first, so that a bad row is known before anything is built.
+    The unfinished build's folder stays, for the caller to remove once the memory is safe.
+    """
+    again: Callable[[], Iterable[Demonstration]] | None = None
+    if is_read(demonstrations):
+        again = partial(iter, as_demonstrations(demonstrations))
+        rows = again
+    else:
+        arrive = partial(
+            stream_demonstrations, demonstrations, question=question, skip_bad_rows=skip_bad_rows
+        )
+        rows = partial(arrive, warn=notice)
+        if not isinstance(demonstrations, Iterator):
+            again = partial(
+                check_demonstrations,
+                demonstrations,
+                question=question,
+                skip_bad_rows=skip_bad_rows,
+                warn=notice,
+                progress=progress,
+            )
+            rows = partial(arrive, warn=unheard)
+    backbone = as_backbone(model)
+    started = time.perf_counter()
+    peak = PeakMemory(backbone.device)
+    tokens, count = None, 0
+    if again is None and not is_about_tokens(settings):
+        notice(
+            "How many demonstrations come is not known: budgets in per cent or bytes are meant of "
+            "what has come so far."
+        )
+    elif again is not None:
+        found = again()
+        if is_about_tokens(settings):
+            count = sum(1 for _ in found)
+        else:
+            tokens, count = count_tokens(arriving_chunks(backbone, found, settings), progress)
+    return build_streamed(
+        backbone,
+        lambda done: arriving_chunks(backbone, rows(), settings, done),
+        settings,
+        progress,
+        notice,
+        peak,
+        started,
+        tokens=tokens,
+        demonstrations=count,
+        unfinished=unfinished,
+    )
+
+
+def is_read(demonstrations: Any) -> bool:
+    """Whether these are demonstrations that are held already."""
+    if isinstance(demonstrations, Demonstration):
+        return True
+    listed = isinstance(demonstrations, list | tuple)
+    return listed and all(isinstance(one, Demonstration) for one in demonstrations)
+
+
 def lay_out(
     backbone: Backbone, demonstrations: Sequence[Demonstration], settings: Settings
 ) -> Transcript:
     """Return the demonstrations as tokens; a streaming build does not hold all images' tensors."""
-    limit = {"kept_bytes": _STREAMED_IMAGE_BYTES} if settings.mode == "streaming" else {}
+    limit = {"kept_bytes": KEPT_IMAGE_BYTES} if settings.mode == "streaming" else {}
     return backbone.transcript(
         demonstrations, system=settings.system, max_pixels=settings.max_pixels, **limit
     )
@@ -170,6 +277,18 @@ def build_transcript(
     started: float,
 ) -> TaskMemory:
     """Build a memory of demonstrations already laid out as tokens."""
+    if settings.mode == "streaming":
+        return build_streamed(
+            backbone,
+            lambda _: chunks_of(transcript, demonstrations, settings.chunk_tokens),
+            settings,
+            progress,
+            notice,
+            peak,
+            started,
+            tokens=len(transcript),
+            demonstrations=len(demonstrations),
+        )
     check_transcript(transcript, backbone.geometry)
     warn_of_unlike_pictures(backbone.name, demonstrations, notice)
     budget = targets(settings, backbone, transcript, notice)
@@ -190,93 +309,7 @@ def build_transcript(
                 backbone, transcript, demonstrations, settings, budget, kept, recorder
             )
         if compressor.notes.get("taken", "its own") != "its own":
-            notice(_taken(compressor))
+            notice(taken_parts(compressor))
         known = {TRANSCRIPT: transcript_digest(transcript.input_ids)}
-    memory.report.update(_report(memory, settings, kept, peak, started) | known)
+    memory.report.update(report_of(memory, settings, kept, peak, started) | known)
     return memory
-
-
-def calibrates(settings: Settings, budget: Targets) -> bool:
-    """Return whether a build teaches its gate, which takes what `gate_queries` records."""
-    return budget.bank > 0 and settings.gate.is_calibrated
-
-
-def assembled(
-    backbone: Backbone,
-    transcript: Transcript,
-    demonstrations: Sequence[Demonstration],
-    settings: Settings,
-    budget: Targets,
-    kept: Compressed,
-    recorder: Recorder | None,
-) -> TaskMemory:
-    """Return the memory of what was kept, its gate taught by what `recorder` heard; nothing is said
-    yet of how it was built (`memory.report`)."""
-    reference = None
-    if recorder is not None and calibrates(settings, budget):
-        rotary = backbone.rotary.for_length(len(transcript))
-        reference = calibrate(kept, recorder, transcript.spans, rotary, settings.quantile)
-    bank = Bank(kept.bank) if any(layer is not None for layer in kept.bank) else None
-    memory = TaskMemory(
-        core=kept.core,
-        bank=bank,
-        tokens=kept.tokens.to("cpu"),
-        gate=settings.gate if bank is not None else None,
-        reference=reference,
-        states=None if all(state is None for state in kept.states) else kept.states,
-        next_position=kept.next_position,
-        logical_length=len(transcript),
-        full_bytes=_full_bytes(budget, settings, backbone),
-        geometry=backbone.geometry,
-        identity=backbone.identity,
-        layout=transcript.layout,
-        recipe=settings.to_json() | ({"notes": kept.notes} if kept.notes else {}),
-        model_name=backbone.name,
-        vision_memory="" if backbone.vision is None else backbone.vision.place,
-        demonstrations=entries_of(demonstrations, transcript),
-    )
-    dtype = settings.dtype(backbone)
-    if dtype != backbone.dtype:
-        memory = memory.store_as(dtype)
-    return memory if settings.packing is None else memory.packed(settings.packing, backbone)
-
-
-def _full_bytes(budget: Targets, settings: Settings, backbone: Backbone) -> int:
-    """Keys and values of all tokens in the model's dtype; `store_as` scales it."""
-    return budget.full_bytes * backbone.dtype.itemsize // settings.dtype(backbone).itemsize
-
-
-def _report(
-    memory: TaskMemory,
-    settings: Settings,
-    kept: Compressed,
-    peak: PeakMemory,
-    started: float,
-) -> dict[str, Any]:
-    full = [n for n, kind in enumerate(memory.geometry.layer_kinds) if kind == "full"]
-    core, bank = (
-        [count for layer in full if (one := layers[layer]) is not None for count in one.counts]
-        for layers in (kept.core, kept.bank)
-    )
-    return {
-        "recipe": settings.recipe.name,
-        "mode": settings.mode,
-        "demonstrations": len(memory.demonstrations),
-        "tokens": memory.logical_length,
-        "core_tokens": sum(core) / max(1, len(core)),
-        "bank_tokens": sum(bank) / max(1, len(core)),
-        "full_bytes": memory.full_bytes,
-        "core_bytes": memory.core_bytes,
-        "bank_bytes": memory.bank_bytes,
-        "peak_memory_bytes": peak.bytes_above_start(),
-        "seconds": {**kept.seconds, "total": time.perf_counter() - started},
-    }
-
-
-def _taken(compressor: Compressor) -> str:
-    tried = ", ".join(f"{name} {loss:.3g}" for name, loss in compressor.notes["tried"].items())
-    return (
-        f"The recipe {compressor.recipe.name!r} took its parts {compressor.notes['taken']!r}, with "
-        f"which answers change least here ({tried} nats). Trying took "
-        f"{compressor.seconds['trial']:.1f} seconds."
-    )

@@ -35,15 +35,18 @@ LARGEST_DIVERGENCE = 0.6931471805599453
 """ln 2: no divergence is above it, so this threshold never fires."""
 
 
-def gate_queries(demonstrations: int) -> Queries:
+def gate_queries(demonstrations: int | None) -> Queries:
     """Return the record of the queries that calibration needs: those that say the answers' first
-    tokens."""
+    tokens; None where nobody knows yet how many demonstrations come."""
+    if demonstrations is None:
+        return Queries("predictions", run=STEPS, at_most=AT_MOST)
     return Queries("predictions", max(1, -(-demonstrations // AT_MOST)), run=STEPS)
 
 
 def calibrate(
     compressed: Compressed,
     recorder: Recorder,
+    record: Queries,
     spans: Sequence[tuple[int, int]],
     rotary: Rotary,
     quantile: float | Literal["need"],
@@ -54,12 +57,11 @@ def calibrate(
     share of them that give the bank at most `MISSED` of what they give both, in each layer; at most
     0.9, so that a query unlike all of them still opens the gate.
 
-    `recorder` has heard `gate_queries`; `spans` says where every demonstration lies in the
-    transcript. With a single demonstration nothing is left to compare with, and the gate never
-    opens.
+    `recorder` has heard `record`, one of `gate_queries`; `spans` says where every demonstration
+    lies in the transcript. With a single demonstration nothing is left to compare with, and the
+    gate never opens.
     """
     core, tokens = compressed.core, compressed.tokens
-    record = gate_queries(len(spans))
     references: list[Tensor | None] = [None] * len(core)
     first: list[float | None] = [None] * len(core)
     later: list[float | None] = [None] * len(core)

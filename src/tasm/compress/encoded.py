@@ -18,7 +18,7 @@ from tasm.backbone.attention.segment import Segment
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.api import assembled
+from tasm.compress.assembling import assembled
 from tasm.compress.calibrate import gate_queries
 from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.parts.base import Parts

@@ -1,7 +1,7 @@
 """Reading demonstrations with the model, chunk by chunk, while a recorder listens.
 
-`joint` reads all into one growing cache and compresses once; `streaming` compresses after every
-chunk, so that memory is bounded by a chunk and the budget.
+All are read into one growing cache, which is compressed once; a build that compresses after every
+chunk is `streaming`.
 """
 
 import time
@@ -53,7 +53,6 @@ def read(
     progress: Progress,
 ) -> Compressed:
     """Read all demonstrations and compress them."""
-    streams = compressor.settings.mode == "streaming"
     edges = chunk_edges(transcript.spans, compressor.settings.chunk_tokens)
     cache = MemoryCache.empty(backbone.hf.config)
     tables: list[Tensor] = []
@@ -68,7 +67,7 @@ def read(
             chunk.demonstration.to(backbone.device),
             chunk.answer_numbers.to(backbone.device),
             first,
-            end if streams else len(transcript),
+            len(transcript),
         )
         recorder.start(rows, cache)
         backbone.encode(chunk, cache)
@@ -77,13 +76,8 @@ def read(
         # A copy: a view would hold the positions of everything read so far.
         tables.append(cache.positions[:, -len(chunk) :].clone())
         seconds += time.perf_counter() - started
-        if streams or number == len(edges) - 1:
-            newest = Newest(first if streams else 0, end)
-            again = range(begin if streams else 0, stop)
-            cache = _compressed(
-                backbone, transcript, compressor, recorder, cache, tables, newest, again
-            )
         first = end
+    cache = _compressed(backbone, transcript, compressor, recorder, cache, tables)
     progress("encode", len(edges), len(edges))
     return collected(
         compressor,
@@ -144,28 +138,25 @@ def _compressed(
     recorder: Recorder,
     cache: MemoryCache,
     tables: list[Tensor],
-    newest: Newest,
-    demonstrations: Sequence[int],
 ) -> MemoryCache:
-    """Compress what the cache holds, the newest of it `demonstrations`; returns a cache over what
-    is left."""
+    """Compress what the cache holds; returns a cache over what is left."""
     segments, states = list(cache.segments), cache.states
     next_position, logical_length = cache.next_position, cache.logical_length
     # The cache must not hold on to keys that the compressor frees layer by layer.
     for layer in compressor.layers:
         cache.layers[layer].segments = ()
     del cache
-    tokens = token_table(transcript, tables, newest.stop, backbone.device)
+    tokens = token_table(transcript, tables, len(transcript), backbone.device)
     replay = Replay(
         backbone,
-        tuple(alone(transcript, number) for number in demonstrations),
+        tuple(alone(transcript, number) for number in range(len(transcript.spans))),
         tuple(None if layer in compressor.layers else one for layer, one in enumerate(segments)),
         states,
         next_position,
         logical_length,
-        newest.stop - newest.first,
+        len(transcript),
     )
-    compressor.stage(segments, recorder, tokens, newest, replay)
+    compressor.stage(segments, recorder, tokens, Newest(0, len(transcript)), replay)
     for layer in compressor.layers:
         segments[layer] = (compressor.core[layer].segment(),)
     return MemoryCache.from_segments(

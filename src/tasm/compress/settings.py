@@ -176,7 +176,11 @@ def targets(
     settings: Settings, backbone: Backbone, transcript: Transcript, notice: Notice
 ) -> Targets:
     """Resolve budgets to tokens; raises BudgetError where they are impossible."""
-    costs = costs_of(settings, backbone, transcript)
+    return targets_at(settings, costs_of(settings, backbone, transcript), notice)
+
+
+def targets_at(settings: Settings, costs: Costs, notice: Notice) -> Targets:
+    """Resolve budgets to tokens at known costs, as `targets` does."""
     if not settings.recipe.takes_core and settings.core != settings.recipe.core:
         why = "keeps everything" if settings.recipe.keeps_everything else "has a bound of its own"
         notice(
@@ -200,8 +204,13 @@ def targets(
 
 def costs_of(settings: Settings, backbone: Backbone, transcript: Transcript) -> Costs:
     """Return what tokens cost in a memory of this model and these settings."""
+    head = int((transcript.demonstration < 0).sum())
+    return costs_for(settings, backbone, len(transcript), head)
+
+
+def costs_for(settings: Settings, backbone: Backbone, tokens: int, head: int) -> Costs:
+    """Return what so many tokens cost, the first `head` of them always kept."""
     geometry, dtype = backbone.geometry, settings.dtype(backbone)
-    tokens = len(transcript)
     kinds = geometry.layer_kinds
     whole = min(tokens, (geometry.sliding_window or 1) - 1)
     whole_pair = pair = 2 * geometry.kv_heads * geometry.head_dim * dtype.itemsize
@@ -218,7 +227,7 @@ def costs_of(settings: Settings, backbone: Backbone, transcript: Transcript) -> 
     bias = bias_bytes * geometry.kv_heads if settings.recipe.has_bias else 0
     return Costs(
         tokens=tokens,
-        always=int((transcript.demonstration < 0).sum()),
+        always=head,
         core_token_bytes=full_layers * (pair + index + bias + reference),
         bank_token_bytes=full_layers * (pair + index),
         fixed_bytes=table_bytes * tokens + means + sliding * whole * (pair + index),

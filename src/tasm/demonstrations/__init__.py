@@ -4,6 +4,7 @@ Knows pictures and text; knows nothing of models, tokens or memories, and does n
 """
 
 from tasm.demonstrations.accuracy import is_correct, normalise_answer
+from tasm.demonstrations.arriving import check_demonstrations, stream_demonstrations
 from tasm.demonstrations.conversation import (
     Conversation,
     Demonstration,
@@ -24,6 +25,7 @@ __all__ = [
     "Message",
     "Picture",
     "Query",
+    "check_demonstrations",
     "content_hash",
     "is_correct",
     "make_query",
@@ -31,5 +33,6 @@ __all__ = [
     "read_demonstrations",
     "read_queries",
     "shared_system",
+    "stream_demonstrations",
     "warn_of_unlike_pictures",
 ]

@@ -22,15 +22,25 @@ _LARGEST_CELL = 2**31 - 1
 
 
 def read_json_lines(path: Path) -> Rows:
-    """Yield the rows of a file with one JSON object a line; empty lines are passed over."""
-    # Not splitlines(): it also breaks at characters that JSON allows inside a string.
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    """Yield the rows of a file with one JSON object a line; empty lines are passed over. No more
+    than one line is held."""
+    # By bytes: text's lines also break at characters that JSON allows inside a string.
+    for number, data in enumerate(_lines(path), start=1):
+        line = _decoded(data, path, number).rstrip("\n")
         if line.strip():
             origin = f"{path}, line {number}"
             try:
                 yield origin, parse_json(line)
             except ValueError as error:
                 yield origin, RowProblem("", f"no JSON ({error})", "one JSON object a line")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def read_json(path: Path) -> Rows:
@@ -140,16 +150,25 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DemonstrationError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise _unreadable(path, error) from error
+    return _decoded(data, path, 1)
+
+
+def _unreadable(path: Path, error: OSError) -> DemonstrationError:
+    return DemonstrationError(f"{path} cannot be read: {error.strerror or error}.")
+
+
+def _decoded(data: bytes, path: Path, line: int) -> str:
+    """Text that begins at a line of a file."""
+    if line == 1 and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DemonstrationError(
             f"{path}, line 1: found text in UTF-16, which is not UTF-8; expected text in UTF-8. "
             "Save the file in that encoding."
         )
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig" if line == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line += data.count(b"\n", 0, error.start)
         raise DemonstrationError(
             f"{path}, line {line}: found the byte 0x{data[error.start]:02x}, which is not UTF-8; "
             "expected text in UTF-8. Save the file in that encoding."

@@ -68,7 +68,7 @@ def read_demonstrations(
     Raises `DemonstrationError` that names every bad row (file, line, field, what was found, what
     is expected), for two rows with one id, and for a set without any demonstration.
     """
-    read = _read_all(source, question, _demonstration, skip_bad_rows, warn, progress)
+    read = _read_all(source, question, demonstration_of, skip_bad_rows, warn, progress)
     kept = _without_duplicates(read, warn)
     _check_ids(kept)
     warn_of_contradictions(kept, warn)
@@ -145,10 +145,7 @@ def _read_all(
     warn: Warn,
     progress: Progress | None,
 ) -> list[Read]:
-    if question is not None and (not isinstance(question, str) or not question.strip()):
-        raise DemonstrationError(
-            f"question: found {describe(question)}; expected a string that is not empty."
-        )
+    check_question(question)
     opened = open_source(source, question)
     rows = list(opened.rows)
     for notice in opened.notices:
@@ -163,15 +160,29 @@ def _read_all(
         if progress is not None:
             progress("Reading", done, len(rows))
     if bad:
-        _report_bad_rows(
+        report_bad_rows(
             bad, f"{len(bad)} of {len(rows)} rows of {opened.name}", skip_bad_rows, warn
         )
     if not read:
-        raise DemonstrationError(f"{opened.name}: found no rows to use; expected at least one.")
+        raise no_rows(opened.name)
     return read
 
 
-def _demonstration(found: Found, folder: Path, question: str | None) -> Demonstration:
+def no_rows(name: str) -> DemonstrationError:
+    """The error of a source that holds nothing."""
+    return DemonstrationError(f"{name}: found no rows to use; expected at least one.")
+
+
+def check_question(question: str | None) -> None:
+    """Raise DemonstrationError for a question that is no text."""
+    if question is not None and (not isinstance(question, str) or not question.strip()):
+        raise DemonstrationError(
+            f"question: found {describe(question)}; expected a string that is not empty."
+        )
+
+
+def demonstration_of(found: Found, folder: Path, question: str | None) -> Demonstration:
+    """Return what a row says; raises RowProblem."""
     if isinstance(found.row, Demonstration):
         return found.row
     if isinstance(found.row, Query):
@@ -208,7 +219,8 @@ def _parse(found: Found, folder: Path, question: str | None) -> Row:
     return parse_row(found.row, folder, question)
 
 
-def _report_bad_rows(bad: list[str], count: str, skip_bad_rows: bool, warn: Warn) -> None:
+def report_bad_rows(bad: list[str], count: str, skip_bad_rows: bool, warn: Warn) -> None:
+    """Warn of rows that are left out, or raise DemonstrationError."""
     if skip_bad_rows:
         warn(f"{count} left out:{_listed(bad, len(bad))}")
     elif len(bad) == 1:

@@ -1,11 +1,14 @@
 """Small pictures of the demonstrations, to be kept with a memory for `tasm show`."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from PIL import Image
 
-from tasm.demonstrations import Conversation
+from tasm.demonstrations import Conversation, Picture
+from tasm.errors import DemonstrationError
+from tasm.memory.entry import DemonstrationEntry
 
 LONGEST_SIDE = 256
 SMALLEST_SIDE = 32
@@ -27,6 +30,41 @@ def thumbnails(demonstrations: Iterable[Conversation]) -> dict[str, bytes]:
             if picture.sha256 not in found:
                 found[picture.sha256] = _encoded(picture.load(), LONGEST_SIDE)
     return found
+
+
+class LaterThumbnails(Mapping[str, bytes]):
+    """Thumbnails of picture files, each made when it is asked for, by the picture's SHA-256.
+
+    ```python
+    memory.save("birds.tasm", pictures=LaterThumbnails(memory.demonstrations))
+    ```
+
+    Pictures that are no files of their own have none. Asking raises `DemonstrationError` where a
+    file is gone by now, or holds another picture.
+    """
+
+    def __init__(self, entries: Iterable[DemonstrationEntry]) -> None:
+        self._paths = {
+            picture.sha256: Path(picture.path)
+            for entry in entries
+            for picture in entry.pictures
+            if picture.path is not None
+        }
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __getitem__(self, sha256: str) -> bytes:
+        picture = Picture(self._paths[sha256])
+        if picture.sha256 != sha256:
+            raise DemonstrationError(
+                f"{picture.path} changed while it was in use: its pixels are no longer those that "
+                "were read. Start again with the files at rest."
+            )
+        return _encoded(picture.load(), LONGEST_SIDE)
 
 
 def within(pictures: dict[str, bytes], most_bytes: int) -> dict[str, bytes]:

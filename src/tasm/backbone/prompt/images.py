@@ -79,7 +79,7 @@ NO_IMAGES = ImageInputs(0, {})
 
 def concatenate(parts: Sequence[ImageInputs]) -> ImageInputs:
     """Join images in order; other dimensions are padded with zeros to the largest."""
-    parts = [part for part in parts if part.count]
+    parts = [part.present() for part in parts if part.count]
     if not parts:
         return NO_IMAGES
     if len(parts) == 1:
@@ -93,6 +93,25 @@ def concatenate(parts: Sequence[ImageInputs]) -> ImageInputs:
             tuple(entry for piece in pieces for entry in piece.entries),
         )
     return ImageInputs(sum(part.count for part in parts), tensors)
+
+
+def one_after_another(parts: Sequence[ImageInputs]) -> ImageInputs:
+    """Images of several transcripts as one run, their tensors joined when they are asked for."""
+    held = [part for part in parts if part.count]
+    if len(held) < 2:
+        return held[0] if held else NO_IMAGES
+
+    def made_again(first: int, stop: int) -> ImageInputs:
+        pieces, before = [], 0
+        for part in held:
+            begin, end = max(first - before, 0), min(stop - before, part.count)
+            if begin < end:
+                pieces.append(part.slice(begin, end).present())
+            before += part.count
+        return concatenate(pieces)
+
+    questions = tuple(texts for part in held for texts in part.questions)
+    return ImageInputs(sum(part.count for part in held), {}, made_again, 0, questions)
 
 
 def _pad_and_join(tensors: Sequence[Tensor], dimension: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.prompt.images import ImageInputs
+from tasm.backbone.prompt.images import ImageInputs, one_after_another
 from tasm.backbone.prompt.roles import Role
 from tasm.errors import FormatError
 
@@ -127,6 +127,39 @@ class Transcript:
             first_image=images_before,
             text_ends=self.text_ends[first:stop],
         )
+
+
+def joined(
+    parts: Sequence[Transcript], demonstration: int, image: int, answer_numbers: Tensor
+) -> Transcript:
+    """Return transcripts as one, whose first demonstration and first image have these numbers.
+
+    `answer_numbers` are those of all demonstrations up to the last.
+    """
+    demonstrations, places, spans = [], [], []
+    start, first_image = 0, image
+    for part in parts:
+        by = demonstration - int(part.demonstration[part.spans[0][0]])
+        demonstrations.append(torch.where(part.demonstration < 0, -1, part.demonstration + by))
+        place = part.place.clone()
+        place[place[:, 0] >= 0, 0] += image - part.first_image
+        places.append(place)
+        spans += [(begin + start, end + start) for begin, end in part.spans]
+        start += len(part)
+        demonstration += len(part.spans)
+        image += len(part.images)
+    return Transcript(
+        input_ids=torch.cat([part.input_ids for part in parts]),
+        roles=torch.cat([part.roles for part in parts]),
+        demonstration=torch.cat(demonstrations).to(torch.int32),
+        place=torch.cat(places),
+        spans=tuple(spans),
+        answer_numbers=answer_numbers,
+        images=one_after_another([part.images for part in parts]),
+        layout=parts[-1].layout,
+        first_image=first_image,
+        text_ends=tuple(ends for part in parts for ends in part.text_ends),
+    )
 
 
 def _images_until(place: Tensor, first_image: int) -> int:

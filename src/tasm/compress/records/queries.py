@@ -47,20 +47,23 @@ class QueryMoments(Record):
 @dataclass(frozen=True, eq=False)
 class Kept:
     """Queries of chosen rows: `queries` (query_heads, rows, head_dim) float32 before rotation,
-    `index` (rows,) their transcript tokens."""
+    `index` (rows,) their transcript tokens, `demonstration` (rows,) whose they are."""
 
     queries: Tensor
     index: Tensor
+    demonstration: Tensor
 
 
 @dataclass(frozen=True)
 class Queries(Record):
     """The queries of chosen rows themselves, of every `every`-th demonstration, at most `run` of
-    rows that follow each other (None: all of them). State: `Kept`."""
+    rows that follow each other (None: all of them). With `at_most`, ever fewer demonstrations are
+    kept as more come, at equal distances: so many, and less than twice as many. State: `Kept`."""
 
     rows: str = "answer-starts"
     every: int = 1
     run: int | None = None
+    at_most: int | None = None
 
     def observe(self, held: Kept | None, reading: Reading) -> Kept:
         """Append this pass's queries."""
@@ -72,6 +75,16 @@ class Queries(Record):
             late[self.run :] = rows[self.run :] == rows[: -self.run] + self.run
             rows = rows[~late]
         queries, index = reading.plain_queries(rows), rows + reading.rows.first
-        if held is None:
-            return Kept(queries, index)
-        return Kept(torch.cat([held.queries, queries], 1), torch.cat([held.index, index]))
+        mine = reading.rows.demonstration[rows]
+        if held is not None:
+            queries = torch.cat([held.queries, queries], 1)
+            index = torch.cat([held.index, index])
+            mine = torch.cat([held.demonstration, mine])
+        if self.at_most is not None and len(mine):
+            read, every = int(reading.rows.demonstration.max()) + 1, 1
+            while read // every >= 2 * self.at_most:
+                every *= 2
+            if every > 1:
+                stays = mine % every == 0
+                queries, index, mine = queries[:, stays], index[stays], mine[stays]
+        return Kept(queries, index, mine)

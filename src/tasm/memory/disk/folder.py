@@ -153,7 +153,8 @@ def write_pictures(folder: Path, pictures: Mapping[str, bytes]) -> list[PictureR
         InputError: one is neither JPEG nor PNG.
     """
     records = []
-    for sha256, data in sorted(pictures.items()):
+    for sha256 in sorted(pictures):
+        data = pictures[sha256]
         kinds = {b"\xff\xd8\xff": "jpg", b"\x89PN": "png"}
         if data[:3] not in kinds:
             raise InputError(f"The thumbnail of picture {sha256} is neither JPEG nor PNG.")

@@ -37,7 +37,7 @@ def write_memory(
 ) -> int:
     """Write a memory to a folder; see `TaskMemory.save`."""
     _judge(memory)
-    thumbnails = dict(memory.thumbnails() if pictures is None else pictures)
+    thumbnails = memory.thumbnails() if pictures is None else pictures
 
     def fill(here: Path) -> Manifest:
         records = write_pictures(here, thumbnails)
@@ -47,7 +47,8 @@ def write_memory(
             bank = write_tensor_file(here, "bank", bank_tensors(memory.bank))
         return replace(_describe(memory, folder, records), core=core, bank=bank, pictures=records)
 
-    needed = memory.core_bytes + memory.bank_bytes + sum(map(len, thumbnails.values()))
+    shown = len(thumbnails) * _THUMBNAIL_BYTES  # each is made when it is written
+    needed = memory.core_bytes + memory.bank_bytes + shown
     return write_folder(folder, fill, overwrite=overwrite, needed=needed, replacing=replacing)
 
 
@@ -139,6 +140,9 @@ def _describe(memory: DescribedMemory, folder: Path, pictures: list[PictureRecor
         packing=memory.packing,
     )
 
+
+_THUMBNAIL_BYTES = 10_000
+"""What one takes, about."""
 
 OF_THE_RUN = ("seconds", "peak_memory_bytes")
 """Figures of a report that differ from run to run; a file leaves them out, so that equal builds

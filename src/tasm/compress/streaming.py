@@ -1,0 +1,280 @@
+"""Streaming builds: chunk after chunk against what was kept, in memory bounded by a chunk and the
+budget.
+
+Beside these a stream holds what the manifest needs of every demonstration: its entry, and its
+tokens' rows of the table. Where the positions reach the model's trained length, what is kept is
+packed closer. Knows chunks; not where demonstrations come from, nor files.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from tasm.backbone.attention.admission import transcript_digest
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.attention.segment import Segment
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Layout
+from tasm.compress.arriving import NOTHING_READ, Chunk, Done
+from tasm.compress.closer import FILLED, check_rotation, moved, room_before, shifts_to_fit
+from tasm.compress.compressor import Compressor, Newest
+from tasm.compress.entries import entries_of
+from tasm.compress.prefill import Compressed, Progress, collected
+from tasm.compress.records.recorder import Recorder
+from tasm.compress.records.row_rules import Rows
+from tasm.compress.replay import Replay, alone
+from tasm.compress.settings import Settings, Targets, costs_for, targets_at
+from tasm.compress.sizes import parse_size
+from tasm.compress.token_log import TokenLog
+from tasm.errors import RecipeError
+from tasm.memory.entry import DemonstrationEntry
+from tasm.memory.layer import LayerTokens
+
+Budget = Callable[[int, int], Targets]
+"""What a build may keep after so many tokens, the first of them the head's."""
+
+
+@dataclass
+class Read:
+    """What a stream has read, in numbers: `head` and all `tokens`, `images`, the `digest` of its
+    demonstrations, positions `taken` and how often they were `packed` closer; `pieces` are tokens
+    and digest of every chunk."""
+
+    head: int = 0
+    tokens: int = 0
+    images: int = 0
+    digest: str = NOTHING_READ
+    taken: int = 0
+    packed: int = 0
+    seconds: float = 0.0
+    layout: Layout = field(default_factory=Layout)
+    pieces: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Stream:
+    """A build between two chunks.
+
+    ```python
+    stream = Stream(backbone, compressor, recorder, budget)
+    for chunk in arriving_chunks(backbone, demonstrations, settings, stream.done):
+        stream.read(chunk)
+    stream.compressed()
+    ```
+
+    `total` are the tokens of the whole stream, None where nobody knows. `segments` are what each
+    layer keeps, None for those of `states`.
+    """
+
+    backbone: Backbone
+    compressor: Compressor
+    recorder: Recorder
+    budget: Budget
+    total: int | None = None
+    numbers: Read = field(default_factory=Read)
+    entries: list[DemonstrationEntry] = field(default_factory=list)
+    segments: list[tuple[Segment, ...] | None] | None = None
+    states: list[dict[str, torch.Tensor] | None] | None = None
+    next_position: int = 0
+
+    def __post_init__(self) -> None:
+        self.log = TokenLog(self.backbone.geometry.position_rows, self.backbone.device)
+
+    @property
+    def done(self) -> Done:
+        """What was read."""
+        return Done(len(self.entries), self.numbers.images, self.numbers.digest)
+
+    def read(self, chunk: Chunk) -> None:
+        """Read a chunk after what is kept, and compress both."""
+        started, numbers, backbone = time.perf_counter(), self.numbers, self.backbone
+        transcript = chunk.transcript
+        self._make_room(chunk)
+        if not self.entries:
+            numbers.head = int((transcript.demonstration < 0).sum())
+        first, numbers.tokens = numbers.tokens, numbers.tokens + len(transcript)
+        cache = MemoryCache.from_segments(
+            backbone.hf.config,
+            self.segments,
+            next_position=self.next_position,
+            logical_length=first,
+            states=self.states,
+        )
+        rows = Rows(
+            transcript.roles.to(backbone.device),
+            transcript.demonstration.to(backbone.device),
+            transcript.answer_numbers.to(backbone.device),
+            first,
+            numbers.tokens,
+        )
+        self.recorder.start(rows, cache)
+        backbone.encode(transcript, cache)
+        self.recorder.stop()
+        cache.commit()
+        self.log.append(transcript, cache.positions[:, -len(transcript) :])
+        self.entries += [
+            replace(one, spans=tuple((a + first, b + first) for a, b in one.spans))
+            for one in entries_of(chunk.demonstrations, transcript)
+        ]
+        numbers.taken += cache.next_position - self.next_position
+        self.next_position = cache.next_position
+        numbers.images = transcript.first_image + len(transcript.images)
+        numbers.digest, numbers.layout = chunk.digest, transcript.layout
+        numbers.pieces.append((len(transcript), transcript_digest(transcript.input_ids)))
+        numbers.seconds += time.perf_counter() - started
+        self._compress(chunk, cache, Newest(first, numbers.tokens))
+
+    def compressed(self) -> Compressed:
+        """Return what is kept of all that was read."""
+        assert self.segments is not None and self.states is not None
+        self.compressor.notes.update(self._notes())
+        return collected(
+            self.compressor,
+            self.segments,
+            self.log.whole(),
+            self.states,
+            self.next_position,
+            self.numbers.seconds,
+        )
+
+    def _notes(self) -> dict[str, Any]:
+        if not self.numbers.packed:
+            return {}
+        return {"positions": {"taken": self.numbers.taken, "packed": self.numbers.packed}}
+
+    def _compress(self, chunk: Chunk, cache: MemoryCache, newest: Newest) -> None:
+        compressor, transcript = self.compressor, chunk.transcript
+        compressor.targets = self.budget(self.numbers.tokens, self.numbers.head)
+        compressor.total = self.total or self.numbers.tokens
+        segments, states = list(cache.segments), cache.states
+        # The cache must not hold on to keys that the compressor frees layer by layer.
+        for layer in compressor.layers:
+            cache.layers[layer].segments = ()
+        del cache
+        replay = Replay(
+            self.backbone,
+            tuple(alone(transcript, number) for number in range(len(transcript.spans))),
+            tuple(
+                None if layer in compressor.layers else one for layer, one in enumerate(segments)
+            ),
+            states,
+            self.next_position,
+            newest.stop,
+            newest.stop - newest.first,
+        )
+        self.segments = None
+        compressor.stage(segments, self.recorder, self.log.table(), newest, replay)
+        self.keep(segments, states)
+
+    def keep(
+        self,
+        segments: list[tuple[Segment, ...] | None],
+        states: list[dict[str, torch.Tensor] | None],
+    ) -> None:
+        """Go on from what the compressor keeps, and from the segments of the other layers."""
+        for layer in self.compressor.layers:
+            segments[layer] = (self.compressor.core[layer].segment(),)
+        self.segments, self.states = segments, states
+
+    # ------------------------------------------------------------------ positions
+
+    def _make_room(self, chunk: Chunk) -> None:
+        """Pack what is kept closer where the chunk would end beyond the model's trained length."""
+        room = room_before(chunk.transcript, self.backbone)
+        if room is None or self.next_position <= room or self.segments is None:
+            return
+        check_rotation(self.backbone)
+        compressor, tokens, rotary = self.compressor, self.log.table(), self.backbone.rotary
+        layers = range(self.backbone.geometry.layers)
+        core = [compressor.core.get(layer) for layer in layers]
+        bank = [compressor.bank.get(layer) for layer in layers]
+        windows = [
+            None if layer in compressor.core else _window(self.segments[layer]) for layer in layers
+        ]
+        starts = torch.tensor([one.spans[0][0] for one in self.entries])
+        held = [one for part in (core, bank, windows) for one in part if one is not None]
+        by = shifts_to_fit(tokens, starts, held, int(FILLED * room))
+        compressor.core = _numbered(moved(core, tokens, by, rotary))
+        compressor.bank = _numbered(moved(bank, tokens, by, rotary))
+        segments: list[tuple[Segment, ...] | None] = [
+            None if one is None else (_segment(one),) for one in moved(windows, tokens, by, rotary)
+        ]
+        self.log.move(by)
+        self.next_position = int(tokens.positions.max()) + 1  # a view of what was moved
+        self.numbers.packed += 1
+        self.keep(segments, list(self.states or ()))
+
+
+def budget_of(settings: Settings, backbone: Backbone, tokens: int | None) -> Budget:
+    """Return the budget of a stream of so many tokens; where nobody knows them, shares are meant of
+    what has come so far.
+
+    Raises RecipeError for a recipe that divides a budget of tokens over all chunks.
+    """
+    if tokens is not None:
+        whole: list[Targets] = []
+
+        def known(_: int, head: int) -> Targets:
+            if not whole:
+                costs = costs_for(settings, backbone, tokens, head)
+                whole.append(targets_at(settings, costs, _unsaid))
+            return whole[0]
+
+        return known
+    core, bank = parse_size(settings.core, "core"), parse_size(settings.bank, "bank")
+    if settings.recipe.streaming == "append" and core.unit != "share":
+        raise RecipeError(
+            f"The recipe {settings.recipe.name!r} divides its core over all chunks, and how many "
+            f"come is not known: a core of {settings.core} has no meaning here. Give a share, such "
+            "as 20%, or a file or list instead of a generator."
+        )
+    wished = sum(int(one.amount) for one in (core, bank) if one.unit == "tokens")
+
+    def so_far(read: int, head: int) -> Targets:
+        return targets_at(settings, costs_for(settings, backbone, max(read, wished), head), _unsaid)
+
+    return so_far
+
+
+def is_about_tokens(settings: Settings) -> bool:
+    """Whether core and bank are numbers of tokens, whatever comes."""
+    sizes = (parse_size(settings.core, "core"), parse_size(settings.bank, "bank"))
+    counted = all(one.unit == "tokens" or one.amount == 0 for one in sizes)
+    return counted and settings.recipe.streaming != "append"
+
+
+def count_tokens(chunks: Iterable[Chunk], progress: Progress) -> tuple[int, int]:
+    """Return the tokens and the demonstrations of all chunks."""
+    total = demonstrations = 0
+    for chunk in chunks:
+        total += len(chunk.transcript)
+        demonstrations += len(chunk.demonstrations)
+        progress("count", demonstrations, 0)
+    return total, demonstrations
+
+
+def _window(segments: tuple[Segment, ...] | None) -> LayerTokens | None:
+    if not segments:
+        return None
+    keys = torch.cat([one.keys[0] for one in segments], 1)
+    index = torch.cat(
+        [one.index.reshape(-1, one.tokens) for one in segments if one.index is not None], 1
+    )
+    values = torch.cat([one.values[0] for one in segments], 1)
+    return LayerTokens(keys, values, index.expand(keys.shape[0], -1).to(torch.int32).contiguous())
+
+
+def _segment(window: LayerTokens) -> Segment:
+    """A window as a cache holds it: one index for all heads."""
+    return Segment(window.keys[None], window.values[None], index=window.index[:1].long())
+
+
+def _numbered(layers: list[LayerTokens | None]) -> dict[int, LayerTokens]:
+    return {layer: one for layer, one in enumerate(layers) if one is not None}
+
+
+def _unsaid(sentence: str) -> None:
+    """What a budget comes to is said once, of all that came."""
