@@ -1,12 +1,13 @@
 """Masked demonstrations: what an answer is worth without them, against memories that lack them."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 import tasm
-from tasm.answer.explaining.masking import masked_log_probabilities
+from tasm.answer.explaining.masking import masked_scores
 from tasm.errors import InputError
 from tests.answer.conftest import demonstrations, queries
 
@@ -50,9 +51,9 @@ def test_a_masked_demonstration_is_as_if_its_columns_were_not_there(
     memory = tasm.build(model, demonstrations(), recipe=recipe, notice=None, **core)
     maskings = [-1, 2, (0, 4), (0, 1, 2, 3, 4, 5), ()]
     query = queries()[number]
-    found = masked_log_probabilities(
+    found = masked_scores(
         model.backbone, memory, query, ANSWER, maskings, ends=False, rows=2
-    )
+    ).log_probabilities
     for one, masking in zip(
         found.tolist(), [set(), {2}, {0, 4}, set(range(6)), set()], strict=True
     ):
@@ -67,9 +68,11 @@ def test_several_rows_at_once_and_one_by_one_are_the_same(
     """With a bank, too: each masking retrieves for itself, and brings nothing that is hidden."""
     query = queries()[0]
     maskings = [-1, 0, (1, 2), (0, 1, 2, 3, 4)]
-    together = masked_log_probabilities(model.backbone, memory, query, ANSWER, maskings)
-    alone = masked_log_probabilities(model.backbone, memory, query, ANSWER, maskings, rows=1)
-    assert together.tolist() == pytest.approx(alone.tolist(), abs=1e-3)
+    together = masked_scores(model.backbone, memory, query, ANSWER, maskings)
+    alone = masked_scores(model.backbone, memory, query, ANSWER, maskings, rows=1)
+    for name in ("log_probabilities", "log_odds"):
+        some, each = getattr(together, name).tolist(), getattr(alone, name).tolist()
+        assert some == pytest.approx(each, abs=1e-3)
 
 
 def test_what_was_said_is_as_probable_as_when_it_was_said(
@@ -78,15 +81,17 @@ def test_what_was_said_is_as_probable_as_when_it_was_said(
     for query in queries()[:2]:
         answer = model.ask_all(memory, [query], max_new_tokens=3)[0]
         has_end = len(answer.log_probabilities) > len(answer.token_ids)
-        (again,) = masked_log_probabilities(
+        (again,) = masked_scores(
             model.backbone, memory, query, answer.token_ids, [-1], ends=has_end
-        ).tolist()
+        ).log_probabilities.tolist()
         assert again == pytest.approx(sum(answer.log_probabilities), abs=1e-3)
 
 
 def test_an_empty_answer_is_its_end(model: tasm.Model, full: tasm.TaskMemory) -> None:
-    (found,) = masked_log_probabilities(model.backbone, full, queries()[0], (), [-1]).tolist()
-    assert found < 0
+    found = masked_scores(model.backbone, full, queries()[0], (), [-1])
+    said, odds = float(found.log_probabilities), float(found.log_odds)
+    assert said < 0
+    assert odds == pytest.approx(said - math.log1p(-math.exp(said)), abs=1e-4)
 
 
 def test_recurrent_layers_have_nothing_to_mask(model: tasm.Model) -> None:
@@ -95,7 +100,7 @@ def test_recurrent_layers_have_nothing_to_mask(model: tasm.Model) -> None:
 
     memory = tasm.build(model, demonstrations(), recipe="full")
     with pytest.raises(InputError, match="recurrent layers"):
-        masked_log_probabilities(
+        masked_scores(
             model.backbone,
             memory,
             queries()[0],

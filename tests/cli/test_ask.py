@@ -164,14 +164,51 @@ def test_a_gate_without_a_bank_has_nothing_to_open(
 
 def test_an_explanation_shows_what_each_demonstration_was(run: Run, built: Path) -> None:
     ask = ("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png", "--explain")
-    shares = {one["id"]: one["weight"] for one in run(*ask, "--json").json["demonstrations"]}
-    lines = [line for line in run(*ask).out.splitlines() if "What colour? →" in line]
+    shares = {one["id"]: one for one in run(*ask, "--json").json["demonstrations"]}
+    out = run(*ask).out
+    names = next(line for line in out.splitlines() if "demonstration" in line.split())
+    assert names.split() == ["support", "weight", "retrieved", "attention", "demonstration"]
+    lines = [line for line in out.splitlines() if "What colour? →" in line]
     assert len(lines) == 8
-    first = max(shares, key=lambda name: shares[name])
+    first = max(shares, key=lambda name: shares[name]["support"])
     assert first in lines[0]
-    assert f"{100 * shares[first]:.1f} %" in lines[0]
+    assert f"{100 * shares[first]['support']:+.1f} %" in lines[0]
+    assert f"{100 * shares[first]['weight']:.1f} %" in lines[0]
     assert lines[0].split()[-1].endswith((".jpg", ".png"))
     assert any("→ red  " in line and "0.jpg" in line for line in lines)
+
+
+def test_demonstrations_are_masked_in_turn(run: Run, built: Path, tmp_path: Path) -> None:
+    """`--explain` may stand alone, also before the memory; a word that it does not know is one of
+    the command's own."""
+    asked = (*QUESTION, "--image", built / "new.png", "--json")
+    masked = run("ask", built / "memory.tasm", *asked, "--explain", "ablation").json
+    again = run("ask", "--explain=ablation", built / "memory.tasm", *asked).json
+    effects = [one["effect"] for one in masked["demonstrations"]]
+    assert effects == [one["effect"] for one in again["demonstrations"]]
+    assert all(isinstance(one, float) for one in effects) and len(set(effects)) > 1
+    read = run("ask", "--explain", built / "memory.tasm", *asked).json
+    assert all(one["effect"] is None for one in read["demonstrations"])
+    shown = run("ask", built / "memory.tasm", *asked[:-1], "--explain", "ablation").out
+    best = max(masked["demonstrations"], key=lambda one: one["effect"])
+    first = next(line for line in shown.splitlines() if "What colour? →" in line)
+    assert best["id"] in first and f"{best['effect']:+.2f}" in first
+    wrong = run("ask", built / "memory.tasm", *asked, "--explain", "abblation")
+    assert wrong.code == 2 and "abblation" in wrong.err
+
+
+def test_an_explanation_as_a_page(run: Run, built: Path, tmp_path: Path) -> None:
+    page = tmp_path / "why.html"
+    ask = ("ask", built / "memory.tasm", *QUESTION, "--image", built / "new.png")
+    alone = run(*ask, "--html", page)
+    assert alone.code == 2 and "--explain" in alone.err and not page.exists()
+    done = run(*ask, "--explain", "--html", page)
+    assert done.code == 0
+    html = page.read_text()
+    assert html.count("data:image") > 8 and "speaks for the answer" in html
+    assert run(*ask, "--explain", "--html", page).code == 2, "it is there already"
+    assert run(*ask, "--explain", "--html", page, "--overwrite").code == 0
+    assert run(*ask, "--explain", "--html", built / "new.png", "--overwrite").code == 2
 
 
 def test_each_query_is_shown_with_what_was_expected(run: Run, built: Path) -> None:

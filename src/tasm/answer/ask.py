@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tasm.answer.confidence import doubt
-from tasm.answer.explaining.attention import Explanation
+from tasm.answer.explaining.attention import Reading
+from tasm.answer.explaining.explain import Explain, Explained, explanations, way_to_explain
 from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.given import as_memory, as_queries
 from tasm.answer.labelling import Calibration, Labelling
 from tasm.answer.labels import Labels
-from tasm.answer.result import Answer, DemonstrationWeight, Label
-from tasm.arguments import GateKind, flag, listener, nats, one_of, whole_number
+from tasm.answer.result import Answer, Label
+from tasm.arguments import GateKind, listener, nats, one_of, whole_number
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
@@ -43,7 +44,7 @@ def ask_all(
     epsilon: float | Literal["calibrated"] | None = None,
     bank_on: BankOn = "auto",
     max_new_tokens: int | None = None,
-    explain: bool = False,
+    explain: Explain = False,
     labels: Labels | None = None,
     calibration: Calibration = "none",
     on_text: Callable[[str], None] | None = None,
@@ -60,7 +61,9 @@ def ask_all(
 
     With `labels` (strings, or "demonstrations" for their own answers) every answer is one of them,
     with a probability each, set right by a content-free query with `calibration="contextual"`; the
-    gate is then asked for the query alone in `triggered`.
+    gate is then asked for the query alone in `triggered`. `explain` adds what each demonstration
+    had to do with the answer: True or "attention" as it was read, "ablation" masks each of them in
+    turn, too.
 
     ```python
     answers = ask_all(model.backbone, memory, read_queries("queries.jsonl"), batch_size=16)
@@ -120,7 +123,7 @@ def ask_batches(
     epsilon: float | Literal["calibrated"] | None = None,
     bank_on: BankOn = "auto",
     max_new_tokens: int | None = None,
-    explain: bool = False,
+    explain: Explain = False,
     labels: Labels | None = None,
     calibration: Calibration = "none",
     left_out: Sequence[int] | None = None,
@@ -144,7 +147,7 @@ def ask_batches(
         epsilon = nats(epsilon, "epsilon")
     one_of(bank_on, "bank_on", get_args(BankOn))
     one_of(calibration, "calibration", get_args(Calibration))
-    flag(explain, "explain")
+    way = way_to_explain(explain)
     check_memory(backbone, memory)
 
     def fresh() -> Any:
@@ -170,20 +173,20 @@ def ask_batches(
         cache = fresh()
         if left_out is not None:
             cache = leave_out(cache, memory, left_out[start : start + batch_size])
-        explanation = None
-        if explain:
-            explanation = Explanation(memory.tokens.demonstration, len(rows))
-            cache.recorder = explanation
+        reading = None
+        if way is not None:
+            reading = Reading.of(cache, memory.tokens.demonstration, len(rows))
         ranked: Sequence[tuple[Label, ...]] = [()] * len(rows)
         if labelling is None:
             said = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
         else:
             said, ranked = labelling.choose(rows, inputs, cache)
-        weights: Sequence[tuple[DemonstrationWeight, ...]] = [()] * len(rows)
-        if explanation is not None:
-            weights = explanation.weights(memory.demonstrations)
+        explained: Sequence[Explained] = [Explained()] * len(rows)
+        if reading is not None:
+            masked = fresh if way == "ablation" else None
+            explained = explanations(backbone, memory, rows, said, reading, masked)
         known = (memory.recipe.get("tuned") or {}).get("sureness") or ()
-        answers = _answers(backbone, rows, inputs, said, cache, weights, ranked, known)
+        answers = _answers(backbone, rows, inputs, said, cache, explained, ranked, known)
         yield Batch(answers, said.first_logits)
 
 
@@ -255,7 +258,7 @@ def _answers(
     inputs: "dict[str, Tensor]",
     generated: Generated,
     cache: MemoryCache,
-    weights: Sequence[tuple[DemonstrationWeight, ...]],
+    explained: Sequence[Explained],
     ranked: Sequence[tuple[Label, ...]],
     known: Sequence[float],
 ) -> list[Answer]:
@@ -280,7 +283,8 @@ def _answers(
             triggered=triggered[row],
             divergence=divergence[row],
             retrieved_tokens=retrieved[row] or 0.0,
-            demonstrations=weights[row],
+            demonstrations=explained[row].demonstrations,
+            token_weights=explained[row].token_weights,
             query=queries[row],
             log_probabilities=generated.log_probabilities[row],
             labels=ranked[row],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasm.answer.ask import BankOn, ask_all, check_memory
+from tasm.answer.explaining.explain import Explain
 from tasm.answer.given import as_memory, as_query
 from tasm.answer.labelling import Calibration
 from tasm.answer.labels import Labels
@@ -105,7 +106,7 @@ class Model:
         *,
         question: str,
         images: Any = (),
-        explain: bool = False,
+        explain: Explain = False,
         gate: GateKind | None = None,
         epsilon: float | Literal["calibrated"] | None = None,
         bank_on: BankOn = "auto",
@@ -118,15 +119,15 @@ class Model:
 
         `memory` is a task memory or its folder, which is then opened at every call. `images` are
         paths, PIL images or arrays of pixels, one or a list; `<image>` in the question says where
-        one stands, otherwise images come first. `explain` adds the share of each demonstration.
+        one stands, otherwise images come first. `explain` adds the share of each demonstration:
+        True or "attention" as it was read, "ablation" masks each of them in turn, too.
         `gate` ("missing", "js", "entropy", "always", "never") and `epsilon` (nats) override the
         memory's own; `bank_on` ("auto", "device", "host") says where the bank is searched, as in
-        `TaskMemory.cache`; `on_text`
-        receives the answer's text piece by piece. `max_new_tokens` defaults to twice the longest
-        demonstration answer and a little more. With `labels` (strings, or "demonstrations" for
-        their own answers) the answer is one of them, and each has a probability in
-        `answer.labels`; `calibration="contextual"` takes away what the model says to a grey picture
-        (without pictures, to the text "N/A").
+        `TaskMemory.cache`; `on_text` receives the answer's text piece by piece. `max_new_tokens`
+        defaults to twice the longest demonstration answer and a little more. With `labels`
+        (strings, or "demonstrations" for their own answers) the answer is one of them, and each
+        has a probability in `answer.labels`; `calibration="contextual"` takes away what the model
+        says to a grey picture (without pictures, to the text "N/A").
 
         ```python
         answer = model.ask(memory, images=["x.png"], question="Which bird is this?", explain=True)
@@ -157,7 +158,7 @@ class Model:
         queries: Any,
         *,
         batch_size: int = 8,
-        explain: bool = False,
+        explain: Explain = False,
         gate: GateKind | None = None,
         epsilon: float | Literal["calibrated"] | None = None,
         bank_on: BankOn = "auto",

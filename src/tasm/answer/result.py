@@ -2,31 +2,54 @@
 
 from dataclasses import dataclass, field
 from math import exp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query, is_correct
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class DemonstrationWeight:
-    """How much one demonstration had to do with an answer: a share, all of them sum to 1.
+    """How much one demonstration had to do with an answer.
 
-    `retrieved` is the part of `weight` that came from originals brought from the bank; the rest
-    came from the core. `question`, `answer` and `pictures` (the files' recorded paths, None for a
-    picture that came in memory) are what the memory recorded: None and empty where the
-    demonstrations were left out.
+    `weight` and `attention` are shares, those of all demonstrations sum to 1: of the attention at
+    the answer's first step, with and without the length of the values attended to; `retrieved` and
+    `attention_retrieved` are the parts of them that came from originals brought from the bank, the
+    rest came from the core. `layers` is `weight` by layer.
+
+    `support` says what speaks for the answer's first token, and below 0 against it; absolute values
+    sum to 1. None where the model's projections cannot be followed. `effect`, where demonstrations
+    were masked one by one, is by how many nats the answer's log-odds fall without this one; else
+    None.
+
+    `question`, `answer` and `pictures` (the files' recorded paths, None for a picture that came in
+    memory) are what the memory recorded: None and empty where the demonstrations were left out.
     """
 
     id: str
     weight: float
     retrieved: float = 0.0
+    attention: float = 0.0
+    attention_retrieved: float = 0.0
+    support: float | None = None
+    effect: float | None = None
+    layers: tuple[float, ...] = ()
     question: str | None = None
     answer: str | None = None
     pictures: tuple[str | None, ...] = ()
 
+    @property
+    def rank(self) -> float:
+        """What tells demonstrations that matter from others best, of what is known."""
+        if self.effect is not None:
+            return self.effect
+        return self.weight if self.support is None else self.support
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields that `tasm ask --explain --json` prints."""
-        return {**vars(self), "pictures": list(self.pictures)}
+        return {**vars(self), "layers": list(self.layers), "pictures": list(self.pictures)}
 
 
 @dataclass(frozen=True)
@@ -65,7 +88,8 @@ class Answer:
     token where there was one. `labels` are what the answer was chosen from, the most probable
     first; empty where the model answered freely. `doubt` is the share of the memory's own
     demonstrations that were answered more surely, each hidden from its own question; None for a
-    memory that `tune` did not write.
+    memory that `tune` did not write. `token_weights` (2, transcript tokens), where an explanation
+    was wanted, is what the core's and the retrieved tokens had of the demonstrations' `weight`.
 
     ```python
     answer = model.ask(memory, images=["x.png"], question="Which bird is this?")
@@ -85,6 +109,7 @@ class Answer:
     log_probabilities: tuple[float, ...] = field(default=(), compare=False)
     labels: tuple[Label, ...] = field(default=())
     doubt: float | None = None
+    token_weights: "Tensor | None" = field(default=None, compare=False)
 
     @property
     def confidence(self) -> float | None:
@@ -112,14 +137,15 @@ class Answer:
         return is_correct(self.text, self.expected) if self.expected else None
 
     def nearest(self, count: int = 5) -> tuple[DemonstrationWeight, ...]:
-        """Return the demonstrations that the answer drew on most, the largest share first.
+        """Return the demonstrations that the answer drew on most: by `effect` where it is known,
+        else by `support`, else by `weight`.
 
         ```python
         for one in model.ask(memory, question="Which?", explain=True).nearest(3):
-            print(one.weight, one.question, one.answer, one.pictures)
+            print(one.rank, one.weight, one.question, one.answer)
         ```
         """
-        ranked = sorted(self.demonstrations, key=lambda one: -one.weight)
+        ranked = sorted(self.demonstrations, key=lambda one: -one.rank)
         return tuple(ranked[:count])
 
     def to_json(self) -> dict[str, Any]:

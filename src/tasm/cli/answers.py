@@ -10,25 +10,39 @@ if TYPE_CHECKING:
 
 SHOWN_SHARES = 10  # of one answer
 SHOWN_SHARES_A_ROW = 3  # of each of many
+FIGURES = ("effect", "support", "weight", "retrieved", "attention")  # of a share, in this order
 
 
 def drawn_on(
     shares: list[dict[str, Any]], memory: "TaskMemory", most: int = SHOWN_SHARES, indent: str = "  "
 ) -> list[str]:
-    """Return the largest shares, a line each: share, id, question, answer, pictures."""
+    """Return a table of the demonstrations that mattered most, a line each under a line of names:
+    its figures, id, question, answer and pictures."""
+    if not shares:
+        return []
     entries = {entry.id: entry for entry in memory.demonstrations}
-    ranked = sorted(shares, key=lambda one: -one["weight"])
-    lines = []
+    first = next(name for name in ("effect", "support", "weight") if shares[0][name] is not None)
+    ranked = sorted(shares, key=lambda one: -one[first])
+    columns = [name for name in FIGURES if shares[0][name] is not None]
+    lines = [indent + "  ".join(f"{name:>9}" for name in columns) + "  demonstration"]
     for one in ranked[:most]:
         entry = entries.get(one["id"])
         texts = [] if entry is None else [entry.question, entry.answer]
         said = " → ".join(_one_line(text) for text in texts if text is not None)
         pictures = [] if entry is None else [picture.path for picture in entry.pictures]
         parts = [one["id"], said, *(os.path.relpath(path) for path in pictures if path)]
-        lines.append(f"{indent}{100 * one['weight']:5.1f} %  {'  '.join(filter(None, parts))}")
+        figures = "  ".join(f"{_figure(name, one[name]):>9}" for name in columns)
+        lines.append(f"{indent}{figures}  {'  '.join(filter(None, parts))}")
     if len(ranked) > most:
         lines.append(f"{indent}and {len(ranked) - most} more; --json lists all")
     return lines
+
+
+def _figure(name: str, value: float) -> str:
+    """A share in per cent; an effect in nats, signed as a support is."""
+    if name == "effect":
+        return f"{value:+.2f}"
+    return f"{100 * value:+.1f} %" if name == "support" else f"{100 * value:.1f} %"
 
 
 def label_lines(labels: list[dict[str, Any]], top: int, indent: str = "") -> list[str]:

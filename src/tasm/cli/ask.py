@@ -1,7 +1,5 @@
 """`tasm ask`: one question, or a file of queries, answered from a memory."""
 
-import sys
-import time
 from json import loads as parse_json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,10 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tasm.arguments import GateKind
-from tasm.cli.answers import drawn_on, label_lines
-from tasm.cli.ask_many import Asked, Pages, ask_file, check_gate
+from tasm.cli.ask_many import Asked, Pages, ask_file
+from tasm.cli.ask_one import One, ask_one
 from tasm.cli.frame import Result, command
-from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import (
     Json,
     MemoryPath,
@@ -26,6 +23,7 @@ from tasm.errors import InputError
 
 BankOn = Literal["auto", "device", "host"]
 Calibration = Literal["none", "contextual", "demonstrations"]
+Way = Literal["attention", "ablation"]
 BATCH_SIZE = 8
 
 
@@ -71,7 +69,7 @@ def ask(
             "--html",
             metavar="FILE",
             help="With --queries: write a page of the answers with their pictures, wrong ones "
-            "first.",
+            "first. With --explain: a page of the demonstrations with heat maps.",
             show_default=False,
         ),
     ] = None,
@@ -114,8 +112,15 @@ def ask(
         ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say which demonstrations the answer drew on.")
-    ] = False,
+        Way | None,
+        typer.Option(
+            "--explain",
+            metavar="[attention|ablation]",
+            help="Say which demonstrations the answer drew on: as attention read them, the usual, "
+            "or by masking each in turn.",
+            show_default=False,
+        ),
+    ] = None,
     stream: Annotated[
         bool,
         typer.Option(
@@ -167,7 +172,7 @@ def ask(
     \b
     Examples:
       tasm ask birds.tasm --image new.png --question "Which bird is this?"
-      tasm ask birds.tasm --image new.png --question "Which bird is this?" --explain --json
+      tasm ask birds.tasm --image new.png --question "Which bird is this?" --explain ablation
       tasm ask birds.tasm --image new.png --question "Which bird is this?" --top 3
       tasm ask birds.tasm --queries queries.jsonl --out answers.jsonl --html answers.html
     """
@@ -177,7 +182,7 @@ def ask(
         "gate": gate,
         "epsilon": _epsilon(epsilon),
         "bank_on": bank_on or "auto",
-        "explain": explain,
+        "explain": explain or False,
         "max_new_tokens": max_new_tokens,
         "labels": None if labels is None else label_list(labels),
         "calibration": calibration or "none",
@@ -219,50 +224,23 @@ def ask(
         )
     if out is not None:
         raise InputError("--out belongs to --queries; a single answer is printed.")
-    if html is not None or metric is not None:
-        option = "--html" if html is not None else "--metric"
-        raise InputError(f"{option} belongs to --queries; a single answer is printed.")
+    if metric is not None:
+        raise InputError("--metric belongs to --queries; a single answer is printed.")
+    if html is not None and explain is None:
+        raise InputError(
+            "--html belongs to --queries, or to --explain; a single answer is printed. Add one of "
+            "them, or leave it out."
+        )
     if labels is not None and stream:
         raise InputError("--stream has no effect with labels: one is chosen whole. Leave it out.")
     if batch_size is not None:
         raise InputError("--batch-size belongs to --queries; a single question is asked alone.")
     assert question is not None
-    return _ask_one(
-        memory, (model, vision_memory), question, image or [], stream, top or 1, settings
+    return ask_one(
+        One(memory, (model, vision_memory), question, image or [], stream, top or 1),
+        Pages(None, html, overwrite),
+        settings,
     )
-
-
-def _ask_one(
-    memory_path: Path,
-    places: tuple[str | None, Path | None],
-    question: str,
-    images: list[Path],
-    stream: bool,
-    top: int,
-    settings: dict[str, Any],
-) -> Result:
-    from tasm.demonstrations import make_query
-
-    query = make_query(question, images=images)
-    started = time.perf_counter()
-    memory = open_memory(memory_path)
-    check_gate(memory, settings)
-    loaded = open_model(memory, *places)
-    load_seconds = time.perf_counter() - started
-    if stream:
-        settings["on_text"] = _write_piece  # with --json it goes to standard error
-    answer = loaded.ask_all(memory, [query], **settings)[0]
-    document = answer.to_json()
-    document["seconds"] = {"load": load_seconds, **document["seconds"]}
-    if stream:
-        _write_piece("\n")
-    lines = [] if stream else [document["answer"]]
-    if settings["labels"] is not None:
-        lines = label_lines(document["labels"], top)
-    if settings["explain"]:
-        lines += ["", "Demonstrations that the answer drew on:"]
-        lines += drawn_on(document["demonstrations"], memory)
-    return Result(document, "\n".join(lines) if lines else None)
 
 
 def label_list(text: str) -> Any:
@@ -292,8 +270,3 @@ def _epsilon(text: str | None) -> Any:
             f"--epsilon {text}: expected a number of nats, zero or more, or 'calibrated'."
         )
     return value
-
-
-def _write_piece(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

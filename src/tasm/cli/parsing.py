@@ -1,9 +1,11 @@
 """How a command line is read: what no command should have to check for itself.
 
 An option that is given twice, of which only the last would count, an empty value and a character
-that no file name can hold are refused. Knows no command.
+that no file name can hold are refused. An option that may stand alone gets its usual value.
+Knows no command.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from typer.core import TyperCommand
@@ -11,12 +13,19 @@ from typer.core import TyperCommand
 MAY_BE_EMPTY = ("system",)
 """Options of which an empty text means something: no system prompt, not the template's own."""
 
+MAY_STAND_ALONE = {"explain": ("attention", "ablation")}
+"""Options whose value may be left out, and the values that they know, the usual one first. A word
+after such an option that is none of them is no value of it."""
+
 
 class Command(TyperCommand):
     """A command whose options are given once each, and not empty."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words after the command's name."""
+        for one in self.params:
+            if one.name in MAY_STAND_ALONE and not getattr(one, "is_flag", False):
+                args = _with_values(args, one.opts[0], MAY_STAND_ALONE[one.name])
         values, _, order = self.make_parser(ctx).parse_args(args=list(args))
         if not ctx.resilient_parsing:
             wrong = _given_twice(order) or next(
@@ -26,6 +35,26 @@ class Command(TyperCommand):
             if wrong is not None:
                 ctx.fail(wrong)
         return super().parse_args(ctx, args)
+
+
+def _with_values(args: list[str], option: str, known: Sequence[str]) -> list[str]:
+    """The words with the option's usual value where it stands alone; all after `--` as they are.
+
+    ```python
+    >>> _with_values(["--explain", "birds.tasm"], "--explain", ["attention", "ablation"])
+    ['--explain=attention', 'birds.tasm']
+    ```
+    """
+    words: list[str] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*words, word, *rest]
+        if word == option:
+            word = f"{option}={rest.pop(0) if rest and rest[0] in known else known[0]}"
+        words.append(word)
+    return words
 
 
 def _given_twice(order: list[Any]) -> str | None:

@@ -1,6 +1,7 @@
 """`tasm show`: what is inside a memory, as a table, JSON or a page with heat maps."""
 
 from collections.abc import Sequence
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,12 +9,14 @@ import typer
 
 from tasm.cli.files import check_no_input, check_out_file
 from tasm.cli.frame import Result, command, say
-from tasm.cli.opening import open_memory
-from tasm.cli.options import Json, MemoryPath, Overwrite
+from tasm.cli.opening import open_memory, open_model
+from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite, RecordedVisionMemory
+from tasm.cli.progress import Progress
 from tasm.errors import InputError
 from tasm.files import write_text
 
 if TYPE_CHECKING:
+    from tasm.check.suspects import Suspect
     from tasm.memory import TaskMemory
     from tasm.memory.entry import PictureEntry
 
@@ -32,6 +35,25 @@ def show(
             show_default=False,
         ),
     ] = None,
+    suspects: Annotated[
+        bool,
+        typer.Option(
+            "--suspects",
+            help="List demonstrations that look mislabelled: each is asked its own question with "
+            "itself masked. Loads the model.",
+        ),
+    ] = False,
+    demonstrations: Annotated[
+        Path | None,
+        typer.Option(
+            "--demonstrations",
+            metavar="DEMOS",
+            help="With --suspects: the demonstrations, where the original files have moved.",
+            show_default=False,
+        ),
+    ] = None,
+    model: ModelPlace = None,
+    vision_memory: RecordedVisionMemory = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> Result:
@@ -41,7 +63,15 @@ def show(
     Examples:
       tasm show birds.tasm
       tasm show birds.tasm --html birds.html
+      tasm show birds.tasm --suspects
     """
+    for option, given in (
+        ("--demonstrations", demonstrations),
+        ("--model", model),
+        ("--vision-memory", vision_memory),
+    ):
+        if given is not None and not suspects:
+            raise InputError(f"{option} has no effect without --suspects. Leave it out.")
     if html is not None:
         check_out_file(html, overwrite, option="--html", inputs=[memory])
     elif overwrite:
@@ -54,7 +84,15 @@ def show(
 
         write_text(html, memory_page(opened, memory.resolve().name))
         say(f"Page written to {html}")
-    return Result(opened.public(), lambda: _for_people(opened, memory))
+    if not suspects:
+        return Result(opened.public(), lambda: _for_people(opened, memory))
+    from tasm.check.suspects import suspects as find_suspects
+
+    loaded = open_model(opened, model, vision_memory)
+    with Progress() as progress:
+        found = find_suspects(loaded, opened, demonstrations, progress=progress)
+    document = {**opened.public(), "suspects": [one.to_json() for one in found]}
+    return Result(document, lambda: _suspects(found, opened))
 
 
 def _for_people(memory: "TaskMemory", place: Path) -> Any:
@@ -78,6 +116,34 @@ def _for_people(memory: "TaskMemory", place: Path) -> Any:
     ):
         summary.add_row(name, plain(value))
     return Group(summary, _layers(memory), _demonstrations(memory))
+
+
+def _suspects(found: "Sequence[Suspect]", memory: "TaskMemory") -> Any:
+    """The suspect ones, or where there are no labels to compare, those that fit least."""
+    from tasm.cli.text import number_text, plain, table
+
+    has_labels = found[0].probability is not None
+    shown = [one for one in found if one.is_suspect] if has_labels else found
+    if not shown:
+        return "No demonstration looks mislabelled: each has the answer that the others give it."
+    title = "Demonstrations that look mislabelled, the most suspect first"
+    if not has_labels:
+        title = "Demonstrations by how little their answer was expected, the least first"
+    listing = table("Demonstration", "Pictures", "Answer", "The others say", "Probability")
+    listing.title = title
+    entries = {entry.id: entry for entry in memory.demonstrations}
+    for one in shown[:SHOWN_DEMONSTRATIONS]:
+        listing.add_row(
+            plain(one.id),
+            plain(_pictures(entries[one.id].pictures)),
+            plain(one.answer),
+            "–" if one.instead is None else plain(one.instead),
+            number_text(exp(one.log_probability) if not has_labels else one.probability, 3),
+        )
+    more = len(shown) - SHOWN_DEMONSTRATIONS
+    if more > 0:
+        listing.caption = f"and {more} more; --json lists all"
+    return listing
 
 
 def _layers(memory: "TaskMemory") -> Any:
