@@ -45,7 +45,7 @@ def test_labels_and_explanations(run: Run, built: Path, monkeypatch: pytest.Monk
     ran = run("chat", built / "memory.tasm", "--top", "2")
     assert ran.code == 0, ran.err
     lines = ran.out.splitlines()
-    assert len(lines) == 2 + 2 + 6  # five shares and how many more
+    assert len(lines) == 2 + 2 + 7  # names, five shares and how many more
     assert lines[:2] == lines[2:4]
 
 

@@ -4,7 +4,9 @@ It reads what the attention of each layer hands to a recorder; it knows neither 
 chosen nor what an answer says.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -43,12 +45,12 @@ class Reading:
     """
 
     def __init__(self, demonstration: Tensor, rows: int, layers: int) -> None:
-        self._owners = demonstration.long().cpu()
-        count = int(self._owners.max()) + 1 if len(self._owners) else 0
+        self._demonstration = demonstration
+        count = int(demonstration.max()) + 1 if len(demonstration) else 0
         self.mass = torch.zeros(2, rows, count)
         self.weighted = torch.zeros(2, rows, count)
         self.layers = torch.zeros(layers, rows, count)
-        self.tokens = torch.zeros(2, rows, len(self._owners))
+        self.tokens = torch.zeros(2, rows, len(demonstration))
         self.written: Tensor | None = None
         self._is_written = True
         self._count = count
@@ -74,58 +76,105 @@ class Reading:
         self._seen.add(call.layer)
         if not call.segments or not self._count:
             return
-        last = torch.tensor([call.query.shape[2] - 1], device=call.query.device)
-        attention = torch.cat([block[:, :, :, 0] for block in call.weights(last)], -1)
-        rows, kv_heads, group, _ = attention.shape
-        added = call.value.new_zeros(
-            rows, kv_heads, group, self._count, call.value.shape[3], dtype=torch.float32
-        )
+        rows, kv_heads = call.query.shape[0], call.key.shape[1]
+        group = call.query.shape[1] // kv_heads
+        attention = self._attention(call)
+        added = None
         start = 0
         for segment in call.segments:
             some = attention[..., start : start + segment.tokens]
             start += segment.tokens
             if segment.index is not None:
-                for row in range(rows):
-                    added[row] += self._add(call.layer, row, segment, some[row])
+                each = [self._add(call.layer, row, segment, some[row]) for row in range(rows)]
+                here = torch.stack(each)
+                added = here if added is None else added + here
+        if added is None:
+            added = attention.new_zeros(rows, kv_heads, group, self._count, call.value.shape[3])
         if self._is_written:
             written = written_by(call.module, added)
             self._is_written = written is not None
             before = self.written
             self.written = written if before is None or written is None else before + written
 
+    def _attention(self, call: "AttentionCall") -> Tensor:
+        """(rows, kv_heads, group, tokens of all segments) of the last query, without live ones."""
+        last = torch.tensor([call.query.shape[2] - 1], device=call.query.device)
+        wanted = sum(segment.tokens for segment in call.segments)
+        blocks, read = [], 0
+        for block in call.weights(last):
+            if read == wanted:
+                break
+            blocks.append(block[:, :, :, 0])
+            read += block.shape[-1]
+        return torch.cat(blocks, -1) if len(blocks) > 1 else blocks[0]
+
     def _add(self, layer: int, row: int, segment: "Segment", attention: Tensor) -> Tensor:
         """Count one row's attention (kv_heads, group, tokens); returns what the values of each
         demonstration came to, (kv_heads, group, demonstrations, head_dim)."""
-        assert segment.index is not None
-        retrieved = segment.index.ndim == 3  # each row its own: what it brought from the bank
-        index = segment.index[row] if retrieved else segment.index
+        owned = self._owned(row, segment, attention.shape[0])
         kv_heads, group, tokens = attention.shape
-        index = index.long().clamp_min(0).expand(kv_heads, -1)
-        owner = self._owners.to(index.device)[index]
-        owner = torch.where(owner < 0, self._count, owner)  # the last one is nobody
-        heads = torch.arange(kv_heads, device=index.device)[:, None]
-        target = owner + heads * (self._count + 1)
-        shared = segment.values.shape[0] == 1
-        values = segment.values[0 if shared else row]
-        width = values.shape[2]
-        lengths = values.float().norm(dim=-1)
-        # Values, attention and weighted attention are summed side by side.
-        found = attention.new_zeros(kv_heads * (self._count + 1), group, width + 2)
-        step = max(1, _BLOCK // (kv_heads * group * (width + 2)))
+        values = segment.values[min(row, segment.values.shape[0] - 1)]
+        width, bins = values.shape[2], kv_heads * (self._count + 1)
+        summed = attention.sum(1)
+        both = torch.stack([summed, summed * owned.lengths], -1).flatten(0, 1)
+        figures = both.new_zeros(bins, 2).index_add_(0, owned.target, both)
+        figures = figures.view(kv_heads, -1, 2)[:, : self._count].sum(0).cpu()
+        part = int(owned.is_retrieved)
+        self.mass[part, row] += figures[:, 0]
+        self.weighted[part, row] += figures[:, 1]
+        self.layers[layer, row] += figures[:, 1]
+        by_token = (both[:, 1] * owned.is_somebodys).cpu()
+        self.tokens[part, row].index_add_(0, owned.places, by_token)
+        found = attention.new_zeros(bins, group, width)
+        target = owned.target.view(kv_heads, tokens)
+        step = max(1, _BLOCK // (kv_heads * group * width))
         for first in range(0, tokens, step):
             some = slice(first, first + step)
             shares = attention[:, :, some].transpose(1, 2)
-            beside = torch.stack([torch.ones_like(lengths[:, some]), lengths[:, some]], -1)
-            vectors = torch.cat([values[:, some].float(), beside], -1)
-            product = shares[..., None] * vectors[:, :, None]
+            product = shares[..., None] * values[:, some, None].float()
             found.index_add_(0, target[:, some].flatten(), product.flatten(0, 1))
-        found = found.view(kv_heads, self._count + 1, group, width + 2)[:, : self._count]
-        mass, weighted = found[..., width:].sum((0, 2)).cpu().unbind(-1)
-        part = int(retrieved)
-        self.mass[part, row] += mass
-        self.weighted[part, row] += weighted
-        self.layers[layer, row] += weighted
-        of_somebody = owner < self._count
-        by_token = (attention.sum(1) * lengths * of_somebody).flatten().cpu()
-        self.tokens[part, row].index_add_(0, index.flatten().cpu(), by_token)
-        return found[..., :width].transpose(1, 2)
+        return found.view(kv_heads, -1, group, width)[:, : self._count].transpose(1, 2)
+
+    def _owned(self, row: int, segment: "Segment", kv_heads: int) -> "_Owned":
+        """Whose the tokens are; of a segment that all rows share it is found once for all caches
+        over one memory."""
+        assert segment.index is not None
+        is_retrieved = segment.index.ndim == 3  # each row its own: what it brought from the bank
+        known = None if is_retrieved else _OWNED.get(segment)
+        if known is not None and known.demonstration is self._demonstration:
+            return known
+        index = segment.index[row] if is_retrieved else segment.index
+        index = index.long().clamp_min(0).expand(kv_heads, -1)
+        owner = self._demonstration.to(index.device).long()[index]
+        heads = torch.arange(kv_heads, device=index.device)[:, None]
+        # Nobody's tokens go to the last bin of their head.
+        target = torch.where(owner < 0, self._count, owner) + heads * (self._count + 1)
+        lengths = segment.values[min(row, segment.values.shape[0] - 1)].float().norm(dim=-1)
+        found = _Owned(
+            self._demonstration,
+            is_retrieved,
+            index.flatten().cpu(),
+            target.flatten(),
+            (owner >= 0).flatten(),
+            lengths,
+        )
+        if not is_retrieved:
+            _OWNED[segment] = found
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Owned:
+    """Whose the tokens of a segment are, all heads behind each other: their `places` in the
+    transcript, the `target` bin of each, (kv_heads * (demonstrations + 1)) of them, whether it is
+    somebody's; and `lengths` (kv_heads, tokens) of the values."""
+
+    demonstration: Tensor
+    is_retrieved: bool
+    places: Tensor
+    target: Tensor
+    is_somebodys: Tensor
+    lengths: Tensor
+
+
+_OWNED: "WeakKeyDictionary[Segment, _Owned]" = WeakKeyDictionary()
