@@ -159,3 +159,17 @@ def test_another_way_to_explain_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="explain is"):
         model.ask(memory, question="Which?", explain=explain)
+
+
+def test_a_changed_memory_is_explained_by_what_it_holds_now(model: tasm.Model) -> None:
+    rows = demonstrations()
+    first = tasm.build(model, rows[:3], recipe="h2o", core="60%", mode="independent", notice=None)
+    second = tasm.build(model, rows[3:], recipe="h2o", core="60%", mode="independent", notice=None)
+    both = tasm.merge(model, [first, second])
+    fewer = tasm.remove(both, model, [rows[1].id])
+    for memory in (both, fewer):
+        (answer,) = model.ask_all(memory, queries()[:1], max_new_tokens=2, explain="ablation")
+        shares = answer.demonstrations
+        assert [one.id for one in shares] == [one.id for one in memory.demonstrations]
+        assert sum(one.weight for one in shares) == pytest.approx(1)
+        assert all(one.weight > 0 and one.effect is not None for one in shares)
