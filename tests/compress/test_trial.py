@@ -1,16 +1,20 @@
 """Parts that are tried against each other: what is measured, and that the better one is built."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 import torch
 
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.prompt.roles import Role
 from tasm.compress import trial as trials
 from tasm.compress.recipes.recipe import Alternative, Part, Recipe
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.replay import Replay, alone
-from tasm.compress.trial import Trial, least_harm, own_of, spaced
+from tasm.compress.trial import Trial, least_harm, spaced
 from tasm.memory import LayerTokens
+from tasm.memory.tokens import TokenTable
 from tests.compress.tiny_backbone import build_tiny, tiny_backbone
 
 _DROP = Part("drop")
@@ -21,66 +25,87 @@ _ANSWERS = Part(
 _RANDOM = Part("random")
 
 
-def test_everything_loses_nothing_and_less_loses_more() -> None:
+def told(counts: list[int]) -> tuple[Replay, TokenTable, dict[int, LayerTokens]]:
+    """Demonstrations of so many pictures, and everything that was read of them."""
     backbone = tiny_backbone()
-    transcript = backbone.transcript([1, 2, 3])
+    transcript = backbone.transcript(counts)
     memory = build_tiny(backbone, transcript, recipe="full")
     whole = {number: layer for number, layer in enumerate(memory.core) if layer is not None}
     replay = Replay(
         backbone,
-        tuple(alone(transcript, number) for number in range(3)),
+        tuple(alone(transcript, number) for number in range(len(counts))),
         (None,) * backbone.geometry.layers,
         (None,) * backbone.geometry.layers,
         memory.next_position,
         memory.logical_length,
     )
-    trial = Trial.of(replay, memory.tokens, whole, 8)
-    assert trial.numbers == (0, 1, 2)
-    assert trial.losses(whole).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
-    few = build_tiny(backbone, transcript, recipe="random", core="6")
-    kept = {number: layer for number, layer in enumerate(few.core) if layer is not None}
-    assert bool((trial.losses(kept) > 1e-6).all())
+    return replay, memory.tokens, whole
 
 
-def test_a_hidden_demonstration_is_as_if_it_were_not_there() -> None:
-    """Asked together, one seeing all and one with itself hidden, each says what it says alone over
-    a memory without those tokens; lengths differ, so that one is padded."""
-    backbone = tiny_backbone()
-    transcript = backbone.transcript([1, 3, 2])
-    memory = build_tiny(backbone, transcript, recipe="full")
-    whole = {number: layer for number, layer in enumerate(memory.core) if layer is not None}
-    nothing = (None,) * backbone.geometry.layers
-    asked = tuple(alone(transcript, number) for number in range(3))
-    places = (memory.next_position, memory.logical_length)
-    trial = Trial.of(
-        Replay(backbone, asked, nothing, nothing, *places), memory.tokens, whole, at_most=3
+def kept_of(layer: LayerTokens, tokens: Iterable[int]) -> torch.Tensor:
+    """(kv_heads, entries) true for these tokens of the transcript, of every head."""
+    return torch.isin(layer.index, torch.tensor(sorted(tokens)))
+
+
+def test_everything_loses_nothing_and_less_loses_more() -> None:
+    replay, tokens, whole = told([1, 2, 3, 1])
+    trial = Trial.of(replay, tokens, whole, 8)
+    assert trial.numbers == (2, 3)  # those of the later half
+    all_of = range(len(tokens))
+    everything = {layer: kept_of(held, all_of) for layer, held in whole.items()}
+    assert trial.losses([everything])[0].tolist() == pytest.approx([0, 0], abs=1e-6)
+    few = {layer: kept_of(held, [*all_of][::9]) for layer, held in whole.items()}
+    assert bool((trial.losses([everything, few])[1] > 1e-6).all())
+
+
+def test_what_is_said_is_what_the_reading_said() -> None:
+    """The rows stand where they stood: over everything before them they say what they said when the
+    demonstrations were read, to which nothing is added by what comes later."""
+    replay, tokens, whole = told([1, 3, 2, 2])
+    trial = Trial.of(replay, tokens, whole, 2)
+    backbone = replay.backbone
+    transcript = backbone.transcript([1, 3, 2, 2])
+    heard: list[torch.Tensor] = []
+    hook = backbone.decoder.register_forward_hook(
+        lambda decoder, given, output: heard.append(output.last_hidden_state)
     )
-    for number, demonstration in enumerate(asked):
-        one = Replay(backbone, (demonstration,), nothing, nothing, *places)
-        rest = {}
-        for layer, held in whole.items():
-            others = memory.tokens.demonstration[held.index[0].long()] != number
-            order = others.nonzero()[:, 0].expand(held.kv_heads, -1)
-            rest[layer] = held.at(order, (order.shape[1],) * held.kv_heads)
-        for said, kept in (
-            (trial.teacher.said[number], whole),
-            (trial.teacher.said[3 + number], rest),
-        ):
-            assert torch.allclose(said, one.read(kept).said[0], atol=2e-5)
+    backbone.encode(transcript, MemoryCache.empty(backbone.hf.config))
+    hook.remove()
+    answer = transcript.roles == int(Role.ANSWER)
+    for number, said in zip(trial.numbers, trial.said([{}])[0], strict=True):
+        rows = (answer & (transcript.demonstration == number)).nonzero()[:, 0] - 1
+        assert torch.allclose(said, heard[0][0, rows], atol=2e-5)
 
 
-def test_own_tokens_are_those_of_the_demonstration() -> None:
-    backbone = tiny_backbone()
-    memory = build_tiny(backbone, backbone.transcript([1, 2, 3]), recipe="full")
-    layer = memory.core[0]
-    assert isinstance(layer, LayerTokens)
-    own = own_of(layer, memory.tokens, [2, 0])
-    for row, number in enumerate([2, 0]):
-        for head in range(layer.kv_heads):
-            for entry, token in enumerate(layer.index[head].tolist()):
-                assert bool(own[row, head, entry]) == (
-                    int(memory.tokens.demonstration[token]) == number
-                )
+def test_what_is_not_kept_is_as_if_it_were_not_there() -> None:
+    """A demonstration's own tokens are read whole, whatever is kept of them."""
+    replay, tokens, whole = told([1, 2, 3, 1])
+    trial = Trial.of(replay, tokens, whole, 8)
+    kept = set(range(0, len(tokens), 3))
+    _, said = trial.said([{}, {layer: kept_of(held, kept) for layer, held in whole.items()}])
+    for row, (end, (place, index)) in enumerate(
+        zip(trial.replay.demonstrations, trial.replay.starts, strict=True)
+    ):
+        own = (tokens.demonstration == trial.numbers[row]).nonzero()[:, 0].tolist()
+        seen = sorted(token for token in {*kept, *own} if token < index)
+        rest = {
+            layer: held.at(
+                torch.tensor(seen).expand(held.kv_heads, -1), (len(seen),) * held.kv_heads
+            )
+            for layer, held in whole.items()
+        }
+        one = replace(
+            replay, demonstrations=(end,), starts=(), next_position=place, logical_length=index
+        )
+        assert torch.allclose(said[row], one.read(rest).said[0], atol=2e-5)
+
+
+def test_a_trial_reads_no_picture_and_few_rows() -> None:
+    replay, tokens, whole = told([1, 2, 3, 1])
+    for end in Trial.of(replay, tokens, whole, 8).replay.demonstrations:
+        answers = int((end.roles == int(Role.ANSWER)).sum())
+        assert answers > 0 and len(end) <= answers + trials.ROWS
+        assert not len(end.images) and bool((end.place < 0).all())
 
 
 def test_only_what_is_surely_better_is_taken() -> None:
@@ -159,11 +184,11 @@ def test_the_old_name_is_still_found_with_its_own_parts() -> None:
 
 def test_core_and_bank_are_tried_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked is all that would be stored: every head's core and its banked originals."""
-    tried: list[dict[int, LayerTokens]] = []
+    tried: list[dict[int, torch.Tensor]] = []
 
-    def losses(trial: Trial, candidate: dict[int, LayerTokens]) -> torch.Tensor:
-        tried.append(candidate)
-        return torch.zeros(2)
+    def losses(trial: Trial, kept: list[dict[int, torch.Tensor]]) -> list[torch.Tensor]:
+        tried.extend(kept)
+        return [torch.zeros(2)] * len(kept)
 
     monkeypatch.setattr(Trial, "losses", losses)
     recipe = replace(competing(_ANSWERS, _RANDOM), bank_choice="random")
@@ -175,4 +200,4 @@ def test_core_and_bank_are_tried_together(monkeypatch: pytest.MonkeyPatch) -> No
         for head in range(core.kv_heads):
             stored = core.index[head].tolist() + held.tokens.index[head].tolist()
             assert len(stored) == 24
-            assert sorted(own[layer].index[head].tolist()) == sorted(stored)
+            assert own[layer][head].nonzero()[:, 0].tolist() == sorted(stored)

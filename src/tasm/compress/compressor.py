@@ -30,20 +30,14 @@ from tasm.memory.tokens import TokenTable
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What one recipe's parts would do at a stage: scores and counts by layer."""
+    """What one recipe's parts would do at a stage: scores, and counts of core and bank, by
+    layer."""
 
     parts: Parts
     scores: list[Tensor | None]
     counts: list[Tensor | None]
+    banked: list[Tensor | None]
     stage: Stage
-
-    def candidate(self) -> dict[int, LayerTokens]:
-        """Return what would be kept, by layer."""
-        return {
-            layer: self.stage.reduce(layer, count)
-            for layer, count in enumerate(self.counts)
-            if count is not None
-        }
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ class Compressor:
         parts = plan.parts
         self.notes |= plan.stage.notes
         scores, counts = plan.scores, plan.counts
-        banked = self._bank_counts(plan)
+        banked = plan.banked
         # Nothing may hold a layer back that is about to be reduced and freed.
         del plan, reading
         scored = time.perf_counter()
@@ -164,7 +158,7 @@ class Compressor:
             notes=notes,
         )
         counts = self._checked(evidence, parts.budget.allocate(stage))
-        return Plan(parts, scores, counts, stage)
+        return Plan(parts, scores, counts, self._bank_counts(parts, stage, counts), stage)
 
     def _has_to_try(self, core: int, whole: Mapping[int, LayerTokens], replay: Replay) -> bool:
         """Whether there are other parts, something leaves, and more than one can be asked."""
@@ -182,20 +176,18 @@ class Compressor:
     ) -> Plan:
         """The recipe's own plan, unless others surely change less of what some demonstrations say.
 
-        Their reference rows are left out, so that nothing was fitted to what is asked; what stays
-        is decided without them, values are fitted to all rows once that is done.
+        Their reference rows are left out of what decides, so that none was chosen for what is
+        asked.
         """
         started = time.perf_counter()
         trial = Trial.of(replay, tokens, dict(whole), self.recipe.asked)
         rest = [None if one is None else one.without(trial.numbers) for one in evidence]
         candidates = (self.parts, *self.parts.others)
         plans: list[Plan] = []
-        losses = []
         for parts in candidates:
             known = next((plan for plan in plans if plan.parts.scorer == parts.scorer), None)
             plans.append(self._plan(parts, rest, core, whole, replay, reading, known))
-            # One candidate at a time: each is as large as the memory.
-            losses.append(trial.losses(self._stored(plans[-1])))
+        losses = trial.losses([self._stored(plan) for plan in plans])
         best = plans[least_harm(losses)]
         self.notes["tried"] = {
             parts.name: float(f"{float(loss.mean()):.4g}")
@@ -205,17 +197,16 @@ class Compressor:
         self.seconds["trial"] += time.perf_counter() - started
         return best
 
-    def _stored(self, plan: Plan) -> dict[int, LayerTokens]:
-        """What a plan would keep, core and bank together, by layer."""
-        stored = plan.candidate()
-        for layer, bank in enumerate(self._bank_counts(plan) if self.targets.bank else ()):
+    def _stored(self, plan: Plan) -> dict[int, Tensor]:
+        """(kv_heads, entries) bool: what a plan would keep, core and bank together, by layer."""
+        stored = {}
+        for layer, bank in enumerate(plan.banked):
             one, score, count = plan.stage.evidence[layer], plan.scores[layer], plan.counts[layer]
             if one is None or score is None or count is None or _keeps_all(one, count):
                 continue
             assert bank is not None
             selection = select(one, score, count, bank, self.recipe.bank_choice)
-            originals = replace(one.held, bias=None, originals=None, scores=None)
-            stored[layer] = stored[layer].joined(originals.where(selection.banked))
+            stored[layer] = selection.kept | selection.banked
         return stored
 
     def _checked(
@@ -232,12 +223,13 @@ class Compressor:
             result.append(count.to(one.keys.device).clamp(min=0 if appends else 1))
         return result
 
-    def _bank_counts(self, plan: Plan) -> list[Tensor | None]:
+    def _bank_counts(
+        self, parts: Parts, stage: Stage, counts: list[Tensor | None]
+    ) -> list[Tensor | None]:
         """(kv_heads,) originals each layer banks: the same everywhere unless the budget says."""
-        counts = plan.counts
         if self.targets.bank == 0:
             return [None if count is None else torch.zeros_like(count) for count in counts]
-        divided = plan.parts.budget.allocate_bank(plan.stage, counts, self.targets.bank)
+        divided = parts.budget.allocate_bank(stage, counts, self.targets.bank)
         return [
             one if one is None or kept is None else one.to(kept.device)
             for one, kept in zip(divided, counts, strict=True)

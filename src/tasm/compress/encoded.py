@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tasm.arguments import unheard
 from tasm.backbone.attention.segment import Segment
@@ -27,7 +26,7 @@ from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.records.record import Record
 from tasm.compress.records.recorder import Recorder
-from tasm.compress.replay import ReadAgain, Replay
+from tasm.compress.replay import Hides, ReadAgain, Replay
 from tasm.compress.settings import Settings, costs_of, targets, within_bytes
 from tasm.compress.sizes import Size, parse_size
 from tasm.demonstrations import Demonstration
@@ -239,12 +238,12 @@ class _Remembering(Replay):
         records: tuple[Record, ...] = (),
         *,
         keep_inputs: bool = False,
-        hidden: Mapping[int, Tensor] | None = None,
+        hides: Hides | None = None,
     ) -> ReadAgain:
         """As a replay's."""
         wanted = tuple(record for resumes, record in self.wanted if resumes == keep_inputs)
         if not (records or keep_inputs) or not self._is_whole(layers, wanted, records):
-            return super().read(layers, records, keep_inputs=keep_inputs, hidden=hidden)
+            return super().read(layers, records, keep_inputs=keep_inputs, hides=hides)
         if keep_inputs not in self.remembered:
             started = time.perf_counter()
             reading = super().read(layers, wanted, keep_inputs=keep_inputs)

@@ -271,7 +271,8 @@ class Stage:
     windows, linear attention). `tokens` is the mean number of entries a layer and head may keep;
     `reduce` makes a layer's kept tokens from given counts, for budgets that try several, and
     `replay` reads the stage's demonstrations again over them. `read` is such a reading over all
-    entries, made before scoring where a part asks for it. What was found goes into `notes`.
+    entries, made before scoring where a part asks for it. What was found goes into `notes`; `known`
+    is what a budget may remember between dividing the core and dividing the bank.
     """
 
     evidence: tuple[Evidence | None, ...]
@@ -281,12 +282,9 @@ class Stage:
     replay: Replay
     read: ReadAgain | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    known: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def competing(self) -> list[int]:
         """Numbers of the layers that compete."""
         return [layer for layer, one in enumerate(self.evidence) if one is not None]
-
-    def with_scores(self, scores: tuple[Tensor | None, ...]) -> "Stage":
-        """Return the stage with other scores."""
-        return replace(self, scores=scores)

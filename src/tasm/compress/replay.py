@@ -6,7 +6,7 @@ can be resumed at a deeper layer with other entries there, without running the l
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,11 +26,13 @@ from tasm.memory import LayerTokens
 from tasm.memory.retrieval.gates.divergence import js_divergence
 
 _ROWS_AT_ONCE = 64
-_DEMONSTRATIONS_AT_ONCE = 16
 _TOKENS_AT_ONCE = 1024
 
 
 _CACHE = object()
+
+Hides = Callable[[Sequence[int]], Iterable[tuple[int, Tensor]]]
+"""By layer, what each of some demonstrations does not see."""
 
 
 @dataclass(eq=False)
@@ -85,6 +87,10 @@ class Replay:
     logical_length: int
     chunk: int = 0
     """Tokens of the newest chunk, the last of the memory's entries."""
+    starts: tuple[tuple[int, int], ...] = ()
+    """Position and logical index that each demonstration begins at, where not after the memory."""
+    at_once: int = 16
+    """Demonstrations that are read together, at most."""
 
     def read(
         self,
@@ -92,11 +98,12 @@ class Replay:
         records: tuple[Record, ...] = (),
         *,
         keep_inputs: bool = False,
-        hidden: Mapping[int, Tensor] | None = None,
+        hides: Hides | None = None,
     ) -> ReadAgain:
         """Read every demonstration after a memory of `layers` (by number).
 
-        `hidden`, by layer, is (demonstrations, kv_heads, entries) bool: what each does not see.
+        `hides` is given the numbers of those that are read together, and yields layers with
+        (numbers, 1 or kv_heads, entries) bool: what each of them does not see.
         """
         segments = self._segments(layers)
         pads = not records and not keep_inputs and all(state is None for state in self.states)
@@ -104,9 +111,9 @@ class Replay:
         inputs = []
         with Recorder(self.backbone, records) as recorder, torch.inference_mode():
             # A call that is to be resumed has one row.
-            for numbers in self._together(1 if keep_inputs else _DEMONSTRATIONS_AT_ONCE, pads):
+            for numbers in self._together(1 if keep_inputs else self.at_once, pads):
                 chunks = [self.demonstrations[number] for number in numbers]
-                cache = self._cache(_hiding(segments, hidden or {}, numbers))
+                cache = self._cache(_hiding(segments, hides, numbers), numbers)
                 rows = [self._rows(chunk) for chunk in chunks]
                 recorder.start(rows, cache)
                 with _Listening(self.backbone, keep_inputs) as heard:
@@ -208,12 +215,15 @@ class Replay:
             for number, beside in enumerate(self.beside)
         ]
 
-    def _cache(self, segments: Sequence[tuple[Segment, ...] | None]) -> MemoryCache:
+    def _cache(
+        self, segments: Sequence[tuple[Segment, ...] | None], numbers: Sequence[int] = ()
+    ) -> MemoryCache:
+        starts = [self.starts[number] for number in numbers] if self.starts else []
         return MemoryCache.from_segments(
             self.backbone.hf.config,
             segments,
-            next_position=self.next_position,
-            logical_length=self.logical_length,
+            next_position=[one for one, _ in starts] or self.next_position,
+            logical_length=[one for _, one in starts] or self.logical_length,
             states=self.states,
         )
 
@@ -231,17 +241,16 @@ class Replay:
 
 
 def _hiding(
-    segments: Sequence[tuple[Segment, ...] | None],
-    hidden: Mapping[int, Tensor],
-    numbers: Sequence[int],
+    segments: Sequence[tuple[Segment, ...] | None], hides: Hides | None, numbers: Sequence[int]
 ) -> Sequence[tuple[Segment, ...] | None]:
     """The segments of a batch of `numbers`, every row without what is hidden from it."""
     changed = list(segments)
-    for layer, unseen in hidden.items():
-        segment, own = (segments[layer] or ())[0], torch.stack([unseen[one] for one in numbers])
-        bias = torch.zeros(()) if segment.bias is None else segment.bias
-        rows = bias.to(own.device).expand(own.shape).masked_fill(own, UNUSED)
-        changed[layer] = (replace(segment, bias=rows),)
+    for layer, unseen in hides(numbers) if hides is not None else ():
+        segment = (segments[layer] or ())[0]
+        bias = torch.zeros(1, 1, 1) if segment.bias is None else segment.bias
+        changed[layer] = (
+            replace(segment, bias=torch.where(unseen, UNUSED, bias.to(unseen.device))),
+        )
     return changed
 
 

@@ -1,41 +1,52 @@
-"""Do no harm: a memory is tried before it is chosen, by asking some demonstrations again.
+"""Do no harm: what a memory would keep is tried before it is chosen, on the answers of some
+demonstrations.
 
-Every one is asked twice: as a query whose demonstration is in the memory, and with its own
-demonstration hidden, as a query that is new. Knows a replay and layers; not who made them.
+The rows that say an answer, and a few before them, are read anew where they stood, over what would
+be kept of everything earlier and the rest of their own demonstration, which a query brings. All of
+it is hidden, nothing copied: what leaves is neither merged nor fitted in a trial. Knows a replay
+and layers; not who chose.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from tasm.backbone.prompt.images import NO_IMAGES
+from tasm.backbone.prompt.transcript import Role, Transcript
 from tasm.compress.replay import ReadAgain, Replay
 from tasm.memory import LayerTokens
 from tasm.memory.tokens import TokenTable
 
-NO_HARM = 0.01
-"""Nats, known and new queries added, that other parts must be better by."""
+NO_HARM = 0.005
+"""Nats that other parts must be better by."""
 
 SURE = 1.0
 """Standard errors over demonstrations that they must be better by."""
 
+ROWS = 3
+"""Rows before an answer that are read anew with it."""
+
+_ROWS = 10
+"""Pairs of a demonstration and a candidate that are read together."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """Demonstrations `numbers` of the transcript, to be asked over candidates.
+    """Demonstrations `numbers` of the transcript, whose answers are said again.
 
     ```python
-    trial = Trial.of(stage.replay, tokens, everything, 8)
-    trial.losses(candidate)               # (8,) nats, lower is better
+    trial = Trial.of(stage.replay, tokens, everything, 3)
+    trial.losses([kept, others])          # (3,) nats each, lower is better
     ```
     """
 
     replay: Replay
     numbers: tuple[int, ...]
     tokens: TokenTable
-    teacher: ReadAgain
+    everything: Mapping[int, LayerTokens]
 
     @classmethod
     def of(
@@ -45,23 +56,96 @@ class Trial:
         everything: Mapping[int, LayerTokens],
         at_most: int,
     ) -> "Trial":
-        """Ask at most `at_most` demonstrations, evenly spaced, over everything."""
-        asked = spaced(len(replay.demonstrations), at_most)
-        some = tuple(replay.demonstrations[number] for number in asked)
+        """Have the answers said of at most `at_most` demonstrations of the later half."""
+        count = len(replay.demonstrations)
+        some = [replay.demonstrations[count // 2 + n] for n in spaced(count - count // 2, at_most)]
         numbers = tuple(int(transcript.demonstration.max()) for transcript in some)
-        twice = replace(replay, demonstrations=some + some)
-        return cls(twice, numbers, tokens, _asked(twice, numbers, tokens, everything))
+        ends, starts = zip(*map(_end, some), strict=True)
+        first = [int((tokens.demonstration == number).nonzero()[0]) for number in numbers]
+        index = [begin + start for begin, start in zip(first, starts, strict=True)]
+        places = tokens.positions[:, index].amax(0).tolist()
+        asked = replace(
+            replay,
+            demonstrations=ends,
+            starts=tuple(zip(places, index, strict=True)),
+            at_once=_ROWS,
+        )
+        return cls(asked, numbers, tokens, everything)
 
-    def losses(self, candidate: Mapping[int, LayerTokens]) -> Tensor:
-        """Return (demonstrations,) Jensen-Shannon divergences of what is said from what is said
-        over everything, nats, means over an answer's tokens, known and new queries added."""
-        said = _asked(self.replay, self.numbers, self.tokens, candidate)
-        pairs = zip(self.teacher.said, said.said, strict=True)
-        nats = [
-            self.replay.divergence(ReadAgain((before,)), ReadAgain((after,)))
-            for before, after in pairs
+    def losses(self, candidates: Sequence[Mapping[int, Tensor]]) -> list[Tensor]:
+        """Return for each of several (demonstrations,) Jensen-Shannon divergences of what is said
+        from what is said over everything, nats, means over an answer's tokens; a candidate is by
+        layer (kv_heads, entries) bool, what it keeps."""
+        everything, *others = self.said([{}, *candidates])
+        return [
+            torch.tensor(
+                [
+                    self.replay.divergence(ReadAgain((before,)), ReadAgain((after,)))
+                    for before, after in zip(everything, said, strict=True)
+                ]
+            )
+            for said in others
         ]
-        return torch.tensor(nats).reshape(2, -1).sum(0)
+
+    def said(self, candidates: Sequence[Mapping[int, Tensor]]) -> list[tuple[Tensor, ...]]:
+        """Return for each of several what the demonstrations' answers are said by over it, (rows,
+        hidden_size) each; all are read together, a row for every pair."""
+        count = len(self.numbers)
+
+        def hides(numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+            pairs = [(candidates[number // count], number % count) for number in numbers]
+            for layer in self.everything:
+                hidden = self._unseen(layer)
+                rows = [hidden(kept.get(layer), one) for kept, one in pairs]
+                yield layer, torch.cat(torch.broadcast_tensors(*rows))
+
+        times = len(candidates)
+        asked = replace(
+            self.replay,
+            demonstrations=self.replay.demonstrations * times,
+            starts=self.replay.starts * times,
+        )
+        found = asked.read(self.everything, hides=hides).said
+        return [found[first : first + count] for first in range(0, count * times, count)]
+
+    def _unseen(self, layer: int) -> Callable[[Tensor | None, int], Tensor]:
+        """What a demonstration does not see of a layer, (1, 1 or kv_heads, entries) bool: what
+        comes later, and what is not kept of other demonstrations."""
+        held = self.everything[layer]
+        index = (held.index[:1] if held.index.stride(0) == 0 else held.index).long()
+        of = self.tokens.demonstration.to(index.device)[index]
+
+        def unseen(kept: Tensor | None, number: int) -> Tensor:
+            later = index >= self.replay.starts[number][1]
+            if kept is not None:
+                later = later | ~(kept | (of == self.numbers[number]))
+            return later[None]
+
+        return unseen
+
+
+def _end(demonstration: Transcript) -> tuple[Transcript, int]:
+    """The last answer with `ROWS` rows before it, and where they begin; no image is among them."""
+    answer = (demonstration.roles == int(Role.ANSWER)).nonzero()[:, 0]
+    length = len(demonstration)
+    stop = int(answer[-1]) + 1 if len(answer) else length
+    before = (demonstration.roles[:stop] != int(Role.ANSWER)).nonzero()[:, 0]
+    said = int(before[-1]) + 1 if len(before) and len(answer) else stop
+    images = (demonstration.place[:stop, 0] >= 0).nonzero()[:, 0]
+    start = max(0, said - ROWS, int(images[-1]) + 1 if len(images) else 0)
+    start = min(start, stop - 1)
+    rows = slice(start, stop)
+    end = replace(
+        demonstration,
+        input_ids=demonstration.input_ids[rows],
+        roles=demonstration.roles[rows],
+        demonstration=demonstration.demonstration[rows],
+        place=demonstration.place[rows],
+        spans=((0, stop - start),),
+        images=NO_IMAGES,
+        text_ends=(),
+    )
+    return end, start
 
 
 def spaced(count: int, at_most: int) -> list[int]:
@@ -94,23 +178,3 @@ def least_harm(losses: Sequence[Tensor]) -> int:
         if float(gain.mean()) > max(NO_HARM, SURE * error):
             surely.append(number)
     return min(surely, key=lambda number: float(losses[number].mean()))
-
-
-def _asked(
-    twice: Replay,
-    numbers: tuple[int, ...],
-    tokens: TokenTable,
-    layers: Mapping[int, LayerTokens],
-) -> ReadAgain:
-    """Ask every demonstration, and then once more with itself hidden."""
-    hidden = {layer: own_of(kept, tokens, numbers) for layer, kept in layers.items()}
-    nothing = {layer: torch.zeros_like(own) for layer, own in hidden.items()}
-    both = {layer: torch.cat([nothing[layer], own]) for layer, own in hidden.items()}
-    return twice.read(layers, hidden=both)
-
-
-def own_of(kept: LayerTokens, tokens: TokenTable, numbers: Sequence[int]) -> Tensor:
-    """Return (numbers, kv_heads, entries) bool: which entries are tokens of each demonstration."""
-    table = tokens.demonstration.to(kept.index.device)
-    asked = torch.tensor(numbers, device=table.device)
-    return table[kept.index.long()] == asked[:, None, None]

@@ -60,7 +60,7 @@ _ROWS = (
             Alternative(
                 "measured layers",
                 _TASK,
-                Part("measured", {"source": "reading", "at_most": 128}),
+                Part("measured", {"source": "reading", "at_most": 64}),
                 _COUNTED,
             ),
         ),
@@ -92,7 +92,7 @@ _ROWS = (
         ),
         note="for the fewest bytes; building reads the demonstrations twice and asks some of them "
         "again",
-        asked=5,
+        asked=6,
         whose="nothing of it is TASM's: the score is KVzip's, fitted values are Attention "
         "Matching's, layers, effect and trial are this project's",
         form="ours",

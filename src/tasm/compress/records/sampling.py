@@ -52,6 +52,8 @@ class SamplingSpread(Record):
         kv_heads, tokens = call.value.shape[1], sum(one.shape[1] for one in held_values)
         group, device = query_heads // kv_heads, call.value.device
         products = torch.zeros(kv_heads, group, head_dim, head_dim, device=device)
+        # Σ over rows of a_j², by token: what is summed over rows first is multiplied once.
+        columns = torch.zeros(kv_heads, group, tokens, device=device)
         block = numbers_at_once(kv_heads * tokens * head_dim // 2, _LEAST, _MOST, device)
         for some in rows.split(max(1, block // max(1, tokens * query_heads))):
             blocks = [weights[0] for weights in call.weights(some)]  # (…, group, rows, tokens)
@@ -64,19 +66,25 @@ class SamplingSpread(Record):
             seen = torch.zeros_like(output)
             total = torch.zeros_like(output[..., :1])
             first = 0
-            for weights, some_values in zip(blocks, _beside(held_values, blocks), strict=True):
-                values, stop = some_values.float(), first + weights.shape[-1]
+            for weights, values in zip(blocks, _beside(held_values, blocks), strict=True):
+                stop = first + weights.shape[-1]
                 squares = weights.pow_(2).masked_fill_(own[:, first:stop], 0)
-                columns = squares.sum(2)  # (kv_heads, group, tokens)
-                seen += squares @ values[:, None]
+                columns[..., first:stop] += squares.sum(2)
+                seen += squares @ values.float()[:, None]
                 total += squares.sum(-1, keepdim=True)
-                for member in range(group):  # never more than one block's values at once
-                    weighted = (values * columns[:, member, :, None]).transpose(1, 2)
-                    products[:, member] += weighted @ values
                 first = stop
             cross = seen.transpose(2, 3) @ output
             products += (output * total).transpose(2, 3) @ output
             products -= cross + cross.transpose(2, 3)
+        first = 0
+        for run in held_values:  # never more than one block's values at once
+            for values in run.split(max(1, block // (kv_heads * head_dim)), 1):
+                own_columns = columns[..., first : first + values.shape[1]]
+                full = values.float()
+                for member in range(group):
+                    weighted = (full * own_columns[:, member, :, None]).transpose(1, 2)
+                    products[:, member] += weighted @ full
+                first += values.shape[1]
         found = Spread(products.flatten(0, 1), len(rows))
         if held is None:
             return found

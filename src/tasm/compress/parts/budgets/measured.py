@@ -86,6 +86,13 @@ class Measured(Budget):
 
     def _wishes(self, stage: Stage, mean: int) -> dict[int, float]:
         """Tokens by layer, `mean` in the mean."""
+        if self not in stage.known:
+            stage.known[self] = self._curves(stage)
+        curves = stage.known[self]
+        return steepest(curves, mean * len(curves), self.floor * mean)
+
+    def _curves(self, stage: Stage) -> dict[int, tuple[list[int], list[float]]]:
+        """Tokens and errors by layer."""
         curves = {}
         for layer in stage.competing:
             one, scores = stage.evidence[layer], stage.scores[layer]
@@ -96,7 +103,7 @@ class Measured(Budget):
             scale = scale[:: max(1, -(-asked.rows // _ROWS))]
             tokens, errors = error_curve(one, some, scores, scale)
             curves[layer] = (tokens, [error**self.power for error in errors])
-        return steepest(curves, mean * len(curves), self.floor * mean)
+        return curves
 
     def _scale(self, stage: Stage, layer: int, asked: Asked) -> Tensor:
         """(rows,) what the squared error of each row is divided by."""
