@@ -127,14 +127,15 @@ def _commit(folder: Path, manifest: Manifest) -> None:
 
 def _names(folder: Path) -> set[str]:
     """Files that a memory's folder holds of ours, the manifest aside."""
-    patterns = ("core-*.safetensors", "bank-*.safetensors", f"*{PARTIAL}", f"{PICTURES}/*")
+    files = (f"{kind}-*.safetensors" for kind in ("core", "bank", "index"))
+    patterns = (*files, f"*{PARTIAL}", f"{PICTURES}/*")
     found = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
     return {path.relative_to(folder).as_posix() for path in found}
 
 
 def _named(manifest: Manifest) -> set[str]:
-    names = {manifest.core.name} | {f"{PICTURES}/{picture.name}" for picture in manifest.pictures}
-    return names | ({manifest.bank.name} if manifest.bank else set())
+    names = {record.name for record in manifest.tensor_files}
+    return names | {f"{PICTURES}/{picture.name}" for picture in manifest.pictures}
 
 
 def write_tensor_file(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> FileRecord:

@@ -103,6 +103,10 @@ class HeaderCheck:
                 f"{name!r} is {entry}; {fields} of the manifest say {dtypes[0]} {list(shape)}"
             )
 
+    def floats(self, name: str, shape: tuple[int, ...], fields: str) -> None:
+        """There is this tensor, of the memory's dtype and of this shape."""
+        self.take(name, (_STORED[self._manifest.dtype],), shape, fields)
+
     def stream(self, name: str) -> None:
         """There is this tensor of bytes, of any length."""
         self.line(name, "U8", _LONGEST)

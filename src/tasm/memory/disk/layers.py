@@ -129,6 +129,10 @@ class MappedLayer:
         ]
         return torch.nn.utils.rnn.pad_sequence(heads, batch_first=True)
 
+    def keys_at(self, head: int, rows: Tensor) -> Tensor:
+        """Keys (rows, head_dim) of one head's rows, their blocks checked."""
+        return self.keys.rows(rows + self._offsets[head])
+
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys, values and index of chosen rows of every head, checked."""
         packed = rows + torch.tensor(self._offsets[:-1])[None, :, None]

@@ -59,6 +59,12 @@ class Manifest:
     pictures: list[PictureRecord] = field(default_factory=list)
     digest: str = ""
     packing: str | None = None
+    index: FileRecord | None = None
+
+    @property
+    def tensor_files(self) -> list[FileRecord]:
+        """The records of the core's file, and of the bank's and its index's where there are."""
+        return [one for one in (self.core, self.bank, self.index) if one is not None]
 
     def to_bytes(self) -> bytes:
         """The file's bytes, digest included.
@@ -79,6 +85,8 @@ class Manifest:
             "bank": None if self.bank is None else self.bank.to_json(),
             "pictures": [picture.to_json() for picture in self.pictures],
         }
+        if self.index is not None:
+            document["files"]["index"] = self.index.to_json()
         document = _finite(document)
         try:
             check_document(document)
@@ -116,6 +124,7 @@ class Manifest:
             files = document["files"]
             core = _file_record(files, "core")
             bank = None if files.get("bank") is None else _file_record(files, "bank")
+            index = None if files.get("index") is None else _file_record(files, "index")
         except Wrong as wrong:
             raise FormatError(
                 f"{where}: {wrong.sentence} Was it written by a newer tasm, or changed by hand? "
@@ -135,6 +144,7 @@ class Manifest:
             ],
             digest=document["digest"],
             packing=document.get("packing"),
+            index=index,
         )
 
 
@@ -154,7 +164,7 @@ _PLAIN = (
     "sizes",
     "report",
 )
-_OTHERS = ("core", "bank", "pictures", "digest", "packing")
+_OTHERS = ("core", "bank", "pictures", "digest", "packing", "index")
 if [*_PLAIN, *_OTHERS] != [entry.name for entry in fields(Manifest)]:
     raise TypeError("Manifest and _PLAIN name different fields")
 

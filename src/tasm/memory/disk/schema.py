@@ -165,6 +165,7 @@ _DOCUMENT = fields(
             {"core": _file("core")},
             {
                 "bank": null_or(_file("bank")),
+                "index": null_or(_file("index")),
                 "pictures": list_of(
                     fields(
                         {
@@ -263,9 +264,12 @@ def _check_files(document: Mapping[str, Any]) -> None:
         raise Wrong(
             "bank_tokens", document["bank_tokens"], "null if, and only if, files.bank is null"
         )
-    for kind in ("core", "bank"):
+    if bank is None and files.get("index") is not None:
+        raise Wrong("files.index", files["index"]["name"], "null, because files.bank is null")
+    for kind in ("core", "bank", "index"):
         record = files.get(kind)
-        if record is not None and record["name"][5:21] != record["sha256"][:16]:
+        hash_ = None if record is None else record["name"].removeprefix(f"{kind}-")[:16]
+        if record is not None and hash_ != record["sha256"][:16]:
             raise Wrong(
                 f"files.{kind}.name", record["name"], "the first 16 digits of its sha256 in it"
             )

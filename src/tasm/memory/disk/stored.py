@@ -18,6 +18,7 @@ from tasm.memory.contents import CoreTensors, Counts
 from tasm.memory.disk import folder as memory_folder
 from tasm.memory.disk.blocks import FileRecord
 from tasm.memory.disk.headers import TensorEntry, check_bank_header, check_core_header
+from tasm.memory.disk.index import IndexFile, check_index_header
 from tasm.memory.disk.layers import bank_layers, core_layers, held_bytes, per_head
 from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile
@@ -92,11 +93,18 @@ class StoredContents:
         self._bank_file = (
             None if manifest.bank is None else _open(folder, manifest.bank, manifest, check)
         )
+        self._index = (
+            None
+            if manifest.index is None
+            else IndexFile(_open(folder, manifest.index, manifest, check_index_header), manifest)
+        )
 
     @property
     def files(self) -> tuple[MappedFile, ...]:
-        """The mapped files: the core's, and the bank's where there is one."""
-        return (self._core_file, *([self._bank_file] if self._bank_file is not None else []))
+        """The mapped files: the core's, and the bank's and its index's where there is one."""
+        index = None if self._index is None else self._index.file
+        files = (self._core_file, self._bank_file, index)
+        return tuple(file for file in files if file is not None)
 
     @cached_property
     def core(self) -> CoreTensors | PackedCore:
@@ -141,7 +149,7 @@ class StoredContents:
             return None
         manifest, geometry = self._manifest, self._facts.geometry
         if self.packing is None:
-            return Bank(lambda: bank_layers(file, manifest, geometry))
+            return Bank(lambda: bank_layers(file, manifest, geometry), self._index)
         return Bank(lambda: open_packed_bank(file, manifest, geometry, self._checked_packed_core()))
 
     def _checked_packed_core(self) -> PackedCore:
@@ -193,11 +201,12 @@ class StoredContents:
 
     @property
     def bank_bytes(self) -> int:
-        """Bytes of the bank once it is in memory, as the file's header says."""
+        """Bytes of the bank once it is in memory, its index included, as the files' headers say."""
         counts = self.bank_counts
-        return (
-            0 if self._bank_file is None or counts is None else self._held(self._bank_file, counts)
-        )
+        if self._bank_file is None or counts is None:
+            return 0
+        index = 0 if self._index is None else self._index.nbytes
+        return index + self._held(self._bank_file, counts)
 
     def _held(self, file: MappedFile, counts: Counts) -> int:
         if self.packing is not None:  # held as it is stored
@@ -208,8 +217,11 @@ class StoredContents:
         """Check every block of every file, every value, and the thumbnails."""
         self._core_file.check_all()
         _ = self.core
-        if self._bank_file is not None:
-            self._bank_file.check_all()
+        for file in self.files[1:]:
+            file.check_all()
+        for number in range(self._facts.geometry.layers):
+            if self._index is not None and self._index.has(number):
+                self._index.layer(number)
         for layer in () if self.bank is None else self.bank.layers:
             if layer is not None:
                 layer.held()

@@ -16,6 +16,7 @@ from tasm.errors import InputError
 from tasm.memory.contents import Core, Counts
 from tasm.memory.described import DescribedMemory
 from tasm.memory.disk.folder import write_folder, write_pictures, write_tensor_file
+from tasm.memory.disk.index import index_tensors
 from tasm.memory.disk.layers import layer_tensors
 from tasm.memory.disk.manifest import Manifest, PictureRecord
 from tasm.memory.disk.packed import packed_core_tensors, packed_tensors
@@ -23,7 +24,8 @@ from tasm.memory.disk.soundness import check_core, check_layer
 from tasm.memory.entry import DemonstrationEntry, relative_hint
 from tasm.memory.packing.bank import PackedBankLayer
 from tasm.memory.packing.core import PackedCore
-from tasm.memory.retrieval.bank import Bank
+from tasm.memory.retrieval.bank import Bank, indexed
+from tasm.memory.retrieval.index.layer import LayerIndex
 from tasm.memory.tokens import TABLE
 
 
@@ -42,10 +44,17 @@ def write_memory(
     def fill(here: Path) -> Manifest:
         records = write_pictures(here, thumbnails)
         core = write_tensor_file(here, "core", core_tensors(memory.contents.core))
-        bank = None
-        if memory.bank is not None:
-            bank = write_tensor_file(here, "bank", bank_tensors(memory.bank))
-        return replace(_describe(memory, folder, records), core=core, bank=bank, pictures=records)
+        described = replace(_describe(memory, folder, records), core=core, pictures=records)
+        if memory.bank is None:
+            return described
+        ordered, indexes = memory.bank, list[LayerIndex | None]()
+        if memory.packing is None:  # a packed layer is unpacked whole before it is searched
+            ordered, indexes = indexed(memory.bank)
+        bank = write_tensor_file(here, "bank", bank_tensors(ordered))
+        if all(one is None for one in indexes):
+            return replace(described, bank=bank)
+        index = write_tensor_file(here, "index", index_tensors(indexes))
+        return replace(described, bank=bank, index=index)
 
     shown = len(thumbnails) * _THUMBNAIL_BYTES  # each is made when it is written
     needed = memory.core_bytes + memory.bank_bytes + shown

@@ -69,8 +69,7 @@ def _manifest_folder(name: HubName, token: str | bool | None) -> Path:
 
 def _files(manifest: Manifest) -> dict[str, tuple[int, str]]:
     """Size and SHA-256 of every file that a manifest names."""
-    tensors = [one for one in (manifest.core, manifest.bank) if one is not None]
-    files = {one.name: (one.size, one.sha256) for one in tensors}
+    files = {one.name: (one.size, one.sha256) for one in manifest.tensor_files}
     return files | {f"{PICTURES}/{one.name}": (one.size, one.sha256) for one in manifest.pictures}
 
 

@@ -119,7 +119,7 @@ def is_of_a_memory(path: str) -> bool:
     if path == MANIFEST:
         return True
     if here.parent == Path("."):
-        return here.suffix == ".safetensors" and here.name.startswith(("core-", "bank-"))
+        return here.suffix == ".safetensors" and here.name.startswith(("core-", "bank-", "index-"))
     return here.parent == Path(PICTURES) and here.suffix in (".jpg", ".png")
 
 

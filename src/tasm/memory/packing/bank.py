@@ -50,6 +50,10 @@ class PackedBankLayer:
         """Keys of a range."""
         return self._held.block(start, stop)
 
+    def keys_at(self, head: int, rows: Tensor) -> Tensor:
+        """Keys of one head's rows."""
+        return self._held.keys_at(head, rows)
+
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys, values and index of chosen rows."""
         return self._held.take(rows)

@@ -15,6 +15,7 @@ from torch import Tensor
 from tasm.backbone.attention.segment import UNUSED, Segment
 from tasm.memory.layer import LayerTokens
 from tasm.memory.retrieval.granularity import Granularity
+from tasm.memory.retrieval.index.layer import LayerIndex, is_large
 from tasm.memory.retrieval.key_blocks import Search, rows_in_order
 
 _SCAN_ELEMENTS = 1 << 23  # keys converted to float32 at a time: 32 MiB
@@ -37,6 +38,9 @@ class BankLayer(Protocol):
 
     def block(self, start: int, stop: int) -> Tensor:
         """Keys (kv_heads, stop - start, head_dim) of that range; padding past a head's count."""
+
+    def keys_at(self, head: int, rows: Tensor) -> Tensor:
+        """Keys (rows, head_dim) of one head's rows."""
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys, values (batch, kv_heads, k, head_dim) and index (batch, kv_heads, k) of `rows`
@@ -77,6 +81,10 @@ class HeldLayer:
     def block(self, start: int, stop: int) -> Tensor:
         """Keys of a range, a view."""
         return self.tokens.keys[:, start:stop]
+
+    def keys_at(self, head: int, rows: Tensor) -> Tensor:
+        """Keys of one head's rows."""
+        return self.tokens.keys[head, rows]
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys, values and index of chosen rows."""
@@ -126,6 +134,16 @@ class Retrieved:
 Layers = Sequence[LayerTokens | BankLayer | None]
 
 
+class Indexes(Protocol):
+    """The indexes of a bank's layers, wherever they lie."""
+
+    def has(self, layer: int) -> bool:
+        """Whether a layer has one."""
+
+    def layer(self, number: int) -> LayerIndex:
+        """The index of a layer that has one."""
+
+
 class Bank:
     """Unaltered originals per layer and KV head.
 
@@ -137,10 +155,14 @@ class Bank:
     Args:
         layers: one entry a model layer, None where nothing is banked; or a function that opens them
             when they are first asked for.
+        indexes: of layers that have one, whose tokens lie in its order.
     """
 
-    def __init__(self, layers: Layers | Callable[[], Layers]) -> None:
+    def __init__(
+        self, layers: Layers | Callable[[], Layers], indexes: "Indexes | None" = None
+    ) -> None:
         self._layers = layers
+        self.indexes = indexes
 
     @cached_property
     def layers(self) -> tuple[BankLayer | None, ...]:
@@ -161,7 +183,8 @@ class Bank:
     def search(
         self, layer: int, query: Tensor, k: int, granularity: Granularity | None = None
     ) -> Retrieved:
-        """The `k` tokens with the largest q·k per row and KV head: an exact scan, equation (16).
+        """The `k` tokens with the largest q·k per row and KV head, equation (16): an exact scan, or
+        through the layer's index where it has one, among the keys that promise most.
 
         ```python
         found = bank.search(layer=3, query=query, k=96)
@@ -182,7 +205,12 @@ class Bank:
         if tokens is None:
             raise IndexError(f"layer {layer} has no bank")
         asked = query.to(tokens.device, torch.float32)
-        rows, missing = best_rows(tokens, asked, k, granularity, layer)
+        if granularity is None and self.indexes is not None and self.indexes.has(layer):
+            by_group = asked if asked.ndim == 4 else asked[:, :, None]
+            index = self.indexes.layer(layer)
+            rows, missing = index.best_rows(by_group, k, tokens.keys_at)
+        else:
+            rows, missing = best_rows(tokens, asked, k, granularity, layer)
         return Retrieved(*tokens.take(rows), missing=missing)
 
     def weight(self, layer: int, query: Tensor, scaling: float) -> Tensor:
@@ -211,6 +239,21 @@ class Bank:
         weight = weights[0] if len(weights) == 1 else torch.stack(weights).logsumexp(0)
         kv_heads, batch, group = query.shape[1], query.shape[0], query.shape[2]
         return weight[None] if batch == 1 else weight.view(kv_heads, batch, group).transpose(0, 1)
+
+
+def indexed(bank: Bank) -> tuple[Bank, list[LayerIndex | None]]:
+    """Put the tokens of large layers in the order of an index; returns the bank and the indexes."""
+    layers: list[BankLayer | LayerTokens | None] = []
+    indexes: list[LayerIndex | None] = []
+    for layer in bank.layers:
+        if layer is None or not is_large(layer.counts):
+            layers.append(layer)
+            indexes.append(None)
+            continue
+        ordered, index = LayerIndex.of(layer.held())
+        layers.append(ordered)
+        indexes.append(index)
+    return Bank(layers), indexes
 
 
 def best_rows(
