@@ -130,7 +130,7 @@ class Asked:
 
 
 def load(place: Path, layer: int, tokens: int, queries: int) -> Asked:
-    """Read the first `tokens` tokens of a layer, and queries of their tasks, every so many."""
+    """Read the first `tokens` tokens of a layer, and some of their tasks' queries."""
     about = json.loads((place / "tasks.json").read_text())
     geometry = as_backbone(tasm.load_model("reference")).geometry
     heads, size = geometry.kv_heads, geometry.head_dim
@@ -143,7 +143,7 @@ def load(place: Path, layer: int, tokens: int, queries: int) -> Asked:
     asked = torch.from_numpy(np.fromfile(place / f"test.{layer}", np.float32))
     suites = [task["suite"] for task in about["tasks"] for _ in range(sum(task["test"]))]
     there = sum(sum(task["test"]) for task in about["tasks"] if task["stop"] <= tokens)
-    chosen = torch.arange(there)[:: max(1, there // queries)][:queries]
+    chosen = torch.randperm(there, generator=torch.Generator().manual_seed(0))[:queries]
     return Asked(
         numbers("keys"),
         numbers("values"),

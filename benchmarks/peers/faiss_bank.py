@@ -59,7 +59,7 @@ def main() -> None:
     asked = asked.reshape(-1, HEADS, GROUP, HEAD_DIM)
     for size in map(int, given.sizes.split(",")):
         there = sum(sum(task["test"]) for task in about["tasks"] if task["stop"] <= size)
-        chosen = np.arange(there)[:: max(1, there // given.queries)][: given.queries]
+        chosen = np.random.default_rng(0).permutation(there)[: given.queries]
         stored = np.memmap(given.folder / f"keys.{given.layer}", np.float16, "r")
         keys = stored.reshape(-1, HEADS, HEAD_DIM)[:size, 0].astype(np.float32)
         queries = asked[chosen, 0]

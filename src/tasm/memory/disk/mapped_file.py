@@ -100,7 +100,22 @@ class MappedFile:
                     raise self.damage(f"MiB {block} differs from its SHA-256")
                 self._checked[block] = 1
 
+    def read_sparsely(self) -> None:
+        """From now on few places are touched: the system need not read on around each."""
+        self._advise("MADV_RANDOM", 0, self.record.size)
+
+    def read_on(self, start: int, stop: int) -> None:
+        """Bytes `start` to `stop - 1` will be touched one after the other."""
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        self._advise("MADV_WILLNEED", first, stop - first)
+
+    def _advise(self, what: str, start: int, length: int) -> None:
+        if hasattr(mmap, what) and length > 0:  # not on Windows
+            self._map.madvise(getattr(mmap, what), start, length)
+
     def _is_sound(self, block: int) -> bool:
+        start = block * blocks.BLOCK
+        self.read_on(start, min(start + blocks.BLOCK, self.record.size))
         with memoryview(self._map) as view:
             digest = hashlib.sha256(
                 view[block * blocks.BLOCK : (block + 1) * blocks.BLOCK]
@@ -189,7 +204,9 @@ class MappedTensor:
         """Entries `first` to `stop - 1` of the first dimension, checked."""
         if stop > first:
             begin = self.start + first * self.row_bytes
-            self.file.check(begin, self.start + stop * self.row_bytes)
+            end = self.start + stop * self.row_bytes
+            self.file.check(begin, end)
+            self.file.read_on(begin, end)
         return self.unchecked[first:stop]
 
     def rows(self, rows: Tensor) -> Tensor:

@@ -149,6 +149,8 @@ class StoredContents:
             return None
         manifest, geometry = self._manifest, self._facts.geometry
         if self.packing is None:
+            if self._index is not None:
+                file.read_sparsely()
             return Bank(lambda: bank_layers(file, manifest, geometry), self._index)
         return Bank(lambda: open_packed_bank(file, manifest, geometry, self._checked_packed_core()))
 
