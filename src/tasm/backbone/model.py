@@ -39,7 +39,7 @@ from tasm.backbone.wrappers import (
     show_arguments,
     unwrap,
 )
-from tasm.demonstrations import Demonstration, Query, shared_system
+from tasm.demonstrations import Demonstration, Query, make_query, shared_system
 from tasm.errors import DemonstrationError
 
 
@@ -220,6 +220,11 @@ class Backbone:
         """
         prompts = [self._conversations.query(query, layout) for query in queries]
         return self._batch(prompts, layout)
+
+    def question_tokens(self, text: str, *, layout: Layout) -> Tensor:
+        """Return the token ids (tokens,) of a question without images as it would be asked after
+        the demonstrations, up to where its answer begins."""
+        return self._conversations.query(make_query(text), layout).input_ids
 
     def answer_tokens(self, text: str, *, layout: Layout) -> tuple[int, ...]:
         """Return the token ids that the model generates where it answers `text`, no end token.

@@ -238,9 +238,19 @@ class Compressor:
     def _read_again(self, whole: Mapping[int, LayerTokens], replay: Replay) -> ReadAgain | None:
         """Read the new demonstrations again over everything, if a part asks for it."""
         records, resumes = self.parts.replayed, self.parts.resumes
-        if not records and not resumes:
-            return None
-        return replay.read(dict(whole), records, keep_inputs=resumes)
+        single = tuple(record for record in records if not record.of_contexts)
+        together = tuple(record for record in records if record.of_contexts)
+        reading = None
+        if single or resumes:
+            reading = replay.read(dict(whole), single, keep_inputs=resumes)
+        if not together:
+            return reading
+        held = replay.read_contexts(dict(whole), together)
+        if reading is None:
+            return ReadAgain((), held)
+        return replace(
+            reading, held={layer: {**reading.held[layer], **held[layer]} for layer in held}
+        )
 
     def _core_for(self, newest: Newest) -> int:
         if self.recipe.streaming != "append" or newest.stop - newest.first == self.total:

@@ -76,7 +76,12 @@ class Encoded:
         caught = listening.caught
         assert caught is not None
         self._caught = caught
-        again = [(part.resumes, record) for part in parts for record in part.replayed]
+        again = [
+            (part.resumes, record)
+            for part in parts
+            for record in part.replayed
+            if not record.of_contexts
+        ]
         self._replay = _Remembering(
             **vars(caught.replay),
             everyone=caught.replay.demonstrations,
@@ -170,8 +175,11 @@ class Encoded:
             )
         parts = compressor.parts
         shared = self.seconds
-        if parts.replayed or parts.resumes:
+        together = tuple(record for record in parts.replayed if record.of_contexts)
+        if parts.resumes or len(together) < len(parts.replayed):
             shared += self._replay.seconds_of(parts.resumes)
+        if together:
+            shared += self._replay.of_contexts[together][1]
         own = time.perf_counter() - started - (self._replay.seconds - before)
         memory.report["seconds"] = {**kept.seconds, "total": shared + own}
         return memory
@@ -231,6 +239,20 @@ class _Remembering(Replay):
     everyone: tuple[Transcript, ...] = ()
     wanted: tuple[tuple[bool, Record], ...] = ()
     remembered: dict[bool, tuple[ReadAgain, float]] = field(default_factory=dict)
+    of_contexts: dict[tuple[Record, ...], tuple[Mapping[int, Mapping[Record, Any]], float]] = field(
+        default_factory=dict
+    )
+
+    def read_contexts(
+        self, layers: Mapping[int, LayerTokens], records: tuple[Record, ...]
+    ) -> Mapping[int, Mapping[Record, Any]]:
+        """As a replay's, once for all recipes with the same records."""
+        if records not in self.of_contexts:
+            started = time.perf_counter()
+            held = super().read_contexts(layers, records)
+            self.of_contexts[records] = held, time.perf_counter() - started
+        held, _ = self.of_contexts[records]
+        return {layer: dict(of_layer) for layer, of_layer in held.items()}
 
     def read(
         self,
@@ -254,7 +276,8 @@ class _Remembering(Replay):
     @property
     def seconds(self) -> float:
         """What all readings that are remembered took."""
-        return sum(seconds for _, seconds in self.remembered.values())
+        readings = (*self.remembered.values(), *self.of_contexts.values())
+        return sum(seconds for _, seconds in readings)
 
     def seconds_of(self, resumes: bool) -> float:
         """What the one took that recipes of a kind share; 0 where there was none."""

@@ -11,6 +11,7 @@ Knows transcripts and compressors; how shards are put together is `tasm.memory.s
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.prefill import Compressed, Progress
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
+from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.compress.settings import Notice, Settings
 from tasm.compress.share import Share
@@ -126,6 +128,7 @@ class Reader:
                 next_position,
                 before + own,
                 own,
+                contexts=partial(repeated, self.backbone, chunk, range(1)),
             )
             self.seconds["encode"] += time.perf_counter() - started
             compressor.stage(segments, recorder, tokens, Newest(0, before + own), replay)

@@ -7,6 +7,7 @@ chunk is `streaming`.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from tasm.compress.chunks import chunk_edges
 from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
+from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
@@ -155,6 +157,7 @@ def _compressed(
         next_position,
         logical_length,
         len(transcript),
+        contexts=partial(repeated, backbone, transcript, range(len(transcript.spans))),
     )
     compressor.stage(segments, recorder, tokens, Newest(0, len(transcript)), replay)
     for layer in compressor.layers:

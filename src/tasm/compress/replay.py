@@ -91,6 +91,15 @@ class Replay:
     """Position and logical index that each demonstration begins at, where not after the memory."""
     at_once: int = 16
     """Demonstrations that are read together, at most."""
+    contexts: Callable[[], tuple[Transcript, ...]] = tuple
+    """Makes the demonstrations whole contexts (`repeating`), for records that want these."""
+
+    def read_contexts(
+        self, layers: Mapping[int, LayerTokens], records: tuple[Record, ...]
+    ) -> Mapping[int, Mapping[Record, Any]]:
+        """Read the demonstrations again as whole contexts; returns the records by layer."""
+        whole = replace(self, demonstrations=self.contexts(), starts=())
+        return Replay.read(whole, layers, records).held
 
     def read(
         self,
@@ -318,16 +327,20 @@ def _drop_live_columns(recorder: Recorder, layers: Mapping[int, LayerTokens]) ->
 
 def alone(transcript: Transcript, number: int) -> Transcript:
     """Return one demonstration without the head of the conversation."""
-    chunk = transcript.chunk(number, number + 1)
-    start, end = chunk.spans[0]
+    return without_head(transcript.chunk(number, number + 1))
+
+
+def without_head(chunk: Transcript) -> Transcript:
+    """Return a chunk from its first demonstration on, without the head of the conversation."""
+    start = chunk.spans[0][0]
     if start == 0:
         return chunk
     return replace(
         chunk,
-        input_ids=chunk.input_ids[start:end],
-        roles=chunk.roles[start:end],
-        demonstration=chunk.demonstration[start:end],
-        place=chunk.place[start:end],
-        spans=((0, end - start),),
+        input_ids=chunk.input_ids[start:],
+        roles=chunk.roles[start:],
+        demonstration=chunk.demonstration[start:],
+        place=chunk.place[start:],
+        spans=tuple((begin - start, end - start) for begin, end in chunk.spans),
         images=chunk.images if len(chunk.images) else NO_IMAGES,
     )

@@ -9,6 +9,7 @@ packed closer. Knows chunks; not where demonstrations come from, nor files.
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from tasm.compress.entries import entries_of
 from tasm.compress.prefill import Compressed, Progress, collected
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
+from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.compress.settings import Settings, Targets, costs_for, targets_at
 from tasm.compress.sizes import parse_size
@@ -164,6 +166,7 @@ class Stream:
             self.next_position,
             newest.stop,
             newest.stop - newest.first,
+            contexts=partial(repeated, self.backbone, transcript, range(len(transcript.spans))),
         )
         self.segments = None
         compressor.stage(segments, self.recorder, self.log.table(), newest, replay)

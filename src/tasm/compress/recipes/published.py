@@ -8,7 +8,7 @@ from tasm.compress.recipes.recipe import Part, Recipe
 _ARXIV = "https://arxiv.org/abs/"
 
 _EMLOC = Part("answer-aware", {"attending": "answer-spans"})
-_RECONSTRUCTION = Part("reconstruction")
+_RECONSTRUCTION = Part("reconstruction", {"repeats": "context"})
 _HEAVY = Part("heavy-hitters")
 _WINDOW = Part("observation-window")
 

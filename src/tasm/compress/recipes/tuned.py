@@ -22,7 +22,10 @@ def tuned(published: Mapping[str, Recipe]) -> tuple[Recipe, ...]:
     snapkv, h2o, cam = published["snapkv"], published["h2o"], published["cam"]
     expected = published["expected-attention"]
     return (
-        _row(published["kvzip"].with_settings(budget={"heads": "alike"}), "heads alike"),
+        _row(
+            published["kvzip"].with_settings(scorer={"repeats": "each"}, budget={"heads": "alike"}),
+            "each demonstration repeated by itself, heads alike",
+        ),
         _row(
             replace(snapkv, scorer=Part("answer-aware", _ANSWERS)),
             "rows from the token before an answer to its end, no pooling",

@@ -46,6 +46,7 @@ class AttentionReceived(Record):
     statistic: Literal["sum", "max"] = "sum"
     among: Literal["everything", "chunk", "memory"] = "everything"
     last_rows: str | None = None
+    of_contexts: bool = False
     has_columns: ClassVar[bool] = True  # type: ignore[misc]
 
     @property

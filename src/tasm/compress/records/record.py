@@ -51,12 +51,14 @@ class Record:
     """Base of all records: state is made by the first `observe` and changed by later ones.
 
     `starts_anew` records forget their state at every stage of a stream, `needs_hidden` ones get
-    `reading.hidden`, `has_columns` ones hold something for every entry.
+    `reading.hidden`, `has_columns` ones hold something for every entry. Where demonstrations are
+    read again, `of_contexts` ones hear all of them read as one text, the others each by itself.
     """
 
     starts_anew: bool = False
     needs_hidden: bool = False
     has_columns: bool = False
+    of_contexts: bool = False
 
     def observe(self, held: Any, reading: Reading) -> Any:
         """Return the state after one more forward pass; `held` is None at the first."""

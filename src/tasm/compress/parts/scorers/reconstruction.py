@@ -22,18 +22,22 @@ class Reconstruction(Scorer):
     |---|---|
     | `among` | attention is a part of what goes to "everything", or to the "memory" alone |
     | `last_rows` | the rows of the last layer, whose output is read only where something is said |
+    | `repeats` | "each" demonstration by itself, or the "context": all, behind an instruction to repeat |
 
-    Differs from the paper in: each demonstration is repeated by itself, without the paper's
-    instruction to repeat.
-    """
+    Differs from the paper in: of contexts over 2,000 tokens every chunk has the first one's
+    instruction, a chunk ends between demonstrations, and attention is a part of what goes to
+    everything, also to other chunks. With `repeats` "each" there is no instruction.
+    """  # noqa: E501
 
     among: Literal["everything", "memory"] = "everything"
     last_rows: str = "all"
+    repeats: Literal["each", "context"] = "each"
 
     @property
     def replayed(self) -> tuple[AttentionReceived, ...]:
         """The attention of the second reading."""
-        return (AttentionReceived("all", "max", self.among, self.last_rows),)
+        together = self.repeats == "context"
+        return (AttentionReceived("all", "max", self.among, self.last_rows, together),)
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
