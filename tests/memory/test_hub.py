@@ -25,7 +25,7 @@ NAME = "me/birds"
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Hub:
     """A hub of its own with a cache of its own, and somebody who is logged in."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     with stand_in_hub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
@@ -37,6 +37,10 @@ def hub(tmp_path, monkeypatch) -> Hub:
         }.items():
             monkeypatch.setattr(constants, name, value)
         # What it reads of the environment once, when it is imported.
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         monkeypatch.setattr(constants, "HF_URL_HOSTS", frozenset({"127.0.0.1"}), raising=False)
         monkeypatch.setattr(time, "sleep", lambda seconds: None)  # it waits between its tries
         monkeypatch.chdir(tmp_path)

@@ -59,6 +59,7 @@ def _rows(path: Path, kind: str, batches: Callable[[], Iterator[Any]]) -> Rows:
     number = 0
     try:
         for batch in batches():
+            batch.validate(full=True)  # a damaged one would be read past its end, into a crash
             for row in rows_of_table(batch):
                 number += 1
                 yield f"{path}, row {number}", row

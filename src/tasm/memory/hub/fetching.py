@@ -7,7 +7,6 @@ manifests and huggingface_hub; nothing of tensors.
 
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,8 @@ def fetched(name: HubName, token: str | bool | None = None) -> Path:
             for path in missing:
                 _forget(folder / path)
             _fetch(name, folder.name, missing, token)
-            _judge(name, folder, {path: files[path] for path in missing})
+            for path in missing:
+                _judge(name, folder, path, *files[path], token)
     return folder
 
 
@@ -83,20 +83,34 @@ def _fetch(name: HubName, commit: str, paths: list[str], token: str | bool | Non
     snapshot_download(name.repository, revision=commit, allow_patterns=paths, token=token, **_hub())
 
 
-def _judge(name: HubName, folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
+def _judge(
+    name: HubName, folder: Path, path: str, size: int, sha256: str, token: str | bool | None
+) -> None:
     """Hold what was fetched against the manifest; what is not right is not kept."""
-    for path, (size, sha256) in files.items():
-        if not (folder / path).is_file():
-            raise HubError(
-                f"{name} holds a damaged memory: {path} is missing, which its {MANIFEST} names. "
-                "Ask its owner to push it again."
-            )
-        if not _is_there(folder / path, size) or _sha256(folder / path) != sha256:
-            _forget(folder / path)
-            raise HubError(
-                f"{name} holds a damaged memory, or it was damaged on the way: {path} is not what "
-                f"its {MANIFEST} says. Fetch it again, or ask its owner to push it again."
-            )
+    if not (folder / path).is_file():
+        _fetch_alone(name, folder.name, path, token)
+    if not _is_there(folder / path, size) or _sha256(folder / path) != sha256:
+        _forget(folder / path)
+        raise HubError(
+            f"{name} holds a damaged memory, or it was damaged on the way: {path} is not what its "
+            f"{MANIFEST} says. Fetch it again, or ask its owner to push it again."
+        )
+
+
+def _fetch_alone(name: HubName, commit: str, path: str, token: str | bool | None) -> None:
+    """Fetch one file; old versions leave out what a snapshot lacks, for whatever reason."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        hf_hub_download(name.repository, path, revision=commit, token=token, **_hub())
+    except LocalEntryNotFoundError:
+        raise
+    except EntryNotFoundError as error:
+        raise HubError(
+            f"{name} holds a damaged memory: {path} is missing, which its {MANIFEST} names. Ask "
+            "its owner to push it again."
+        ) from error
 
 
 def _sha256(path: Path) -> str:
