@@ -33,6 +33,7 @@ MEMORIES: dict[str, Callable[[], Any]] = {
 }
 # What a person may well choose: another value means another answer.
 CHOICES = ("gate", "geometry.sliding_window")
+WARNS = ("geometry.max_positions", "geometry.query_heads")
 
 
 def make(folder: Path) -> dict[str, Path]:
@@ -199,7 +200,7 @@ def seen(folder: Path) -> dict[str, Any]:
     found["gate"] = [memory.gate, reference and (reference.thresholds, reference.step_thresholds)]
     found["geometry"] = memory.geometry
     cache = memory.cache(gate="always" if memory.bank is not None else "never")
-    if memory.bank is not None:
+    if cache.extra is not None:
         query = torch.randn(1, 2, 2, 8, generator=torch.Generator().manual_seed(9))
         values = cache.extra(0, query, 0.4)
         assert values is None or bool(values.values.isfinite().all())
@@ -220,8 +221,10 @@ def differs(what: str, before: dict[str, Any], after: dict[str, Any]) -> list[st
         field = what.removeprefix("field ")
         if field.startswith(CHOICES):
             return []
-        # A manifest that was changed and signed may say something else of layout and identity.
+        # A manifest that was changed and signed may say something else of layout and identity, and
+        # of what only warns.
         free = {"facts"} if field.startswith(("layout", "model")) else set()
+        free |= {"geometry"} if field in WARNS else set()
         return [name for name in parts if name not in free]
     return parts
 

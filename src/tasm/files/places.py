@@ -36,7 +36,7 @@ def output_path(path: object, name: str = "path") -> Path:
 def check_writable(path: object, needed: int = 0, instead: str = ANOTHER) -> None:
     """Refuse, before any work is done, a place where nothing can be written.
 
-    It tries: a probe beside `path` (or inside, where it is a folder) is made and removed again.
+    It tries: a file without a name is made beside `path` (or inside, where it is a folder).
 
     ```python
     check_writable("birds.tasm", needed=40_000_000)
@@ -95,9 +95,24 @@ def _probe(above: Path, path: Path) -> None:
     for part in (*missing, path.name):
         if len(os.fsencode(part)) > 255:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    probe = above / f".{secrets.token_hex(8)}{PARTIAL}"
+    with contextlib.suppress(OSError, AttributeError):
+        # A file without a name, which the system drops with its process, however that ends.
+        os.close(os.open(above, os.O_TMPFILE | os.O_WRONLY, 0o600))
+        return
+    probe = above / partial_name(path.name)
     probe.mkdir()
-    probe.rmdir()
+    with contextlib.suppress(FileNotFoundError):  # another writer took it for abandoned
+        probe.rmdir()
+
+
+def partial_name(name: str) -> str:
+    """What a thing is called while it is made; the longest names are cut, so that each has one."""
+    return f".{cut(name)}.{secrets.token_hex(4)}{PARTIAL}"
+
+
+def cut(name: str) -> str:
+    """A name, short enough for what `partial_name` puts around it."""
+    return os.fsdecode(os.fsencode(name)[:230])
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from tasm.errors import InputError
 from tasm.files.locks import flock, is_at, open_locked
-from tasm.files.places import PARTIAL, naming_work
+from tasm.files.places import PARTIAL, cut, naming_work, partial_name
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
@@ -40,7 +39,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def _locked_file(path: Path) -> tuple[Path, int]:
     """Make the hidden file and lock it; anew where a sweep took it before it was locked."""
     while True:
-        partial = path.with_name(_partial_name(path.name))
+        partial = path.with_name(partial_name(path.name))
         handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, 0o666)
         if flock(handle, wait=True) is None or is_at(handle, partial):
             return partial, handle
@@ -120,7 +119,7 @@ def whole_folder(out: Path, mark: str, names: Collection[str] | None = None) -> 
     if os.path.lexists(out):
         there = () if not out.is_dir() else tuple(path.name for path in out.iterdir())
         check_replaceable(out, mark, there if names is None else names)
-    work = out.with_name(f".{_cut(out.name)}.")
+    work = out.with_name(f".{cut(out.name)}.")
     with naming_work(out, inside=work), new_folder(out, _replace) as folder:
         yield folder
 
@@ -157,7 +156,7 @@ def _replace(folder: Path, out: Path) -> None:
     if not out.exists():
         os.rename(folder, out)
         return
-    before = out.with_name(_partial_name(out.name))
+    before = out.with_name(partial_name(out.name))
     os.rename(out, before)
     try:
         os.rename(folder, out)
@@ -170,7 +169,7 @@ def _replace(folder: Path, out: Path) -> None:
 def _locked_sibling(path: Path) -> tuple[Path, int | None]:
     """Make the hidden folder and lock it; anew where a sweep took it before it was locked."""
     while True:
-        sibling = path.with_name(_partial_name(path.name))
+        sibling = path.with_name(partial_name(path.name))
         sibling.mkdir()
         handle = open_locked(sibling, wait=True)
         if handle is None and sibling.is_dir():
@@ -181,16 +180,6 @@ def _locked_sibling(path: Path) -> tuple[Path, int | None]:
             os.close(handle)
 
 
-def _partial_name(name: str) -> str:
-    # Cut, so that a name of the greatest length has one, too.
-    ending = f".{secrets.token_hex(4)}{PARTIAL}"
-    return f".{_cut(name)}{ending}"
-
-
-def _cut(name: str) -> str:
-    return os.fsdecode(os.fsencode(name)[:230])
-
-
 def remove_leftovers(path: Path) -> list[Path]:
     """Remove what killed writers left beside `path`; what a live one holds stays.
 
@@ -198,7 +187,7 @@ def remove_leftovers(path: Path) -> list[Path]:
         What was removed. Without file locks (Windows) nothing is.
     """
     removed = []
-    start = f".{_cut(path.name)}."
+    start = f".{cut(path.name)}."
     with contextlib.suppress(OSError):
         for leftover in list(path.absolute().parent.iterdir()):
             middle = leftover.name.removeprefix(start).removesuffix(PARTIAL)

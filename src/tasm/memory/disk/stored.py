@@ -45,14 +45,15 @@ def open_stored(folder: Path) -> "tuple[MemoryFacts, StoredContents]":
     Raises what `TaskMemory.load` raises.
     """
     manifest = memory_folder.read_manifest(folder)
-    try:
-        return _opened(folder, manifest)
-    except DamageError:
-        # A writer may have replaced the manifest and deleted the old files in between.
-        newer = memory_folder.read_manifest(folder)
-        if newer == manifest:
-            raise
-        return _opened(folder, newer)
+    while True:
+        try:
+            return _opened(folder, manifest)
+        except DamageError:
+            # A writer may have replaced the manifest and deleted the old files in between.
+            newer = memory_folder.read_manifest(folder)
+            if newer == manifest:
+                raise
+            manifest = newer
 
 
 def _opened(folder: Path, manifest: Manifest) -> "tuple[MemoryFacts, StoredContents]":
