@@ -1,4 +1,4 @@
-"""The reader that docs/format.md prints knows nothing of tasm; it gives the tensors that ours does."""
+"""The reader that docs/format.md prints knows nothing of tasm, and gives the same tensors."""
 
 import re
 from pathlib import Path
