@@ -9,7 +9,6 @@ import copy
 import hashlib
 import json
 import random
-import shutil
 import tempfile
 import warnings
 from collections import Counter
@@ -53,11 +52,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def write(folder: Path, files: dict[str, bytes]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
+def put(folder: Path, before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    """Turn the files of a folder into others."""
+    for name in before.keys() - after.keys():
+        (folder / name).unlink()
+    for name, data in after.items():
+        if before.get(name) != data:
+            (folder / name).write_bytes(data)
 
 
 # ---------------------------------------------------------------------- damage
@@ -232,22 +233,22 @@ def differs(what: str, before: dict[str, Any], after: dict[str, Any]) -> list[st
 def try_many(count: int, seed: int, work: Path) -> tuple[Counter[str], list[str]]:
     """Damage sound memories `count` times; returns what came of it, and what must not have."""
     rng = random.Random(seed)
-    sound = {name: files_of(folder) for name, folder in make(work).items()}
-    right = {name: seen(work / f"{name.replace(' ', '-')}.tasm") for name in sound}
+    places = make(work)
+    sound = {name: files_of(folder) for name, folder in places.items()}
+    right = {name: seen(folder) for name, folder in places.items()}
     came, faults = Counter[str](), list[str]()
-    folder = work / "damaged.tasm"
     for number in range(count):
         name = rng.choice(list(sound))
         what, files = damage(sound[name], rng)
         if files == sound[name]:
             came["as it was"] += 1
             continue
-        write(folder, files)
+        put(places[name], sound[name], files)
         kind = what.split()[0]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                after = seen(folder)
+                after = seen(places[name])
         except TasmError as error:
             came[f"{kind}: refused"] += 1
             if "\n" in str(error) or len(str(error)) > 2000:
@@ -258,6 +259,7 @@ def try_many(count: int, seed: int, work: Path) -> tuple[Counter[str], list[str]
             came[f"{kind}: accepted"] += 1
             if parts := differs(what, right[name], after):
                 faults.append(f"{number} {name} {what}: other {', '.join(parts)}")
+        put(places[name], files, sound[name])
     return came, faults
 
 
