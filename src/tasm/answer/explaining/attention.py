@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from tasm.answer.explaining.support import written_by
+from tasm.backbone.attention.attention_call import segment_bias
+from tasm.backbone.attention.kernels import grouped_logits
 
 if TYPE_CHECKING:
     from tasm.backbone.attention.attention_call import AttentionCall
@@ -47,9 +49,7 @@ class Reading:
     def __init__(self, demonstration: Tensor, rows: int, layers: int) -> None:
         self._demonstration = demonstration
         count = int(demonstration.max()) + 1 if len(demonstration) else 0
-        self.mass = torch.zeros(2, rows, count)
-        self.weighted = torch.zeros(2, rows, count)
-        self.layers = torch.zeros(layers, rows, count)
+        self._figures = torch.zeros(2, 2, layers, rows, count)
         self.tokens = torch.zeros(2, rows, len(demonstration))
         self.written: Tensor | None = None
         self._is_written = True
@@ -63,6 +63,21 @@ class Reading:
         reading = cls(demonstration, rows, len(cache.layers))
         reading._cache, cache.recorder = cache, reading
         return reading
+
+    @property
+    def mass(self) -> Tensor:
+        """(2, rows, demonstrations) of attention."""
+        return self._figures[0].sum(1)
+
+    @property
+    def weighted(self) -> Tensor:
+        """(2, rows, demonstrations) of attention times the length of what it read."""
+        return self._figures[1].sum(1)
+
+    @property
+    def layers(self) -> Tensor:
+        """(layers, rows, demonstrations), `weighted` by layer."""
+        return self._figures[1].sum(0)
 
     def __deepcopy__(self, memo: Any) -> "Reading":
         return self  # the copy of a cache that was read has nothing new to record
@@ -78,35 +93,29 @@ class Reading:
             return
         rows, kv_heads = call.query.shape[0], call.key.shape[1]
         group = call.query.shape[1] // kv_heads
-        attention = self._attention(call)
-        added = None
-        start = 0
+        added = call.value.new_zeros(
+            rows, kv_heads, group, self._count, call.value.shape[3], dtype=torch.float32
+        )
         for segment in call.segments:
-            some = attention[..., start : start + segment.tokens]
-            start += segment.tokens
             if segment.index is not None:
-                each = [self._add(call.layer, row, segment, some[row]) for row in range(rows)]
-                here = torch.stack(each)
-                added = here if added is None else added + here
-        if added is None:
-            added = attention.new_zeros(rows, kv_heads, group, self._count, call.value.shape[3])
+                attention = self._attention(call, segment)
+                for row in range(rows):
+                    added[row] += self._add(call.layer, row, segment, attention[row])
         if self._is_written:
             written = written_by(call.module, added)
             self._is_written = written is not None
             before = self.written
             self.written = written if before is None or written is None else before + written
 
-    def _attention(self, call: "AttentionCall") -> Tensor:
-        """(rows, kv_heads, group, tokens of all segments) of the last query, without live ones."""
-        last = torch.tensor([call.query.shape[2] - 1], device=call.query.device)
-        wanted = sum(segment.tokens for segment in call.segments)
-        blocks, read = [], 0
-        for block in call.weights(last):
-            if read == wanted:
-                break
-            blocks.append(block[:, :, :, 0])
-            read += block.shape[-1]
-        return torch.cat(blocks, -1) if len(blocks) > 1 else blocks[0]
+    def _attention(self, call: "AttentionCall", segment: "Segment") -> Tensor:
+        """(rows, kv_heads, group, tokens of the segment) of the last query."""
+        index = None if call.index is None else call.index[:, -1:]
+        bias = segment_bias(segment, index, call.sliding_window)
+        logits = grouped_logits(
+            call.query[:, :, -1:], segment.keys, bias, call.scaling, call.softcap
+        )[:, :, :, 0]
+        total = call.log_sum_exp[:, :, -1].view(*logits.shape[:3], 1)
+        return (logits - total).exp_()
 
     def _add(self, layer: int, row: int, segment: "Segment", attention: Tensor) -> Tensor:
         """Count one row's attention (kv_heads, group, tokens); returns what the values of each
@@ -120,9 +129,7 @@ class Reading:
         figures = both.new_zeros(bins, 2).index_add_(0, owned.target, both)
         figures = figures.view(kv_heads, -1, 2)[:, : self._count].sum(0).cpu()
         part = int(owned.is_retrieved)
-        self.mass[part, row] += figures[:, 0]
-        self.weighted[part, row] += figures[:, 1]
-        self.layers[layer, row] += figures[:, 1]
+        self._figures[:, part, layer, row] += figures.T
         by_token = (both[:, 1] * owned.is_somebodys).cpu()
         self.tokens[part, row].index_add_(0, owned.places, by_token)
         found = attention.new_zeros(bins, group, width)
