@@ -8,6 +8,7 @@ import torch
 
 import tasm
 from tasm.answer.explaining.masking import masked_scores
+from tasm.check.suspects import suspects
 from tasm.errors import InputError
 from tests.answer.conftest import demonstrations, queries
 
@@ -94,17 +95,10 @@ def test_an_empty_answer_is_its_end(model: tasm.Model, full: tasm.TaskMemory) ->
     assert odds == pytest.approx(said - math.log1p(-math.exp(said)), abs=1e-4)
 
 
-def test_recurrent_layers_have_nothing_to_mask(model: tasm.Model) -> None:
-    class Recurrent:
-        states = ({},)
-
-    memory = tasm.build(model, demonstrations(), recipe="full")
-    with pytest.raises(InputError, match="recurrent layers"):
-        masked_scores(
-            model.backbone,
-            memory,
-            queries()[0],
-            ANSWER,
-            [0],
-            fresh=Recurrent,  # type: ignore[arg-type]
-        )
+def test_recurrent_layers_have_nothing_to_mask(model: tasm.Model, full: tasm.TaskMemory) -> None:
+    kinds = ("linear", *full.geometry.layer_kinds[1:])
+    hybrid = full.replaced(geometry=replace(full.geometry, layer_kinds=kinds))
+    with pytest.raises(InputError, match=r"recurrent.*Take explain='attention'"):
+        model.ask_all(hybrid, queries()[:1], explain="ablation")
+    with pytest.raises(InputError, match="suspects masks demonstrations"):
+        suspects(model, hybrid, demonstrations())

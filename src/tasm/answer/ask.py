@@ -147,7 +147,7 @@ def ask_batches(
         epsilon = nats(epsilon, "epsilon")
     one_of(bank_on, "bank_on", get_args(BankOn))
     one_of(calibration, "calibration", get_args(Calibration))
-    way = way_to_explain(explain)
+    way = way_to_explain(explain, memory)
     check_memory(backbone, memory)
 
     def fresh() -> Any:

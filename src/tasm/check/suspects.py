@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tasm.answer.explaining.masking import refuse_recurrent
 from tasm.answer.labels import FEW, LabelTokens, score_labels
 from tasm.backbone.given import as_backbone
 from tasm.check.originals import read_given, recorded_demonstrations
@@ -79,6 +80,9 @@ def suspects(
     """
     backbone = as_backbone(model)
     memory.check(backbone.identity)
+    refuse_recurrent(
+        memory, "Looking for suspects", "Look at the answers of `tasm tune --folds 5`."
+    )
     originals = _originals(memory, demonstrations)
     if len(originals) < 2:
         raise InputError(

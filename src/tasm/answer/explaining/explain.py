@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from tasm.answer.explaining.attention import Reading
-from tasm.answer.explaining.masking import effects
+from tasm.answer.explaining.masking import effects, refuse_recurrent
 from tasm.answer.explaining.shares import demonstration_weights
 from tasm.answer.explaining.support import supports
 from tasm.answer.generation import Generated
@@ -38,16 +38,18 @@ class Explained:
     token_weights: Tensor | None = None
 
 
-def way_to_explain(explain: Any) -> Way | None:
+def way_to_explain(explain: Any, memory: "TaskMemory") -> Way | None:
     """Return what an argument `explain` asks for: True is "attention", False nothing.
 
     ```python
-    >>> way_to_explain(True)
+    >>> way_to_explain(True, memory)
     'attention'
     ```
 
-    Raises `InputError` for anything else.
+    Raises `InputError` for anything else, and for "ablation" where the model has recurrent layers.
     """
+    if explain == "ablation":
+        refuse_recurrent(memory, "explain='ablation'", "Take explain='attention'.")
     if isinstance(explain, bool):
         return "attention" if explain else None
     if explain in WAYS:

@@ -14,6 +14,7 @@ from torch import Tensor
 from tasm.answer.ends import answer_ends
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.demonstrations import Query
+from tasm.errors import InputError
 from tasm.memory.left_out import leave_out
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 ROWS = 64
 """Maskings that are read together."""
+
+
+def refuse_recurrent(memory: "TaskMemory", what: str, way_out: str) -> None:
+    """Raise `InputError` for a memory of which no demonstration can be masked: its model has
+    recurrent layers. `what` is what would mask, `way_out` a sentence."""
+    if "linear" in memory.geometry.layer_kinds:
+        raise InputError(
+            f"{what} masks demonstrations one by one, and this memory's model has recurrent "
+            f"(linear attention) layers, which keep one state of all of them. {way_out}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
