@@ -91,16 +91,16 @@ class Reading:
         self._seen.add(call.layer)
         if not call.segments or not self._count:
             return
-        rows, kv_heads = call.query.shape[0], call.key.shape[1]
-        group = call.query.shape[1] // kv_heads
-        added = call.value.new_zeros(
-            rows, kv_heads, group, self._count, call.value.shape[3], dtype=torch.float32
-        )
+        rows = range(call.query.shape[0])
+        added: Tensor | None = None
         for segment in call.segments:
             if segment.index is not None:
                 attention = self._attention(call, segment)
-                for row in range(rows):
-                    added[row] += self._add(call.layer, row, segment, attention[row])
+                each = [self._add(call.layer, row, segment, attention[row]) for row in rows]
+                here = torch.stack(each)
+                added = here if added is None else added + here
+        if added is None:
+            return
         if self._is_written:
             written = written_by(call.module, added)
             self._is_written = written is not None

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
 
+_COMPARED = 1024
+"""The likeliest other tokens that one is compared with."""
+
 _PROJECTIONS = ("o_proj", "out_proj", "dense", "wo", "c_proj")
 
 
@@ -64,7 +67,9 @@ def supports(
     for row, token in enumerate(tokens):
         others = first_logits[row].float().clone()
         others[token] = -torch.inf
-        instead = others.softmax(-1).to(weights.device, weights.dtype) @ weights[: len(others)]
+        logits, likeliest = others.topk(min(_COMPARED, len(others)))
+        shares = logits.softmax(-1).to(weights.device, weights.dtype)
+        instead = shares @ weights[likeliest.to(weights.device)]
         direction = (weights[token] - instead).float() * scale
         moved = written[row] @ direction.cpu()
         found.append(tuple((moved / moved.abs().sum().clamp_min(1e-30)).tolist()))
