@@ -88,7 +88,7 @@ def test_what_cannot_go_is_refused(run: Run, memory: Path, model: Path, tmp_path
     before = held(memory)
     first = ids(memory)[0]
     for wanted, sentence in (
-        (first, "All others were read after"),
+        (first, "Others were read after"),
         ("nobody", "no demonstration 'nobody'"),
         (first[:-1] + "x", f"Did you mean '{first}'"),
     ):

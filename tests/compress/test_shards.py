@@ -235,7 +235,7 @@ def test_refusals(backbone: TinyBackbone) -> None:
     memory = independent(backbone, rows(3))
     with pytest.raises(InputError, match=r"no demonstration '22'.*It holds 1, 2, 3"):
         tasm.remove(memory, backbone, ["22"])
-    with pytest.raises(InputError, match="All others were read after 1"):
+    with pytest.raises(InputError, match="Others were read after 1"):
         tasm.remove(memory, backbone, ["1"])
     with pytest.raises(InputError, match="a memory needs one"):
         tasm.remove(memory, backbone, ["1", "2", "3"])
@@ -271,3 +271,67 @@ def test_half_precision_goes_on_in_half_precision(backbone: TinyBackbone) -> Non
     assert more.full_bytes * memory.logical_length == memory.full_bytes * more.logical_length
     less = tasm.remove(more, backbone, ["4"])
     assert less.dtype == "float16" and ids(less) == ["1", "2", "3", "5"]
+
+
+@pytest.mark.parametrize("recipe", ["tasm", "compact", "snapkv"])
+def test_shown_to_all_others(backbone: TinyBackbone, recipe: str) -> None:
+    whole = independent(backbone, rows(7), recipe, shown=3)
+    assert whole.report["bases"] == [-1, 0, 1, 2, 2, 2, 2]
+    assert whole.recipe["settings"]["shown"] == 3
+    grown = independent(backbone, rows(2), recipe, shown=3)
+    for numbers in ((3, 4), (5,), (6, 7)):
+        grown = tasm.add(grown, backbone, pick(*numbers), notice=None)
+    same(grown, whole)
+    assert grown.report["bases"] == whole.report["bases"]
+    less = tasm.remove(whole, backbone, ["5", "7"])
+    same(less, independent(backbone, pick(1, 2, 3, 4, 6), recipe, shown=3))
+    for one in ("1", "2", "3"):
+        with pytest.raises(InputError, match=f"Others were read after {one}"):
+            tasm.remove(whole, backbone, [one])
+    same(
+        tasm.remove(whole, backbone, ["3", "4", "5", "6", "7"]),
+        independent(backbone, rows(2), recipe, shown=3),
+    )
+
+
+def test_shown_ones_are_read_as_in_one_prompt(backbone: TinyBackbone) -> None:
+    """With everything kept, a demonstration's keys are those it has after the shown ones alone."""
+    memory = independent(backbone, rows(6), "full", shown=3)
+    for number in (3, 5):
+        numbers = (1, 2, 3, number + 1)
+        prompt = tasm.build(backbone, pick(*numbers), recipe="full", notice=None)
+        start, stop = memory.demonstrations[number].spans[0]
+        begin, end = prompt.demonstrations[3].spans[0]
+        for layer, (mine, theirs) in enumerate(zip(memory.core, prompt.core, strict=True)):
+            assert mine is not None and theirs is not None
+            assert torch.allclose(
+                mine.values[:, start:stop], theirs.values[:, begin:end], atol=1e-5
+            )
+            a, b = (
+                backbone.rotary.unrotate(layer, keys, at)
+                for keys, at in (
+                    (mine.keys[:, start:stop], memory.tokens.positions.long()[:, start:stop]),
+                    (theirs.keys[:, begin:end], prompt.tokens.positions.long()[:, begin:end]),
+                )
+            )
+            assert torch.allclose(a, b, atol=1e-5)
+    joint = tasm.build(backbone, rows(3), recipe="full", notice=None)
+    same(independent(backbone, rows(3), "full", shown=3), joint)
+
+
+def test_merging_what_was_shown_alike(backbone: TinyBackbone) -> None:
+    one, other = (
+        independent(backbone, pick(*numbers), shown=2) for numbers in ((1, 2, 3), (1, 2, 4, 3))
+    )
+    same(tasm.merge(backbone, [one, other]), independent(backbone, rows(4), shown=2))
+    unlike = independent(backbone, pick(1, 3, 2), shown=2)
+    both = tasm.merge(backbone, [one, unlike])
+    assert ids(both) == ["1", "2", "3", "3"]  # once as it is read after 2, once as others saw it
+    assert both.report["bases"] == [-1, 0, 1, 0]
+
+
+def test_shown_means_independent(backbone: TinyBackbone) -> None:
+    with pytest.raises(InputError, match="shown=2 has no effect in mode joint"):
+        tasm.build(backbone, rows(3), shown=2)
+    with pytest.raises(InputError, match="shown"):
+        independent(backbone, rows(3), shown=0)

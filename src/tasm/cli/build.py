@@ -138,6 +138,16 @@ def build(
             show_default=False,
         ),
     ] = None,
+    shown: Annotated[
+        int,
+        typer.Option(
+            "--shown",
+            metavar="N",
+            min=1,
+            help="Of --mode independent: how many of the first demonstrations all others are read "
+            "after. These cannot be removed while others stay.",
+        ),
+    ] = 1,
     json: Json = False,
 ) -> Result:
     """Build a task memory from demonstrations.
@@ -191,6 +201,7 @@ def build(
         "max_pixels": max_pixels,
         "store": store,
         "seed": seed or 0,
+        "shown": shown,
     }
     if plan:
         from tasm.compress.plan import plan as plan_build

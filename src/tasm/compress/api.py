@@ -63,6 +63,7 @@ def build(
     store: str | torch.dtype | None = None,
     skip_bad_rows: bool = False,
     seed: int = 0,
+    shown: int = 1,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = warn,
@@ -96,6 +97,8 @@ def build(
             `TaskMemory.packed`); None for what the model runs in.
         skip_bad_rows: leave out rows that cannot be read; `notice` lists them.
         seed: for recipes that draw at random.
+        shown: of an independent build, how many of the first demonstrations all others are read
+            after; these cannot be removed while others stay.
         checkpoint: a folder for the state of a streaming build, written once a minute or so. Where
             a build ended there before its time, this one goes on; it is gone when all is read.
         progress: called with a stage's name, steps done and steps in all.
@@ -115,6 +118,7 @@ def build(
         max_pixels=max_pixels,
         store=store,
         seed=seed,
+        shown=shown,
     )
     listener(progress, "progress")
     listener(notice, "notice")
@@ -299,7 +303,7 @@ def build_transcript(
         memory = assembled(backbone, transcript, demonstrations, settings, budget, kept, None)
         if memory.bank is not None:
             memory = memory.replaced(gate=open_gate(memory.gate, notice))
-        known = what_is_known(transcript, share)
+        known = what_is_known(transcript, share, settings.shown)
     else:
         compressor = Compressor(backbone, settings, budget, len(transcript))
         asked = (gate_queries(len(transcript.spans)),) if calibrates(settings, budget) else ()

@@ -22,6 +22,7 @@ from tasm.compress.composition import (
     refuse_unlike,
     shards_of,
     share_of,
+    shown_first,
 )
 from tasm.compress.entries import entries_of
 from tasm.compress.independent import Base, Reader, transcript_pieces
@@ -109,17 +110,21 @@ def add(
         entries = [one.without_content() for one in entries]
     head, like = head_of(held), next(one for one in held.core if one is not None)
     parts = [head, shard_of(held, 0, len(held.demonstrations))]
-    before = compose([head, shard_of(held, 0, 1)] if independent else parts, rotary)
+    bases = bases_of(held) if independent else []
+    first = shown_first(bases, settings.shown) if independent else len(held.demonstrations)
+    before = compose([head, shard_of(held, 0, first)], rotary)
     for number, entry in enumerate(entries):
         (progress or unheard)("encode", number, len(entries))
         read = reader.read(transcript, number, entry, Base.of(before, backbone)).to(like)
         parts.append(read)
-        if not independent:
-            before = compose([before, read], rotary)
+        is_shown = not independent or first == len(bases) < settings.shown
+        if independent:
+            bases.append(first - 1)
+        if is_shown:
+            before, first = compose([before, read], rotary), first + 1
     (progress or unheard)("encode", len(entries), len(entries))
-    bases = [*bases_of(held), *[0] * len(rows)] if independent else None
     pieces = pieces_of(held, transcript_pieces(transcript)[1:])
-    changed = assembled(held, compose(parts, rotary), bases, pieces, say)
+    changed = assembled(held, compose(parts, rotary), bases or None, pieces, say)
     changed.report["seconds"] = {**reader.seconds, "total": time.perf_counter() - started}
     return changed
 

@@ -105,8 +105,30 @@ def mode_of(memory: TaskMemory) -> str:
 
 
 def bases_of(memory: TaskMemory) -> list[int]:
-    """Which demonstration each one was read after; -1 for none."""
+    """Which demonstration each one was read after, and after what that one was; -1 for none."""
     return [int(number) for number in memory.report["bases"]]
+
+
+def seen_by(bases: Sequence[int], number: int) -> list[int]:
+    """All demonstrations that one was read after, the last first.
+
+    ```python
+    >>> seen_by([-1, 0, 1, 1], 3)
+    [1, 0]
+    ```
+    """
+    seen: list[int] = []
+    while (number := bases[number]) >= 0:
+        seen.append(number)
+    return seen
+
+
+def shown_first(bases: Sequence[int], shown: int) -> int:
+    """How many of the first demonstrations are read after each other, for all others to see."""
+    count = 1
+    while count < min(shown, len(bases)) and bases[count] == count - 1:
+        count += 1
+    return count
 
 
 def shards_of(memory: TaskMemory, numbers: Sequence[int]) -> list[Shard]:
@@ -145,9 +167,9 @@ def refuse_seen(memory: TaskMemory, numbers: Sequence[int]) -> None:
     stays = [n for n in range(len(bases)) if n not in going]
     if not stays:
         raise InputError("These are all demonstrations; a memory needs one. Delete its folder.")
-    if seen := sorted({bases[n] for n in stays} & going):
+    if seen := sorted({other for n in stays for other in seen_by(bases, n)} & going):
         raise InputError(
-            f"All others were read after {few([memory.demonstrations[n].id for n in seen])}, and "
+            f"Others were read after {few([memory.demonstrations[n].id for n in seen])}, and "
             "their keys hold something of it. Build anew without it: `tasm build DEMOS --mode "
             "independent`."
         )
@@ -180,12 +202,14 @@ def _head(memory: TaskMemory) -> Piece | None:
 
 def read_alike(first: TaskMemory, other: TaskMemory, number: int) -> bool:
     """Whether a base is kept in both with the same keys."""
-    mine = [one.content_hash for one in first.demonstrations]
-    same = other.demonstrations[number].content_hash
-    if same not in mine or bases_of(other)[number] != -1:
+    mine, theirs = (
+        [one.content_hash for one in memory.demonstrations] for memory in (first, other)
+    )
+    if theirs[number] not in mine:
         return False
+    before = seen_by(bases_of(first), mine.index(theirs[number]))
     return (
-        bases_of(first)[mine.index(same)] == -1
+        [mine[n] for n in before] == [theirs[n] for n in seen_by(bases_of(other), number)]
         and first.recipe == other.recipe
         and share_of(first) == share_of(other)
     )

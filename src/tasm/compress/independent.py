@@ -1,9 +1,9 @@
 """Reading demonstrations each by itself, so that they can come and go.
 
-Each is read after the system prompt and one demonstration that all are shown (`base`), never after
-the others, and is compressed by itself. What is kept of it depends on nothing but itself, the base
-and the recipe. The first demonstration is the base of a build and is kept whole; what is lost
-without it, docs/changing-a-memory.md says.
+Each is read after the system prompt and the few demonstrations that all are shown (`base`), never
+after the others, and is compressed by itself. What is kept of it depends on nothing but itself, the
+base and the recipe. The first demonstration is kept whole; those that are shown with it see those
+before them. What is lost without them, docs/changing-a-memory.md says.
 
 Knows transcripts and compressors; how shards are put together is `tasm.memory.shards`' business.
 """
@@ -44,8 +44,8 @@ TRANSCRIPT = "transcript"
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """What every demonstration is read after: the head and at most one demonstration, as a memory
-    keeps them; `head` is the head's part of the token table."""
+    """What every demonstration is read after: the head and a few demonstrations, as a memory keeps
+    them; `head` is the head's part of the token table."""
 
     core: Layers
     next_position: int
@@ -193,15 +193,15 @@ def read_independently(
     entries: Sequence[DemonstrationEntry],
     progress: Progress,
 ) -> Compressed:
-    """Read all demonstrations of a build, the first with the head and as the others' base."""
+    """Read all demonstrations of a build, the first with the head; those shown are the base."""
     total, backbone = len(entries), reader.backbone
     shards: list[Shard] = []
     base = Base.none(backbone)
     for number, entry in enumerate(entries):
         progress("encode", number, total)
         shards.append(reader.read(transcript, number, entry, base))
-        if number == 0:
-            base = Base.of(shards[0], backbone)
+        if number < reader.settings.shown:
+            base = Base.of(compose(shards, backbone.rotary), backbone)
     progress("encode", total, total)
     whole = compose(shards, backbone.rotary)
     return Compressed(
@@ -215,10 +215,10 @@ def read_independently(
     )
 
 
-def what_is_known(transcript: Transcript, share: Share) -> dict[str, Any]:
+def what_is_known(transcript: Transcript, share: Share, shown: int) -> dict[str, Any]:
     """What a memory's report keeps so that it can grow and shrink later."""
     pieces = [list(piece) for piece in transcript_pieces(transcript)]
-    bases = [-1] + [0] * (len(transcript.spans) - 1)
+    bases = [min(number, shown) - 1 for number in range(len(transcript.spans))]
     return {TRANSCRIPT: pieces, "bases": bases, "share": [share.core, share.bank]}
 
 

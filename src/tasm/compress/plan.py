@@ -39,6 +39,7 @@ def plan(
     store: str | torch.dtype | None = None,
     skip_bad_rows: bool = False,
     seed: int = 0,
+    shown: int = 1,
     notice: Callable[[str], None] | None = warn,
 ) -> dict[str, Any]:
     """Return what `build` with the same arguments would come to, as JSON values.
@@ -61,6 +62,7 @@ def plan(
         max_pixels=max_pixels,
         store=store,
         seed=seed,
+        shown=shown,
     )
     listener(notice, "notice")
     rows = as_demonstrations(

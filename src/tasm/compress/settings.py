@@ -48,6 +48,8 @@ class Settings:
     max_pixels: int | None
     store: str | None
     seed: int
+    shown: int = 1
+    """Of an independent build: how many demonstrations all others are read after."""
 
     @classmethod
     def of(
@@ -62,6 +64,7 @@ class Settings:
         max_pixels: int | None,
         store: str | torch.dtype | None,
         seed: int,
+        shown: int = 1,
     ) -> "Settings":
         """Check what can be checked without a model."""
         found = find_recipe(recipe if isinstance(recipe, Recipe) else text(recipe, "recipe"))
@@ -83,6 +86,12 @@ class Settings:
                     f"chunk_tokens={chunk_tokens} has no effect in mode independent, which reads "
                     "one demonstration at a time. Leave it out."
                 )
+        shown = whole_number(shown, "shown", least=1)
+        if shown > 1 and mode != "independent":
+            raise InputError(
+                f"shown={shown} has no effect in mode {mode}, where a demonstration sees all "
+                "before it. Leave it out, or build in mode independent."
+            )
         if max_pixels is not None:
             max_pixels = whole_number(max_pixels, "max_pixels", least=1)
         if system is not None:
@@ -97,6 +106,7 @@ class Settings:
             max_pixels=max_pixels,
             store=_store(found.store if store is None else store),
             seed=whole_number(seed, "seed", least=0, most=LARGEST_SEED),
+            shown=shown,
         )
 
     @property
@@ -142,6 +152,7 @@ class Settings:
                 "max_pixels": self.max_pixels,
                 "store": self.store,
                 "seed": self.seed,
+                **({"shown": self.shown} if self.shown > 1 else {}),
             },
         }
 
