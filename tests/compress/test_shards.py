@@ -56,6 +56,7 @@ def same(one: TaskMemory, other: TaskMemory) -> None:
             (None if a is None else a.held(), None if b is None else b.held())
             for a, b in zip(one.bank.layers, other.bank.layers, strict=True)
         ]
+    same_gate(one, other)
     for mine, theirs in pairs:
         assert (mine is None) == (theirs is None)
         if mine is None or theirs is None:
@@ -70,6 +71,24 @@ def same(one: TaskMemory, other: TaskMemory) -> None:
                     a, b = zeros if a is None else a, zeros if b is None else b
                 if a is not None and b is not None:
                     assert torch.allclose(a[head, :count], b[head, :count], atol=2e-5), name
+
+
+def same_gate(one: TaskMemory, other: TaskMemory) -> None:
+    """The same gate, with a reference and thresholds of the same demonstrations."""
+    assert one.gate == other.gate
+    assert (one.reference is None) == (other.reference is None)
+    assert (one.asked is None) == (other.asked is None)
+    if one.reference is None or other.reference is None:
+        return
+    for name in ("thresholds", "step_thresholds"):
+        ours, theirs = getattr(one.reference, name), getattr(other.reference, name)
+        assert (ours is None) == (theirs is None)
+        for a, b in zip(ours or (), theirs or (), strict=True):
+            assert (a is None) == (b is None) and a == pytest.approx(b, abs=1e-3)
+    for mine, yours in zip(one.reference.layers, other.reference.layers, strict=True):
+        assert (mine is None) == (yours is None)
+        if mine is not None and yours is not None:
+            assert torch.allclose(mine, yours, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -335,3 +354,48 @@ def test_shown_means_independent(backbone: TinyBackbone) -> None:
         tasm.build(backbone, rows(3), shown=2)
     with pytest.raises(InputError, match="shown"):
         independent(backbone, rows(3), shown=0)
+
+
+def test_the_gate_follows(backbone: TinyBackbone, tmp_path: Path) -> None:
+    """A gate is taught by the queries of the demonstrations that are there, and no others."""
+    whole = independent(backbone, rows(6))
+    assert whole.gate.kind == "js" and whole.reference is not None and whole.asked is not None
+    assert whole.core_bytes > whole.replaced(asked=None).core_bytes
+    assert len(whole.asked.index) == 6 * 2  # answers of two tokens
+    notices: list[str] = []
+    less = tasm.remove(whole, backbone, ["4"], notice=notices.append)
+    assert not notices and less.reference is not None and less.asked is not None
+    same_gate(less, independent(backbone, pick(1, 2, 3, 5, 6)))
+    assert less.reference.thresholds != whole.reference.thresholds
+    start, end = whole.demonstrations[3].spans[0]
+    gone = whole.asked.between(start, end)
+    less.save(tmp_path / "less.tasm")
+    held = b"".join(one.read_bytes() for one in (tmp_path / "less.tasm").glob("*.safetensors"))
+    for queries in gone.layers[1:]:
+        assert queries is not None and queries[0, 0].numpy().tobytes() not in held
+    again = tasm.load(tmp_path / "less.tasm")
+    again.check_all()
+    same(again, less)
+    same_gate(
+        tasm.add(again, backbone, pick(4), notice=None),
+        independent(backbone, pick(1, 2, 3, 5, 6, 4)),
+    )
+    for store in ("int8", "int4"):
+        packed = less.packed(store, backbone)  # type: ignore[arg-type]
+        packed.save(tmp_path / f"{store}.tasm")
+        opened = tasm.load(tmp_path / f"{store}.tasm")
+        opened.check_all()
+        assert opened.asked is not None and torch.equal(opened.asked.index, less.asked.index)
+        more = tasm.add(opened, backbone, pick(4), notice=None)
+        assert more.gate.kind == "js" and more.reference is not None
+
+
+def test_a_memory_without_its_queries_opens_its_gate(backbone: TinyBackbone) -> None:
+    old = independent(backbone, rows(4)).replaced(asked=None)
+    notices: list[str] = []
+    more = tasm.add(old, backbone, pick(5), notice=notices.append)
+    assert more.gate.kind == "always" and more.reference is None and more.asked is None
+    assert any("were not kept" in one for one in notices)
+    joint = tasm.build(backbone, rows(4), recipe="tasm", notice=None)
+    assert tasm.add(joint, backbone, pick(5), notice=None).gate.kind == "always"
+    assert independent(backbone, rows(4), "compact").asked is None

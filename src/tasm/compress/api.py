@@ -23,7 +23,6 @@ from tasm.compress.entries import entries_of
 from tasm.compress.independent import (
     TRANSCRIPT,
     Reader,
-    open_gate,
     read_independently,
     what_is_known,
 )
@@ -301,8 +300,6 @@ def build_transcript(
         entries = entries_of(demonstrations, transcript)
         kept = read_independently(Reader(backbone, settings, share), transcript, entries, progress)
         memory = assembled(backbone, transcript, demonstrations, settings, budget, kept, None)
-        if memory.bank is not None:
-            memory = memory.replaced(gate=open_gate(memory.gate, notice))
         known = what_is_known(transcript, share, settings.shown)
     else:
         compressor = Compressor(backbone, settings, budget, len(transcript))

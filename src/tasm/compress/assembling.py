@@ -12,6 +12,7 @@ from tasm.backbone.prompt.transcript import Layout, Transcript
 from tasm.compress.calibrate import calibrate, gate_queries
 from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
+from tasm.compress.independent import taught_gate
 from tasm.compress.peak import PeakMemory
 from tasm.compress.prefill import Compressed
 from tasm.compress.records.queries import Queries
@@ -55,7 +56,9 @@ def memory_of(
     nothing is said yet of how it was built (`memory.report`)."""
     reference = None
     tokens = len(kept.tokens)
-    if recorder is not None and calibrates(settings, budget):
+    if recorder is None:
+        reference = taught_gate(backbone, kept, [one.spans[0] for one in entries], settings)
+    elif calibrates(settings, budget):
         rotary = backbone.rotary.for_length(tokens)
         spans = [entry.spans[0] for entry in entries]
         reference = calibrate(kept, recorder, asked, spans, rotary, settings.quantile)
@@ -66,6 +69,7 @@ def memory_of(
         tokens=kept.tokens.to("cpu"),
         gate=settings.gate if bank is not None else None,
         reference=reference,
+        asked=kept.asked if reference is not None else None,
         states=None if all(state is None for state in kept.states) else kept.states,
         next_position=kept.next_position,
         logical_length=tokens,

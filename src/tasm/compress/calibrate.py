@@ -6,7 +6,7 @@ threshold. Which quantile is measured too: as many of these queries find too lit
 that many lie above it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -61,21 +61,35 @@ def calibrate(
     lies in the transcript. With a single demonstration nothing is left to compare with, and the
     gate never opens.
     """
+    found = {layer: held.get(record) for layer, held in recorder.held.items()}
+    asked = {layer: queries for layer, queries in found.items() if queries is not None}
+    return taught(compressed, asked, recorder.scalings, spans, rotary, quantile)
+
+
+def taught(
+    compressed: Compressed,
+    asked_of: Mapping[int, Kept],
+    scalings: Mapping[int, float],
+    spans: Sequence[tuple[int, int]],
+    rotary: Rotary,
+    quantile: float | Literal["need"],
+) -> GateReference:
+    """Return what `calibrate` does of queries that are held, by layer."""
     core, tokens = compressed.core, compressed.tokens
     references: list[Tensor | None] = [None] * len(core)
     first: list[float | None] = [None] * len(core)
     later: list[float | None] = [None] * len(core)
-    for layer, held in recorder.held.items():
-        entries, queries = core[layer], held.get(record)
-        if entries is None or queries is None or not queries.index.numel():
+    for layer, queries in asked_of.items():
+        entries = core[layer]
+        if entries is None or not queries.index.numel():
             continue
         here = tokens.to(entries.keys.device)
         asked = _Asked.of(layer, queries, here, spans, rotary, compressed.next_position)
-        looks = asked.looks(entries, recorder.scalings[layer])
+        looks = asked.looks(entries, scalings[layer])
         own = asked.own(entries, here)
         at: float
         if isinstance(quantile, str):
-            missed = _missed(asked, entries, compressed.bank[layer], here, recorder.scalings[layer])
+            missed = _missed(asked, entries, compressed.bank[layer], here, scalings[layer])
             at = min(0.9, float((missed <= MISSED).float().mean()))
         else:
             at = quantile

@@ -10,6 +10,7 @@ from typing import Any
 
 from tasm.arguments import listener, unheard
 from tasm.backbone.given import as_backbone
+from tasm.backbone.model import Backbone
 from tasm.compress.api import as_demonstrations
 from tasm.compress.composition import (
     assembled,
@@ -25,13 +26,14 @@ from tasm.compress.composition import (
     shown_first,
 )
 from tasm.compress.entries import entries_of
-from tasm.compress.independent import Base, Reader, transcript_pieces
-from tasm.compress.prefill import Progress
+from tasm.compress.independent import Base, Reader, taught_gate, transcript_pieces
+from tasm.compress.prefill import Compressed, Progress
 from tasm.compress.recipes.changed import recipe_change
 from tasm.compress.settings import Notice, Settings, warn
 from tasm.errors import InputError
 from tasm.memory import TaskMemory
-from tasm.memory.shards import compose, head_of, shard_of
+from tasm.memory.retrieval.gate import GateReference
+from tasm.memory.shards import Shard, compose, head_of, shard_of
 
 Given = TaskMemory | str | Path
 
@@ -124,7 +126,9 @@ def add(
             before, first = compose([before, read], rotary), first + 1
     (progress or unheard)("encode", len(entries), len(entries))
     pieces = pieces_of(held, transcript_pieces(transcript)[1:])
-    changed = assembled(held, compose(parts, rotary), bases or None, pieces, say)
+    whole = compose(parts, rotary)
+    reference = _taught(backbone, whole, settings)
+    changed = assembled(held, whole, bases or None, pieces, reference, say)
     changed.report["seconds"] = {**reader.seconds, "total": time.perf_counter() - started}
     return changed
 
@@ -159,7 +163,8 @@ def remove(
     pieces = pieces_of(held)
     if pieces is not None:
         pieces = [pieces[0], *(pieces[1 + n] for n in stays)]
-    return assembled(held, composed, bases, pieces, notice or unheard)
+    reference = _taught(backbone, composed, _settings(held, unheard))
+    return assembled(held, composed, bases, pieces, reference, notice or unheard)
 
 
 def check_removable(memory: TaskMemory, ids: Sequence[str]) -> list[int]:
@@ -217,7 +222,24 @@ def merge(model: Any, memories: Sequence[Given], *, notice: Notice | None = warn
             pieces += [own_pieces[1 + number] for number in stays]
         else:
             pieces = None
-    return assembled(first, compose(parts, backbone.rotary), bases, pieces, notice or unheard)
+    whole = compose(parts, backbone.rotary)
+    reference = _taught(backbone, whole, _settings(first, unheard))
+    return assembled(first, whole, bases, pieces, reference, notice or unheard)
+
+
+def _taught(backbone: Backbone, whole: Shard, settings: Settings) -> GateReference | None:
+    """The gate's reference of what a memory becomes, from the queries it has kept."""
+    kept = Compressed(
+        core=list(whole.core),
+        bank=list(whole.bank),
+        tokens=whole.tokens,
+        states=[None] * backbone.geometry.layers,
+        next_position=whole.next_position,
+        notes={},
+        seconds={},
+        asked=whole.asked,
+    )
+    return taught_gate(backbone, kept, [one.spans[0] for one in whole.entries], settings)
 
 
 def _opened(memory: Given) -> TaskMemory:

@@ -16,6 +16,7 @@ from tasm.compress.share import Share
 from tasm.errors import InputError, did_you_mean
 from tasm.memory import Bank, GateSettings, TaskMemory
 from tasm.memory.contents import Counts
+from tasm.memory.retrieval.gate import GateReference
 from tasm.memory.shards import Shard, shard_of
 
 
@@ -39,9 +40,10 @@ def assembled(
     shard: Shard,
     bases: list[int] | None,
     pieces: list[Piece] | None,
+    reference: GateReference | None,
     notice: Notice,
 ) -> TaskMemory:
-    """The memory with another content."""
+    """The memory with another content, its gate taught by `reference`."""
     if memory.packing is not None:
         notice(
             f"The memory is packed ({memory.packing}): what it unpacks to is changed and kept in "
@@ -63,8 +65,9 @@ def assembled(
         next_position=shard.next_position,
         logical_length=tokens,
         full_bytes=memory.full_bytes // memory.logical_length * tokens,
-        gate=open_gate(memory.gate, notice) if has_bank else GateSettings(kind="never"),
-        reference=None,
+        gate=_gate(memory, has_bank, reference, notice),
+        reference=reference if has_bank else None,
+        asked=shard.asked if has_bank and reference is not None else None,
         # What tuning found was found with other demonstrations.
         recipe={name: one for name, one in memory.recipe.items() if name != "tuned"},
     )
@@ -87,6 +90,14 @@ def assembled(
     changed.report.clear()
     changed.report.update(report)
     return changed
+
+
+def _gate(
+    memory: TaskMemory, has_bank: bool, reference: GateReference | None, notice: Notice
+) -> GateSettings:
+    if not has_bank:
+        return GateSettings(kind="never")
+    return memory.gate if reference is not None else open_gate(memory.gate, notice)
 
 
 def pieces_of(memory: TaskMemory, more: Sequence[Piece] = ()) -> list[Piece] | None:

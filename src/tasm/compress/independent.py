@@ -20,24 +20,33 @@ from torch import Tensor
 from tasm.backbone.attention.admission import transcript_digest
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.segment import Segment
+from tasm.backbone.decoder import attention_modules
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.calibrate import gate_queries, taught
 from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.prefill import Compressed, Progress
+from tasm.compress.records.queries import Kept
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
 from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.compress.settings import Notice, Settings
 from tasm.compress.share import Share
+from tasm.compress.sizes import parse_size
 from tasm.errors import InputError
 from tasm.memory import GateSettings
+from tasm.memory.asked import KeptQueries
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.per_head import packed, take
+from tasm.memory.retrieval.gate import GateReference
 from tasm.memory.shards import Layers, Shard, between, compose, joined_tables
 from tasm.memory.tokens import TokenTable
 
 Piece = tuple[int, str]
+ASKED = gate_queries(1)
+"""What is recorded of each demonstration for the gate."""
+
 TRANSCRIPT = "transcript"
 """Where a report keeps the digests of the tokens that the memory stands for."""
 
@@ -103,7 +112,8 @@ class Reader:
         share = Share(1.0, 0.0) if begins else self.share
         targets = share.targets(own - head if begins else own, head)
         compressor = Compressor(self.backbone, self.settings, targets, before + own)
-        records = compressor.parts.records
+        teaches = calibrates(self.settings)
+        records = (*compressor.parts.records, *((ASKED,) if teaches else ()))
         with torch.no_grad(), Recorder(self.backbone, records) as recorder:
             cache = MemoryCache.from_segments(
                 self.backbone.hf.config,
@@ -149,7 +159,18 @@ class Reader:
                     entry, spans=tuple((start + shift, end + shift) for start, end in entry.spans)
                 ),
             ),
+            asked=self._asked(recorder, before) if teaches else None,
         )
+
+    def _asked(self, recorder: Recorder, before: int) -> KeptQueries:
+        """The queries that said the answer, tokens counted from the demonstration's own."""
+        found = {layer: held[ASKED] for layer, held in recorder.held.items() if ASKED in held}
+        queries = [
+            found[layer].queries.to("cpu", torch.float16) if layer in found else None
+            for layer in range(self.backbone.geometry.layers)
+        ]
+        index = next(iter(found.values())).index - before
+        return KeptQueries(index.to("cpu", torch.int32), tuple(queries))
 
     def _rows(self, chunk: Transcript, before: int) -> Rows:
         device = self.backbone.device
@@ -212,6 +233,7 @@ def read_independently(
         next_position=whole.next_position,
         notes={},
         seconds=reader.seconds,
+        asked=whole.asked,
     )
 
 
@@ -222,13 +244,37 @@ def what_is_known(transcript: Transcript, share: Share, shown: int) -> dict[str,
     return {TRANSCRIPT: pieces, "bases": bases, "share": [share.core, share.bank]}
 
 
+def calibrates(settings: Settings) -> bool:
+    """Whether a build teaches its gate."""
+    return settings.gate.is_calibrated and parse_size(settings.bank, "bank").amount > 0
+
+
+def taught_gate(
+    backbone: Backbone, kept: Compressed, spans: Sequence[tuple[int, int]], settings: Settings
+) -> GateReference | None:
+    """What the gate learns of the queries that were kept; None where there are none."""
+    asked = kept.asked
+    if asked is None or not calibrates(settings):
+        return None
+    modules, size = attention_modules(backbone.decoder), backbone.geometry.head_dim
+    held: dict[int, Kept] = {}
+    for layer, queries in enumerate(asked.layers):
+        core = kept.core[layer]
+        if queries is not None and core is not None:
+            index, device = asked.index.long(), core.keys.device
+            whose = kept.tokens.demonstration[index].to(device)
+            held[layer] = Kept(queries.to(device).float(), index.to(device), whose)
+    scalings = {layer: float(getattr(modules[layer], "scaling", size**-0.5)) for layer in held}
+    return taught(kept, held, scalings, spans, backbone.rotary, settings.quantile)
+
+
 def open_gate(gate: GateSettings, notice: Notice) -> GateSettings:
-    """The gate of a memory that changes: what it compares with would have to be made anew."""
-    if gate.kind in ("always", "never"):
+    """The gate of a memory that changes and has not kept what it compares with."""
+    if not gate.is_calibrated:
         return gate
     notice(
-        f"The gate {gate.kind!r} compares with what the demonstrations looked at together, which a "
-        "memory that grows and shrinks has not: it retrieves at every step (gate always)."
+        f"The gate {gate.kind!r} compares with what the demonstrations looked at together, and the "
+        "queries that tell it were not kept: it retrieves at every step (gate always)."
     )
     return replace(gate, kind="always")
 

@@ -23,6 +23,7 @@ from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
 from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
+from tasm.memory.asked import KeptQueries
 from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
 
@@ -35,7 +36,7 @@ class Compressed:
     `bank`, and the `states` of recurrent layers.
 
     `tokens` is the transcript's table on the model's device; `notes` is what parts found,
-    `seconds` what encoding, scoring and reducing took.
+    `seconds` what encoding, scoring and reducing took; `asked` are queries that the memory keeps.
     """
 
     core: list[LayerTokens | None]
@@ -45,6 +46,7 @@ class Compressed:
     next_position: int
     notes: dict[str, Any]
     seconds: dict[str, float]
+    asked: KeptQueries | None = None
 
 
 def read(

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from tasm.memory.asked import KeptQueries
 from tasm.memory.layer import LayerTokens
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference
@@ -43,6 +44,10 @@ class Core(Protocol):
         """Of linear-attention layers."""
 
     @property
+    def asked(self) -> KeptQueries | None:
+        """What the gate is taught by when demonstrations come or go."""
+
+    @property
     def counts(self) -> Counts:
         """Tokens of every layer and KV head."""
 
@@ -68,12 +73,14 @@ class CoreTensors:
         tokens: the transcript's table.
         distributions: `GateReference.layers`.
         states: of linear-attention layers, by name; None for other layers.
+        asked: what the gate is taught by when demonstrations come or go; None where nothing is.
     """
 
     layers: tuple[LayerTokens | None, ...]
     tokens: TokenTable
     distributions: tuple[Tensor | None, ...]
     states: tuple[Mapping[str, Tensor] | None, ...]
+    asked: KeptQueries | None = None
 
     @property
     def nbytes(self) -> int:
@@ -81,7 +88,8 @@ class CoreTensors:
         held = sum(layer.nbytes for layer in self.layers if layer is not None)
         gate = sum(layer.nbytes for layer in self.distributions if layer is not None)
         states = sum(part.nbytes for state in self.states if state for part in state.values())
-        return held + gate + states + self.tokens.nbytes
+        asked = 0 if self.asked is None else self.asked.nbytes
+        return held + gate + states + asked + self.tokens.nbytes
 
     @property
     def counts(self) -> Counts:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
+from tasm.memory.asked import KeptQueries
 from tasm.memory.contents import Contents, Counts
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.facts import MemoryFacts
@@ -114,6 +115,12 @@ class DescribedMemory:
     def tokens(self) -> TokenTable:
         """Positions, roles and places of the transcript's tokens."""
         return self._contents.core.tokens
+
+    @property
+    def asked(self) -> KeptQueries | None:
+        """Queries that the gate is taught by when demonstrations come or go; None where none are
+        kept."""
+        return self._contents.core.asked
 
     @property
     def states(self) -> Sequence[Mapping[str, Tensor] | None]:

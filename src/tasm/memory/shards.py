@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tasm.memory.asked import KeptQueries, joined_queries
 from tasm.memory.described import DescribedMemory
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.layer import LayerTokens
@@ -38,12 +39,14 @@ class Shard:
             demonstrations and images counted from 0. Tokens of demonstration -1 are the head
             (system prompt and BOS), with which a memory begins.
         entries: what is known of each demonstration, spans counted from the shard's start.
+        asked: queries kept for the gate, tokens counted from the shard's start.
     """
 
     core: Layers
     bank: Layers
     tokens: TokenTable
     entries: tuple[DemonstrationEntry, ...]
+    asked: KeptQueries | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -104,6 +107,7 @@ def _cut(memory: DescribedMemory, start: int, end: int, first: int, stop: int) -
             _images_from(table.place[start:end], None),
         ),
         entries=tuple(_moved(one, -start) for one in memory.demonstrations[first:stop]),
+        asked=None if memory.asked is None else memory.asked.between(start, end),
     )
 
 
@@ -140,7 +144,8 @@ def compose(shards: Sequence[Shard], rotary: Rotates) -> Shard:
         for one, start in zip(moved, starts, strict=False)
         for entry in one.entries
     ]
-    return Shard(core, bank, joined_tables(tables), tuple(entries))
+    asked = joined_queries([one.asked for one in moved], starts[:-1])
+    return Shard(core, bank, joined_tables(tables), tuple(entries), asked)
 
 
 def joined_tables(tables: Sequence[TokenTable]) -> TokenTable:

@@ -24,6 +24,7 @@ from tasm.backbone.prompt.transcript import Layout
 from tasm.backbone.running.mismatch import refuse, remarks
 from tasm.errors import InputError
 from tasm.files import output_path
+from tasm.memory.asked import KeptQueries
 from tasm.memory.contents import Contents, CoreTensors, HeldContents
 from tasm.memory.disk.stored import open_stored
 from tasm.memory.disk.writing import write_memory
@@ -73,6 +74,7 @@ class TaskMemory(ShownMemory):
         gate: GateSettings | None = None,
         reference: GateReference | None = None,
         states: Sequence[Mapping[str, Tensor] | None] | None = None,
+        asked: KeptQueries | None = None,
         demonstrations: Sequence[DemonstrationEntry] = (),
         report: Mapping[str, Any] | None = None,
     ) -> None:
@@ -82,6 +84,7 @@ class TaskMemory(ShownMemory):
             tokens=tokens,
             distributions=none if reference is None else reference.layers,
             states=none if states is None else tuple(states),
+            asked=asked,
         )
         facts = MemoryFacts(
             next_position=next_position,

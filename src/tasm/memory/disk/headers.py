@@ -134,6 +134,24 @@ class HeaderCheck:
                 fields = f"core_tokens[{layer}] and geometry.kv_heads"
                 self.take(f"gate.{layer}", (dtype,), (heads, longest), fields)
 
+    def asked(self) -> None:
+        """The queries that are kept for the gate, where there are any, fit their layers."""
+        if "asked.index" not in self._left:
+            return
+        rows = self._left["asked.index"].shape
+        if len(rows) != 1 or rows[0] > self._manifest.logical_length:
+            raise ValueError(
+                f"'asked.index' is {self._left['asked.index']}; expected I32 [at most "
+                f"{self._manifest.logical_length}], as logical_length of the manifest says"
+            )
+        self.take("asked.index", ("I32",), rows, "logical_length")
+        geometry = self._manifest.geometry
+        for layer, kind in enumerate(geometry["layer_kinds"]):
+            if kind == "full" and f"asked.{layer}" in self._left:
+                shape = (geometry["query_heads"], rows[0], geometry["head_dim"])
+                fields = "geometry.query_heads and geometry.head_dim"
+                self.take(f"asked.{layer}", ("F16",), shape, fields)
+
     def states(self) -> None:
         """Every linear layer has a state, and no other layer."""
         for layer, kind in enumerate(self._manifest.geometry["layer_kinds"]):
@@ -166,6 +184,7 @@ def check_core_header(header: Mapping[str, TensorEntry], manifest: Manifest) -> 
     check.take("tokens.place", ("I16",), (tokens, 4), "logical_length")
     _take_layers(check, manifest, "core_tokens", with_bias=True)
     check.gates("F32")
+    check.asked()
     check.states()
     check.nothing_else()
 

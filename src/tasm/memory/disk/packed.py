@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.geometry import Geometry, LayerKind
+from tasm.memory.asked import KeptQueries
 from tasm.memory.contents import Counts
 from tasm.memory.disk.headers import HeaderCheck, TensorEntry
 from tasm.memory.disk.layers import per_head
@@ -39,7 +40,25 @@ def packed_core_tensors(core: PackedCore) -> dict[str, Tensor]:
             tensors[f"gate.{layer}"] = half
         for name, part in (core.states[layer] or {}).items():
             tensors[f"states.{layer}.{name}"] = part
-    return tensors
+    return tensors | asked_tensors(core.asked)
+
+
+def asked_tensors(asked: KeptQueries | None) -> dict[str, Tensor]:
+    """The tensors of queries that are kept for the gate, by name."""
+    if asked is None:
+        return {}
+    layers = enumerate(asked.layers)
+    held = {f"asked.{layer}": one for layer, one in layers if one is not None}
+    return {"asked.index": asked.index, **held}
+
+
+def read_asked(file: MappedFile, layers: int) -> KeptQueries | None:
+    """The queries that a core file keeps for the gate, or None."""
+    if "asked.index" not in file.header:
+        return None
+    names = [f"asked.{layer}" for layer in range(layers)]
+    held = tuple(file.read(name) if name in file.header else None for name in names)
+    return KeptQueries(file.read("asked.index"), held)
 
 
 def packed_tensors(layers: Sequence[PackedTokens | None]) -> dict[str, Tensor]:
@@ -74,6 +93,7 @@ def check_packed_core(header: Mapping[str, TensorEntry], manifest: Manifest) -> 
         check.stream(f"rotation.{kind}.pairs")
         check.line(f"rotation.{kind}.frequencies", "F32", manifest.geometry["head_dim"] // 2)
     check.gates("F16")
+    check.asked()
     check.states()
     check.nothing_else()
 
@@ -182,6 +202,7 @@ def open_packed_core(
         ),
         tuple(states),
         store,
+        read_asked(file, geometry.layers),
     )
 
 

@@ -31,6 +31,11 @@ def check_core(core: Core, next_position: int, spans: Sequence[Sequence[tuple[in
             raise ValueError(f"the gate's reference of layer {number} has no probabilities")
         if distribution is not None:
             _check_finite(distribution, f"the gate's reference of layer {number}")
+    if core.asked is not None:
+        check_index(core.asked.index, len(core.tokens), "what is kept for the gate")
+        for number, asked in enumerate(core.asked.layers):
+            if asked is not None:
+                _check_finite(asked, f"a query kept of layer {number}")
     for number, state in enumerate(core.states):
         for name, part in (state or {}).items():
             _check_finite(part, f"the state {name} of layer {number}")

@@ -27,6 +27,7 @@ from tasm.memory.disk.packed import (
     check_packed_core,
     open_packed_bank,
     open_packed_core,
+    read_asked,
 )
 from tasm.memory.disk.schema import FORMAT_VERSION, PLAIN_VERSION
 from tasm.memory.disk.soundness import check_core
@@ -131,6 +132,7 @@ class StoredContents:
                 for layer in range(len(layers))
             ),
             states=self._states(),
+            asked=read_asked(file, len(layers)),
         )
 
     @cached_property

@@ -19,7 +19,7 @@ from tasm.memory.disk.folder import write_folder, write_pictures, write_tensor_f
 from tasm.memory.disk.index import index_tensors
 from tasm.memory.disk.layers import layer_tensors
 from tasm.memory.disk.manifest import Manifest, PictureRecord
-from tasm.memory.disk.packed import packed_core_tensors, packed_tensors
+from tasm.memory.disk.packed import asked_tensors, packed_core_tensors, packed_tensors
 from tasm.memory.disk.soundness import check_core, check_layer
 from tasm.memory.entry import DemonstrationEntry, relative_hint
 from tasm.memory.packing.bank import PackedBankLayer
@@ -89,7 +89,7 @@ def core_tensors(core: Core) -> dict[str, Tensor]:
             tensors[f"gate.{layer}"] = distribution
         for name, part in (state or {}).items():
             tensors[f"states.{layer}.{name}"] = part
-    return tensors
+    return tensors | asked_tensors(core.asked)
 
 
 def bank_tensors(bank: Bank) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.geometry import LayerKind
+from tasm.memory.asked import KeptQueries
 from tasm.memory.contents import Core, Counts
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.integers import deflated, inflated
@@ -113,6 +114,7 @@ class PackedCore:
         unpacking: what it takes to read them; holds the token table and the rotations.
         halves: the gate's reference of each layer, float16, or None.
         states: of linear-attention layers, as they are.
+        asked: as they are.
         store: "int8" or "int4".
     """
 
@@ -121,6 +123,7 @@ class PackedCore:
     halves: tuple[Tensor | None, ...]
     states: tuple[Mapping[str, Tensor] | None, ...]
     store: Store
+    asked: KeptQueries | None = None
 
     @property
     def layers(self) -> Sequence[LayerTokens | None]:
@@ -167,6 +170,7 @@ class PackedCore:
             + self.unpacking.table.stream.nbytes
             + sum(rotation.nbytes for rotation in self.unpacking.rotations.values())
             + sum(half.nbytes for half in self.halves if half is not None)
+            + (0 if self.asked is None else self.asked.nbytes)
             + states
         )
 
@@ -205,4 +209,5 @@ def packed_core(
         tuple(None if one is None else one.half() for one in core.distributions),
         tuple(core.states),
         store,
+        core.asked,
     )
