@@ -134,8 +134,10 @@ def positions(given: Any) -> None:
                     made = tasm.build(
                         backbone, iter(episode.demonstrations), recipe=given.recipe,
                         core=given.core, mode="streaming", notice=None,
+                        chunk_tokens=given.chunk_tokens,
                     )  # fmt: skip
-                    lengths[source.label].append(made.logical_length)
+                    if limit is None:
+                        lengths[source.label].append(made.next_position)
                     answers = ask_all(backbone, made, episode.queries, batch_size=40)
                     share = fmean(
                         float(is_correct(answer.text, query.answers))
@@ -163,6 +165,7 @@ def main() -> None:
     one.add_argument("--suites", default="bind@100,bind@200,bind@400,bind@800")
     one.add_argument("--recipe", default="compact")
     one.add_argument("--core", default="512")
+    one.add_argument("--chunk-tokens", type=int)
     one.add_argument("--filled", default="0.5")
     one.add_argument("--split", default="held-out")
     one.add_argument("--first-seed", type=int, default=0)
