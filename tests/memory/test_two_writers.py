@@ -113,3 +113,13 @@ def test_of_two_first_writers_one_is_told(tmp_path):
     memory.check_all()
     assert done == [f"done-{memory.report['words'][0]}"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [*done, "m.tasm"]
+
+
+def test_pictures_that_another_process_took_away_are_no_damage(tmp_path):
+    place = tmp_path / "m.tasm"
+    task_memory().save(place, pictures=PICTURES)
+    opened = tasm.load(place)
+    task_memory(seed=1).save(place, overwrite=True, pictures={})
+    with pytest.raises(WorkError, match="changed by another process since it was opened"):
+        opened.check_all()
+    assert_same(opened.replaced(demonstrations=()), task_memory().replaced(demonstrations=()))

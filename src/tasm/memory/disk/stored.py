@@ -13,7 +13,7 @@ from torch import Tensor
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
-from tasm.errors import DamageError
+from tasm.errors import DamageError, WorkError
 from tasm.memory.contents import CoreTensors, Counts
 from tasm.memory.disk import folder as memory_folder
 from tasm.memory.disk.blocks import FileRecord
@@ -234,10 +234,18 @@ class StoredContents:
 
     def thumbnails(self) -> dict[str, bytes]:
         """The thumbnails by the SHA-256 of their pictures, checked."""
-        return {
-            Path(record.name).stem: memory_folder.read_picture(self._folder, record)
-            for record in self._manifest.pictures
-        }
+        try:
+            return {
+                Path(record.name).stem: memory_folder.read_picture(self._folder, record)
+                for record in self._manifest.pictures
+            }
+        except DamageError:
+            if memory_folder.read_manifest(self._folder).digest == self.digest:
+                raise
+        raise WorkError(
+            f"{self._folder} was changed by another process since it was opened, and the pictures "
+            "it had are gone. Open it again."
+        )
 
     def about_files(self) -> dict[str, Any]:
         """The format's version, those of what wrote it, and the folder's bytes."""
