@@ -1,12 +1,18 @@
 """Reading demonstrations again: against the stock model, and resumed against read anew."""
 
+from dataclasses import fields, replace
+from functools import reduce
+from typing import Any
+
 import pytest
 import torch
 
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.head import Head
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.records.received import AttentionReceived
+from tasm.compress.records.received import AttentionReceived, Received
+from tasm.compress.records.record import Record
+from tasm.compress.records.references import References
 from tasm.compress.replay import Replay, alone
 from tasm.errors import ModelError
 from tasm.memory import LayerTokens, TaskMemory
@@ -170,3 +176,53 @@ def test_read_together_as_one_by_one(family: str) -> None:
         torch.testing.assert_close(
             together.held[layer][record].mass, one_by_one.held[layer][record].mass
         )
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        AttentionReceived("answers"),
+        AttentionReceived("all", "max", among="memory"),
+        AttentionReceived("predictions", among="chunk"),
+        References(at_most=40),
+    ],
+)
+@pytest.mark.parametrize("family", ["qwen2_vl", "llava"])
+def test_a_batch_is_recorded_as_one_after_the_other(family: str, record: Record) -> None:
+    """Demonstrations of several lengths, padded and together, against each by itself."""
+    backbone = tiny_backbone(family)
+    transcript = backbone.transcript([1, 2, 3, 4])
+    memory = build_tiny(backbone, transcript, recipe="full")
+    whole = replay_of(backbone, transcript, memory)
+    demonstrations = tuple(
+        shorter(chunk, cut) for chunk, cut in zip(whole.demonstrations, (0, 2, 1, 2), strict=True)
+    )
+    replay = replace(whole, demonstrations=demonstrations, chunk=memory.logical_length - 4)
+    together = replay.read(layers_of(memory), (record,))
+    held: dict[int, Any] = {}
+    # The order of a batch: by length.
+    for number in (1, 3, 2, 0):
+        one = replace(replay, demonstrations=(demonstrations[number],))
+        for layer, found in one.read(layers_of(memory), (record,)).held.items():
+            held.setdefault(layer, []).append(found[record])
+    for layer, parts in held.items():
+        ours = together.held[layer][record]
+        if isinstance(record, References):
+            expected = reduce(lambda first, later: first.joined(later), parts)
+            names = [one.name for one in fields(expected)][:-2]
+        else:
+            largest = record.statistic == "max"  # type: ignore[attr-defined]
+            masses = torch.stack([part.mass for part in parts])
+            mass = masses.amax(0) if largest else masses.sum(0)
+            expected = Received(mass, sum(part.seen_by for part in parts))
+            names = ["mass", "seen_by"]
+        for name in names:
+            theirs = getattr(expected, name)
+            torch.testing.assert_close(getattr(ours, name), theirs, atol=2e-5, rtol=1e-4, msg=name)
+
+
+def shorter(chunk: Transcript, cut: int) -> Transcript:
+    """A demonstration without its first words."""
+    columns = ("input_ids", "roles", "demonstration", "place")
+    rest = {name: getattr(chunk, name)[cut:] for name in columns}
+    return replace(chunk, spans=((0, len(chunk) - cut),), **rest)

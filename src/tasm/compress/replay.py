@@ -115,7 +115,8 @@ class Replay:
         (numbers, 1 or kv_heads, entries) bool: what each of them does not see.
         """
         segments = self._segments(layers)
-        pads = not records and not keep_inputs and all(state is None for state in self.states)
+        together = all(record.takes_batches for record in records) and not keep_inputs
+        pads = together and all(state is None for state in self.states)
         said: dict[int, Tensor] = {}
         inputs = []
         with Recorder(self.backbone, records) as recorder, torch.inference_mode():

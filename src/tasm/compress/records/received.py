@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.attention_call import AttentionCall
-from tasm.compress.records.record import Reading, Record
+from tasm.compress.records.record import BatchReading, Reading, Record
+from tasm.compress.records.together import asked_by
 from tasm.memory.per_head import take
 
 
@@ -48,6 +49,7 @@ class AttentionReceived(Record):
     last_rows: str | None = None
     of_contexts: bool = False
     has_columns: ClassVar[bool] = True  # type: ignore[misc]
+    takes_batches: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
     def starts_anew(self) -> bool:  # type: ignore[override]
@@ -73,8 +75,32 @@ class AttentionReceived(Record):
             mass[:, first:stop] = self._looks(call, rows, first, stop)
             seen_by[:, :before] = len(rows)
             seen_by[:, before:] = _visible(call.mask, rows, new)
+        return self._with(held, Received(mass, seen_by))
+
+    def observe_batch(self, held: Received | None, reading: BatchReading) -> Received:
+        """Add what the rows of several demonstrations look at before their own tokens."""
+        rule = self.last_rows if reading.is_last and self.last_rows else self.rows
+        call, device = reading.call, reading.call.key.device
+        chosen = reading.together.chosen(rule, lambda rows: rows.mask(rule)).to(device)
+        before = sum(segment.tokens for segment in call.segments)
+        columns = before + reading.together.length
+        mass = torch.zeros(call.key.shape[1], columns, device=device)
+        seen_by = torch.zeros(1, columns, device=device)
+        if len(chosen.flat):
+            first = before - reading.together.rows[0].chunk if self.among == "chunk" else 0
+            stop = before if self.among == "memory" else columns
+            asked = asked_by(call, chosen)
+            numbers = torch.arange(chosen.index.shape[1], device=device)
+            looks = self._looks(asked, numbers, first, stop)
+            mass[:, first:before] = looks[:, : before - first]
+            seen_by[:, :before] = len(chosen.flat)
+        return self._with(held, Received(mass, seen_by))
+
+    def _with(self, held: Received | None, found: Received) -> Received:
+        """What was held, and what was found; there may be more columns now."""
         if held is None:
-            return Received(mass, seen_by)
+            return found
+        mass, seen_by = found.mass, found.seen_by
         old = held.mass.shape[1]
         if self.statistic == "max":
             mass[:, :old] = torch.maximum(mass[:, :old], held.mass)
@@ -88,14 +114,14 @@ class AttentionReceived(Record):
         """(kv_heads, end − begin) the attention on tokens from `begin` to `end`, as a part of what
         goes to these."""
         within = _within(call, rows, begin, end)
-        found = [self._over_rows(block[0]) for block in _until(within.log_weights(rows), end)]
+        found = [self._over_rows(block) for block in _until(within.log_weights(rows), end)]
         return torch.cat(found, -1)[:, begin:end]
 
     def _over_rows(self, log_weights: Tensor) -> Tensor:
-        """(kv_heads, group, rows, tokens) to (kv_heads, tokens)."""
+        """(batch, kv_heads, group, rows, tokens) to (kv_heads, tokens)."""
         if self.statistic == "max":
-            return log_weights.amax((1, 2)).exp_()
-        return log_weights.exp_().sum(2).mean(1)
+            return log_weights.amax((0, 2, 3)).exp_()
+        return log_weights.exp_().sum((0, 3)).mean(1)
 
     def keep(self, held: Received, order: Tensor) -> Received:
         """Columns follow their entries."""

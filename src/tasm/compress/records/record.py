@@ -14,6 +14,7 @@ from torch import Tensor
 from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.backbone.attention.rotary import Rotary
 from tasm.compress.records.row_rules import Rows
+from tasm.compress.records.together import Together
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,21 +48,40 @@ class Reading:
         return self.rotary.unrotate(self.call.layer, queries, self.positions[:, rows])
 
 
+@dataclass(frozen=True, eq=False)
+class BatchReading:
+    """One layer of one forward pass over several demonstrations, each with a row of the batch and
+    its own tokens after the same memory; `hidden` (batch, n, hidden_size). Padding is on the left.
+    """
+
+    call: AttentionCall
+    together: Together
+    hidden: Tensor | None = None
+    is_last: bool = False
+
+
 class Record:
     """Base of all records: state is made by the first `observe` and changed by later ones.
 
     `starts_anew` records forget their state at every stage of a stream, `needs_hidden` ones get
     `reading.hidden`, `has_columns` ones hold something for every entry. Where demonstrations are
-    read again, `of_contexts` ones hear all of them read as one text, the others each by itself.
+    read again, `of_contexts` ones hear all of them read as one text, the others each by itself;
+    `takes_batches` records have `observe_batch` and hear several at once.
     """
 
     starts_anew: bool = False
     needs_hidden: bool = False
     has_columns: bool = False
     of_contexts: bool = False
+    takes_batches: bool = False
 
     def observe(self, held: Any, reading: Reading) -> Any:
         """Return the state after one more forward pass; `held` is None at the first."""
+        raise NotImplementedError
+
+    def observe_batch(self, held: Any, reading: BatchReading) -> Any:
+        """Return the state after a pass over several demonstrations: as if each had been observed,
+        one after the other, but that the batch's own tokens get nothing in a column of theirs."""
         raise NotImplementedError
 
     def keep(self, held: Any, order: Tensor) -> Any:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.model import Backbone
-from tasm.compress.records.record import Reading, Record
+from tasm.compress.records.record import BatchReading, Reading, Record
 from tasm.compress.records.row_rules import Rows
+from tasm.compress.records.together import Together
 
 
 class Recorder(AbstractContextManager["Recorder"]):
@@ -39,6 +40,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self.held: dict[int, dict[Record, Any]] = {layer: {} for layer in sorted(self._layers)}
         self.scalings: dict[int, float] = {}
         self._rows: Sequence[Rows] = ()
+        self._together: Together | None = None
         self._cache: MemoryCache | None = None
         self._hidden: dict[int, Tensor] = {}
         self._hooks = ExitStack()
@@ -60,6 +62,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         """Say which rows the next forward pass computes, one `Rows` a row of its batch, and listen
         to `cache`."""
         self._rows, self._cache = [rows] if isinstance(rows, Rows) else rows, cache
+        self._together = Together(self._rows) if len(self._rows) > 1 else None
         cache.recorder = self if self.records else None
 
     def __call__(self, call: AttentionCall) -> None:
@@ -71,24 +74,30 @@ class Recorder(AbstractContextManager["Recorder"]):
         self.scalings[call.layer] = call.scaling
         device = call.key.device  # a layer's own, where a model is spread over several
         hidden = self._hidden.pop(call.layer, None)
-        held = self.held[call.layer]
-        for number, rows in enumerate(self._rows):
+        held, records = self.held[call.layer], self.records
+        is_last = call.layer == self._backbone.geometry.layers - 1
+        if self._together is not None:
+            batch = BatchReading(call, self._together, hidden, is_last)
+            for record in [record for record in records if record.takes_batches]:
+                held[record] = record.observe_batch(held.get(record), batch)
+            records = tuple(record for record in records if not record.takes_batches)
+        for number, rows in enumerate(self._rows if records else ()):
             reading = Reading(
                 call if len(self._rows) == 1 else one_row(call, number),
                 rows.to(device),
                 positions[:, number].to(device),
                 self._backbone.rotary.for_length(rows.stage_end),
                 None if hidden is None else hidden[number],
-                is_last=call.layer == self._backbone.geometry.layers - 1,
+                is_last,
             )
-            for record in self.records:
+            for record in records:
                 held[record] = record.observe(held.get(record), reading)
 
     def stop(self) -> None:
         """Stop listening."""
         if self._cache is not None:
             self._cache.recorder = None
-        self._cache, self._rows = None, ()
+        self._cache, self._rows, self._together = None, (), None
 
     def keep(self, layer: int, order: Tensor | None) -> None:
         """Only entries `order` (kv_heads, n) of a layer stay (None: all do); a new stage begins."""

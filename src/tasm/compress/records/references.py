@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.kernels import grouped_logits
-from tasm.compress.records.record import Reading, Record
+from tasm.compress.records.record import BatchReading, Reading, Record
+from tasm.compress.records.row_rules import Rows
+from tasm.compress.records.together import asked_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +127,12 @@ class References(Record):
 
     starts_anew: ClassVar[bool] = True  # type: ignore[misc]
     needs_hidden: ClassVar[bool] = True  # type: ignore[misc]
+    takes_batches: ClassVar[bool] = True  # type: ignore[misc]
 
     def observe(self, held: Asked | None, reading: Reading) -> Asked:
         """Append this pass's rows."""
         call, mine = reading.call, reading.rows.demonstration
-        rows = self._rows(reading)
+        rows = self._mask(reading.rows, reading.is_last).nonzero()[:, 0]
         heads, group = call.key.shape[1], call.query.shape[1] // call.key.shape[1]
         values = call.value[0].float()
         earlier = values.shape[1] - reading.new  # live tokens of earlier passes, in a long chunk
@@ -145,7 +148,7 @@ class References(Record):
             live += kept @ values[:, None, columns]
             rest += kept.sum(-1)  # not 1 less the others: it may be 1e-6, and weighs `live`
             first = columns.stop
-        starts = (mine[:, None] == mine).int().argmax(1)
+        starts = _first_of_its_own(mine)
         hidden = reading.hidden
         assert hidden is not None
         asked = Asked(
@@ -165,10 +168,62 @@ class References(Record):
         """Return the rows of other demonstrations."""
         return held.without(demonstrations)
 
-    def _rows(self, reading: Reading) -> Tensor:
-        rows = reading.rows.select(self.last_rows if reading.is_last else self.rows)
-        total = reading.rows.chunk or reading.rows.stage_end
-        stride = 1 if reading.is_last else max(1, -(-total // self.at_most))
-        demonstration = reading.rows.demonstration[rows]
-        rows, demonstration = rows[demonstration >= 0], demonstration[demonstration >= 0]
-        return rows[(rows + demonstration) % stride == 0]
+    def observe_batch(self, held: Asked | None, reading: BatchReading) -> Asked:
+        """Append the rows of several demonstrations, as if each had been read by itself."""
+        call, together = reading.call, reading.together
+        device, kv_heads = call.key.device, call.key.shape[1]
+        is_last = reading.is_last
+        chosen = together.chosen((self, is_last), lambda rows: self._mask(rows, is_last))
+        chosen = chosen.to(device)
+        mine = together.table(lambda rows: rows.demonstration.long(), -2).to(device)
+        asked = asked_by(call, chosen)
+        whose = mine.gather(1, chosen.index)
+        own = whose[:, :, None] == mine[:, None, :]
+        values = call.value.float()
+        batch, _, most, head_dim = asked.query.shape
+        group = asked.query.shape[1] // kv_heads
+        live = torch.zeros(batch, kv_heads, group, most, head_dim, device=device)
+        rest = torch.zeros(batch, kv_heads, group, most, device=device)
+        first, numbers = 0, torch.arange(most, device=device)
+        for block in replace(asked, segments=()).weights(numbers) if most else ():
+            columns = slice(first, first + block.shape[-1])
+            kept = block * own[:, None, None, :, columns]
+            live += (kept.flatten(2, 3) @ values[:, :, columns]).view_as(live)
+            rest += kept.sum(-1)
+            first = columns.stop
+        starts = together.table(
+            lambda rows: rows.first + _first_of_its_own(rows.demonstration), 0
+        ).to(device)
+        hidden = reading.hidden
+        assert hidden is not None
+        inside = hidden.gather(1, chosen.index[..., None].expand(-1, -1, hidden.shape[2]))
+
+        def rows_of(found: Tensor) -> Tensor:
+            """(batch, kv_heads, group, most, …) to (kv_heads, group, rows, …)."""
+            return found.movedim(0, 2).flatten(2, 3)[:, :, chosen.flat]
+
+        found = Asked(
+            queries=rows_of(asked.query.unflatten(1, (kv_heads, group))),
+            log_sum_exp=rows_of(asked.log_sum_exp.unflatten(1, (kv_heads, group)).float()),
+            rest=rows_of(rest),
+            live=rows_of(live).to(call.value.dtype),
+            before=starts.gather(1, chosen.index).flatten()[chosen.flat],
+            scale=inside.float().pow(2).mean(-1).flatten()[chosen.flat],
+            demonstration=whose.flatten()[chosen.flat],
+            scaling=call.scaling,
+            softcap=call.softcap,
+        )
+        return found if held is None else held.joined(found)
+
+    def _mask(self, rows: Rows, is_last: bool) -> Tensor:
+        """(n,) bool: the rows that there are to choose from, at equal distances."""
+        total = rows.chunk or rows.stage_end
+        stride = 1 if is_last else max(1, -(-total // self.at_most))
+        numbers = torch.arange(len(rows), device=rows.demonstration.device)
+        here = rows.mask(self.last_rows if is_last else self.rows) & (rows.demonstration >= 0)
+        return here & ((numbers + rows.demonstration) % stride == 0)
+
+
+def _first_of_its_own(demonstration: Tensor) -> Tensor:
+    """(n,) int64: each token's demonstration's first token."""
+    return (demonstration[:, None] == demonstration).int().argmax(1)

@@ -70,6 +70,10 @@ class Rows:
 
     def select(self, rule: str) -> Tensor:
         """Return the row numbers (rows,) int64 of a rule; raises RecipeError for an unknown one."""
+        return self.mask(rule).nonzero()[:, 0]
+
+    def mask(self, rule: str) -> Tensor:
+        """Return (n,) bool, the rows of a rule; raises RecipeError for an unknown one."""
         answer = self.roles == int(Role.ANSWER)
         before_answer = torch.zeros_like(answer)
         before_answer[:-1] = answer[1:]
@@ -92,7 +96,7 @@ class Rows:
             "after": lambda: numbers + self.first >= count,
             "spread": lambda: (numbers + self.first + 1) % -(-self.stage_end // count) == 0,
         }
-        return masks[name]().nonzero()[:, 0]
+        return masks[name]()
 
 
 def parse_rule(rule: str) -> tuple[str, int]:

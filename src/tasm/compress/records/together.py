@@ -1,0 +1,85 @@
+"""Rows of several demonstrations that one forward pass reads as a batch, padded on the left.
+
+Knows roles and spans; of attention only how a call's queries are picked.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tasm.backbone.attention.attention_call import AttentionCall
+from tasm.compress.records.row_rules import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Rows of every row of a batch: `index` (batch, most) int64 their numbers in the padded pass,
+    ascending, `valid` (batch, most) bool, and `flat` (rows,) the numbers of the valid ones."""
+
+    index: Tensor
+    valid: Tensor
+    flat: Tensor
+
+    def to(self, device: torch.device) -> "Chosen":
+        """Return the same on another device."""
+        return Chosen(self.index.to(device), self.valid.to(device), self.flat.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """The `Rows` of a batch; what is found once serves every layer.
+
+    ```python
+    chosen = together.chosen("answers", lambda rows: rows.mask("answers"))
+    ```
+    """
+
+    rows: Sequence[Rows]
+    _found: dict[Hashable, Chosen] = field(default_factory=dict, init=False)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the padded pass."""
+        return max(len(rows) for rows in self.rows)
+
+    def table(self, column: Callable[[Rows], Tensor], padding: int) -> Tensor:
+        """Return (batch, length) a number a token, `padding` where a row has none."""
+        columns = [column(rows) for rows in self.rows]
+        return torch.stack(
+            [pad(one, (self.length - len(one), 0), value=padding) for one in columns]
+        )
+
+    def chosen(self, key: Hashable, mask: Callable[[Rows], Tensor]) -> Chosen:
+        """Return the rows of a mask (n,) bool of each demonstration; found once for every `key`."""
+        if key not in self._found:
+            masks = self.table(lambda rows: mask(rows).to(torch.uint8), 0)
+            most = int(masks.sum(1).max())
+            index = masks.argsort(dim=1, descending=True, stable=True)[:, :most]
+            valid = masks.gather(1, index).bool()
+            self._found[key] = Chosen(index, valid, valid.flatten().nonzero()[:, 0])
+        return self._found[key]
+
+
+def asked_by(call: AttentionCall, chosen: Chosen) -> AttentionCall:
+    """Return the call of the chosen rows alone, (batch, …, most, …); the rows that are not valid
+    pay attention to nothing."""
+    index, size = chosen.index, call.query.shape[3]
+    batch, most = index.shape
+    rows = index[:, None, :]
+    log_sum_exp = call.log_sum_exp.gather(2, rows.expand(-1, call.log_sum_exp.shape[1], -1))
+    if call.mask is None:
+        later = torch.arange(call.key.shape[2], device=index.device) > index[:, None, :, None]
+        mask = torch.where(later, torch.finfo(torch.float32).min, 0.0)
+    else:
+        whole = call.mask.expand(batch, -1, -1, -1)
+        mask = whole.gather(2, rows[..., None].expand(-1, whole.shape[1], -1, whole.shape[3]))
+    return replace(
+        call,
+        query=call.query.gather(2, rows[..., None].expand(-1, call.query.shape[1], most, size)),
+        log_sum_exp=log_sum_exp.masked_fill(~chosen.valid[:, None], torch.inf),
+        mask=mask,
+        index=None if call.index is None else call.index.expand(batch, -1).gather(1, index),
+    )
