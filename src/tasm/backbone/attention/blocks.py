@@ -6,11 +6,11 @@ costs, and its memory is small change beside the weights.
 
 import torch
 
-_FILLS, _MOST_THERE = 1 << 24, 1 << 26
+_FILLS, _MOST_THERE = 1 << 25, 1 << 26
 
 
 def numbers_at_once(wanted: int, least: int, most: int, device: torch.device) -> int:
-    """Return `wanted`, within `least` and `most` on a CPU, within 16 and 64 million elsewhere.
+    """Return `wanted`, within `least` and `most` on a CPU, within 32 and 64 million elsewhere.
 
     ```python
     >>> numbers_at_once(1000, 4096, 1 << 22, torch.device("cpu"))

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.blocks import numbers_at_once
+
 _BLOCK = 1 << 24
-"""Logits held at once, in elements."""
+"""Logits held at once, in elements, on a CPU."""
 
 _TAKES_OUT_DTYPE = hasattr(torch.ops.aten.bmm, "dtype")
 """Whether a product of 16-bit numbers can be asked for in float32, on CUDA (torch 2.8)."""
@@ -22,7 +24,8 @@ def written_out_attention(
     """The same as `partial_attention`, written out block of rows by block of rows."""
     batch, query_heads, rows, _ = query.shape
     tokens = key.shape[2]
-    step = max(1, _BLOCK // max(1, batch * query_heads * tokens))
+    most = numbers_at_once(_BLOCK, _BLOCK, _BLOCK, query.device)
+    step = max(1, most // max(1, batch * query_heads * tokens))
     if not _multiplies_halves(key):
         key, value = key.float(), value.float()  # once, not for every block
     outputs, sums = [], []
