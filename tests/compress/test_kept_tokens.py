@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.kernels import partial_attention
 from tasm.compress.evidence import Stage
 from tasm.compress.parts.base import Budget
 from tasm.compress.recipes.recipe import Part
@@ -93,3 +94,20 @@ def test_a_chunk_that_keeps_everything_after_heads_of_different_lengths() -> Non
             assert after.index[head, : after.counts[head]].tolist() == kept + new
             assert torch.equal(after.keys[head, :length], before.keys[head, :length])
             assert after.keys[head, : after.counts[head]].abs().sum(-1).min() > 0
+
+
+def test_hidden_tokens_are_as_if_they_were_not_there() -> None:
+    """Per head, padding included; keys and values are shared."""
+    torch.manual_seed(0)
+    layer = LayerTokens(
+        torch.randn(2, 5, 8), torch.randn(2, 5, 8), torch.arange(5).expand(2, -1), lengths=(5, 4)
+    )
+    unseen = torch.tensor([[True, False, False, True, False], [False, False, True, False, False]])
+    hidden = layer.hiding(unseen)
+    assert hidden.keys is layer.keys and hidden.values is layer.values
+    segment, query = hidden.segment(), torch.randn(1, 2, 3, 8)
+    assert segment.bias is not None
+    found, _ = partial_attention(query, segment.keys, segment.values, segment.bias[:, :, None], 1.0)
+    for head, seen in enumerate(([1, 2, 4], [0, 1, 3])):
+        weights = (query[0, head] @ layer.keys[head, seen].T).softmax(-1)
+        torch.testing.assert_close(found[0, head], weights @ layer.values[head, seen])

@@ -1,8 +1,8 @@
 """What a build holds at once: no recipe's peak grows faster with the tokens than the full cache's.
 
 Counted, not measured: bytes of the tensors alive, on a model whose keys and values outweigh its
-activations. A recipe that tries memories before it chooses one holds the tried one, core and bank,
-beside everything, and EMLoC the inputs of two layers.
+activations. A recipe that tries memories before it chooses one holds what hides the others' tokens,
+and EMLoC the inputs of two layers.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ LAYERS = 6
 LARGEST = 1.05
 """Of recipes that choose without trying; on six layers, of which one is worked on."""
 
-TRYING = {"tasm": 1.7, "emloc-paper": 1.35}
+TRYING = {"tasm": 1.15, "emloc-paper": 1.3}
 
 RECIPES = [
     "tasm-paper", "snapkv", "expected-attention", "tome", "ems", "kvmerger", "cam", "kvzip",
@@ -57,7 +57,5 @@ def test_no_peak_grows_faster_than_the_full_caches(recipe: str, deep: Any, full:
 
 
 @pytest.mark.parametrize("recipe", TRYING)
-def test_recipes_that_try_hold_a_memory_beside_everything(
-    recipe: str, deep: Any, full: float
-) -> None:
+def test_recipes_that_try_hide_and_copy_nothing(recipe: str, deep: Any, full: float) -> None:
     assert full < grows(deep, recipe) <= TRYING[recipe] * full

@@ -1,19 +1,21 @@
 """What the recorder gathers, against stock eager attention over the whole prompt."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.hooks import attach, detach
+from tasm.backbone.attention.segment import Segment
 from tasm.backbone.prompt.transcript import Role, Transcript
 from tasm.compress.records.centroids import TaskCentroids
 from tasm.compress.records.queries import Queries, QueryMoments
 from tasm.compress.records.received import AttentionReceived
-from tasm.compress.records.record import Record
+from tasm.compress.records.record import Reading, Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows, parse_rule
 from tasm.errors import RecipeError
@@ -199,3 +201,43 @@ def test_queries_moments_and_centroids(family: str, step: int) -> None:
 def test_unknown_rows(rule: str) -> None:
     with pytest.raises(RecipeError, match="There are no rows"):
         parse_rule(rule)
+
+
+@pytest.mark.parametrize("among", ["everything", "chunk", "memory"])
+@pytest.mark.parametrize("statistic", ["sum", "max"])
+def test_attention_is_a_part_of_what_goes_to_the_tokens_in_question(
+    among: Literal["everything", "chunk", "memory"], statistic: Literal["sum", "max"]
+) -> None:
+    """A softmax over them alone, of the given rows; all others get nothing."""
+    torch.manual_seed(1)
+    kept, live, chunk, size = (7, 6), 5, 9, 4
+    keys = [torch.randn(1, 2, tokens, size) for tokens in (*kept, live)]
+    query, rows = torch.randn(1, 4, live, size), torch.tensor([1, 4])
+    logits = torch.einsum("hgnd,htd->hgnt", query[0].unflatten(0, (2, 2)), torch.cat(keys, 2)[0])
+    later = torch.arange(live) > torch.arange(live)[:, None]
+    logits[..., sum(kept) :] = logits[..., sum(kept) :].masked_fill(later, -torch.inf)
+    call = AttentionCall(
+        layer=0,
+        module=torch.nn.Identity(),
+        query=query,
+        key=keys[-1],
+        value=keys[-1],
+        segments=tuple(Segment(one, one) for one in keys[:-1]),
+        mask=None,
+        log_sum_exp=logits.logsumexp(-1).flatten(0, 1)[None],
+        scaling=1.0,
+        softcap=None,
+        index=None,
+        sliding_window=None,
+    )
+    numbers = torch.zeros(live, dtype=torch.int64)
+    read = Rows(numbers, numbers, numbers[:1], sum(kept), sum(kept) + live, chunk)
+    reading = Reading(call, read, numbers[None], tiny_backbone().rotary)
+    found = AttentionReceived(statistic=statistic, among=among).add(None, reading, rows).mass
+    first = sum(kept) - chunk if among == "chunk" else 0
+    last = sum(kept) if among == "memory" else sum(kept) + live
+    weights = torch.zeros_like(logits)
+    weights[..., first:last] = logits[..., first:last].softmax(-1)
+    weights = weights[:, :, rows]
+    expected = weights.amax((1, 2)) if statistic == "max" else weights.sum(2).mean(1)
+    torch.testing.assert_close(found, expected)

@@ -314,6 +314,10 @@ class Compressor:
         if _keeps_all(one, counts):
             return whole
         selection = select(one, score, counts, torch.zeros_like(counts), self.recipe.bank_choice)
+        if isinstance(parts.reducer, Drop):  # hidden is as good as gone, and nothing is copied
+            unseen = torch.zeros(whole.index.shape, dtype=torch.bool, device=whole.keys.device)
+            unseen[:, -one.entries :] = ~selection.kept
+            return whole.hiding(unseen)
         before = self.core.get(layer) if self.recipe.streaming == "append" else None
         return _kept(parts, one, selection, score, before)
 

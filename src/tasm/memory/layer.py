@@ -148,6 +148,12 @@ class LayerTokens:
         """The last `tokens` slots of every head, as views; none of them may be padding."""
         return self._changed(lambda tensor: tensor[:, -tokens:], lengths=None, valid=None)
 
+    def hiding(self, unseen: Tensor) -> "LayerTokens":
+        """The same tokens, of which attention does not see those that `unseen` (kv_heads, tokens)
+        marks; keys and values are shared."""
+        bias = self.bias if self.bias is not None else torch.zeros((), device=unseen.device)
+        return replace(self, bias=torch.where(unseen, UNUSED, bias))
+
     def joined(self, *later: "LayerTokens") -> "LayerTokens":
         """These tokens and then `later` ones, in new tensors."""
         parts = (self, *later)
