@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tasm.backbone.attention.segment import Segment
 from tasm.backbone.model import Backbone
+from tasm.compress.asking import Asking
 from tasm.compress.evidence import Evidence, Selection, Stage
 from tasm.compress.parts.base import Parts
 from tasm.compress.parts.reducers.drop import Drop
@@ -180,14 +181,22 @@ class Compressor:
         asked.
         """
         started = time.perf_counter()
-        trial = Trial.of(replay, tokens, dict(whole), self.recipe.asked)
-        rest = [None if one is None else one.without(trial.numbers) for one in evidence]
         candidates = (self.parts, *self.parts.others)
+        trial: Trial | Asking
+        if any(parts.reducer.records or parts.reducer.replayed for parts in candidates):
+            trial = Asking.of(replay, tokens, dict(whole), self.recipe.asked)
+        else:
+            trial = Trial.of(replay, tokens, dict(whole), self.recipe.asked)
+        rest = [None if one is None else one.without(trial.numbers) for one in evidence]
         plans: list[Plan] = []
+        losses: list[Tensor] = []
         for parts in candidates:
             known = next((plan for plan in plans if plan.parts.scorer == parts.scorer), None)
             plans.append(self._plan(parts, rest, core, whole, replay, reading, known))
-        losses = trial.losses([self._stored(plan) for plan in plans])
+            if isinstance(trial, Asking):  # what is fitted is tried as it is, one at a time
+                losses.append(trial.losses(self._made(plans[-1])))
+        if isinstance(trial, Trial):
+            losses = trial.losses([self._stored(plan) for plan in plans])
         best = plans[least_harm(losses)]
         self.notes["tried"] = {
             parts.name: float(f"{float(loss.mean()):.4g}")
@@ -196,6 +205,21 @@ class Compressor:
         self.notes["taken"] = best.parts.name
         self.seconds["trial"] += time.perf_counter() - started
         return best
+
+    def _made(self, plan: Plan) -> dict[int, LayerTokens]:
+        """What a plan would keep, core and bank together, by layer."""
+        made = {
+            layer: plan.stage.reduce(layer, count)
+            for layer, count in enumerate(plan.counts)
+            if count is not None
+        }
+        for layer, kept in self._stored(plan).items() if self.targets.bank else ():
+            one, score, count = plan.stage.evidence[layer], plan.scores[layer], plan.counts[layer]
+            assert one is not None and score is not None and count is not None
+            core = select(one, score, count, torch.zeros_like(count), self.recipe.bank_choice).kept
+            originals = replace(one.held, bias=None, originals=None, scores=None)
+            made[layer] = made[layer].joined(originals.where(kept & ~core))
+        return made
 
     def _stored(self, plan: Plan) -> dict[int, Tensor]:
         """(kv_heads, entries) bool: what a plan would keep, core and bank together, by layer."""

@@ -1,0 +1,72 @@
+"""Do no harm where what stays is fitted: the memory itself is tried, demonstrations asked again.
+
+Every one is asked twice: as a query whose demonstration is in the memory, and with its own
+demonstration hidden, as a query that is new. Knows a replay and layers; not who made them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tasm.compress.replay import ReadAgain, Replay
+from tasm.compress.trial import spaced
+from tasm.memory import LayerTokens
+from tasm.memory.tokens import TokenTable
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """Demonstrations `numbers` of the transcript, to be asked over memories.
+
+    ```python
+    asking = Asking.of(stage.replay, tokens, everything, 4)
+    asking.losses(candidate)              # (4,) nats, lower is better
+    ```
+    """
+
+    replay: Replay
+    numbers: tuple[int, ...]
+    tokens: TokenTable
+    teacher: ReadAgain
+
+    @classmethod
+    def of(
+        cls,
+        replay: Replay,
+        tokens: TokenTable,
+        everything: Mapping[int, LayerTokens],
+        at_most: int,
+    ) -> "Asking":
+        """Ask at most `at_most` demonstrations, evenly spaced, over everything."""
+        asked = spaced(len(replay.demonstrations), at_most)
+        some = tuple(replay.demonstrations[number] for number in asked)
+        numbers = tuple(int(transcript.demonstration.max()) for transcript in some)
+        twice = replace(replay, demonstrations=some + some)
+        asking = cls(twice, numbers, tokens, ReadAgain(()))
+        return replace(asking, teacher=asking.said(everything))
+
+    def losses(self, candidate: Mapping[int, LayerTokens]) -> Tensor:
+        """Return (demonstrations,) Jensen-Shannon divergences of what is said from what is said
+        over everything, nats, means over an answer's tokens, and over known and new queries."""
+        pairs = zip(self.teacher.said, self.said(candidate).said, strict=True)
+        nats = [
+            self.replay.divergence(ReadAgain((before,)), ReadAgain((after,)))
+            for before, after in pairs
+        ]
+        return torch.tensor(nats).reshape(2, -1).mean(0)
+
+    def said(self, layers: Mapping[int, LayerTokens]) -> ReadAgain:
+        """Ask every demonstration, and then once more with itself hidden."""
+        count = len(self.numbers)
+
+        def hides(rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+            # -1 is the head's number, which is hidden from nobody; -2 is nobody's.
+            own = [self.numbers[row - count] if row >= count else -2 for row in rows]
+            for layer, kept in layers.items():
+                index = kept.index[:1] if kept.index.stride(0) == 0 else kept.index
+                of = self.tokens.demonstration.to(index.device)[index.long()]
+                yield layer, of == torch.tensor(own, device=of.device)[:, None, None]
+
+        return self.replay.read(layers, hides=hides)
