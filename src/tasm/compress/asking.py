@@ -1,7 +1,7 @@
 """Do no harm where what stays is fitted: the memory itself is tried, demonstrations asked again.
 
-Every one is asked twice: as a query whose demonstration is in the memory, and with its own
-demonstration hidden, as a query that is new. Knows a replay and layers; not who made them.
+They are asked in turn as queries whose demonstration is in the memory, and with their own
+demonstration hidden, as queries that are new. Knows a replay and layers; not who made them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,27 +43,26 @@ class Asking:
         asked = spaced(len(replay.demonstrations), at_most)
         some = tuple(replay.demonstrations[number] for number in asked)
         numbers = tuple(int(transcript.demonstration.max()) for transcript in some)
-        twice = replace(replay, demonstrations=some + some)
-        asking = cls(twice, numbers, tokens, ReadAgain(()))
+        asking = cls(replace(replay, demonstrations=some), numbers, tokens, ReadAgain(()))
         return replace(asking, teacher=asking.said(everything))
 
     def losses(self, candidate: Mapping[int, LayerTokens]) -> Tensor:
         """Return (demonstrations,) Jensen-Shannon divergences of what is said from what is said
-        over everything, nats, means over an answer's tokens, and over known and new queries."""
+        over everything, nats, means over an answer's tokens."""
         pairs = zip(self.teacher.said, self.said(candidate).said, strict=True)
-        nats = [
-            self.replay.divergence(ReadAgain((before,)), ReadAgain((after,)))
-            for before, after in pairs
-        ]
-        return torch.tensor(nats).reshape(2, -1).mean(0)
+        return torch.tensor(
+            [
+                self.replay.divergence(ReadAgain((before,)), ReadAgain((after,)))
+                for before, after in pairs
+            ]
+        )
 
     def said(self, layers: Mapping[int, LayerTokens]) -> ReadAgain:
-        """Ask every demonstration, and then once more with itself hidden."""
-        count = len(self.numbers)
+        """Ask every demonstration, every second with itself hidden."""
 
         def hides(rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
             # -1 is the head's number, which is hidden from nobody; -2 is nobody's.
-            own = [self.numbers[row - count] if row >= count else -2 for row in rows]
+            own = [self.numbers[row] if row % 2 else -2 for row in rows]
             for layer, kept in layers.items():
                 index = kept.index[:1] if kept.index.stride(0) == 0 else kept.index
                 of = self.tokens.demonstration.to(index.device)[index.long()]

@@ -63,7 +63,7 @@ SPEED_ROWS = (
         "whole TASM build / plain prefill with the stock cache",
         at_most=1.3,
     ),
-    SpeedRow("compact_build_over_prefill", "the same for the recipe compact", at_most=4.0),
+    SpeedRow("compact_build_over_prefill", "the same for the recipe compact"),
     SpeedRow(
         "emloc_build_over_prefill",
         "the same for EMLoC's published algorithm (emloc-paper), on a quarter of them",

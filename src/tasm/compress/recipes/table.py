@@ -92,7 +92,7 @@ _ROWS = (
         ),
         note="for the fewest bytes; building reads the demonstrations twice and asks some of them "
         "again",
-        asked=4,
+        asked=3,
         whose="nothing of it is TASM's: the score is KVzip's, fitted values are Attention "
         "Matching's, layers, effect and trial are this project's",
         form="ours",
