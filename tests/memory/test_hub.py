@@ -14,6 +14,7 @@ import pytest
 import tasm
 from tasm.errors import DamageError, HubError, InputError
 from tasm.memory.hub.names import HubName, named, parsed
+from tasm.memory.retrieval.index import layer
 from tests.memory.memories import packed_memory, task_memory
 from tests.memory.stand_in_hub import TOKEN, Hub, Repository, stand_in_hub
 from tests.memory.test_files import assert_same as assert_equal
@@ -133,6 +134,17 @@ def test_a_memory_goes_to_the_hub_and_comes_back(hub, make, tmp_path):
     shutil.copytree(back.place, tmp_path / "copy.tasm")  # as a clone of the repository
     (tmp_path / "copy.tasm" / "README.md").write_bytes(hub.tree(NAME)["README.md"])
     tasm.load(tmp_path / "copy.tasm").check_all()
+
+
+def test_the_index_of_a_large_bank_goes_and_comes_back_and_is_replaced(hub, monkeypatch):
+    monkeypatch.setattr(layer, "LEAST_TOKENS", 16)
+    push()
+    assert any(path.startswith("index-") for path in hub.tree(NAME))
+    back = tasm.load(NAME)
+    back.check_all()
+    assert any(path.name.startswith("index-") for path in back.place.iterdir())
+    push(task_memory(bank=None))
+    assert not any(path.startswith("index-") for path in hub.tree(NAME))
 
 
 def test_nothing_of_this_machine_goes_with_it(hub, tmp_path):
