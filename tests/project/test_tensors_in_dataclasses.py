@@ -17,6 +17,9 @@ class Plain:
     keys: list[int]
 class Ordinary:
     keys: torch.Tensor
+@dataclass
+class Beside:
+    keys: Tensor = field(compare=False)
 """
 
 
@@ -36,15 +39,19 @@ def test_one_that_compares_its_tensors_is_noticed() -> None:
 
 
 def tensor_dataclasses(source: str) -> dict[str, bool]:
-    """Of each dataclass whose annotations name a Tensor: is it said to compare by identity?"""
+    """Of each dataclass that would compare a Tensor by its annotations: is it said to compare by
+    identity?"""
     found = {}
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.ClassDef):
             continue
         marks = [ast.unparse(mark) for mark in node.decorator_list]
         marks = [mark for mark in marks if mark.partition("(")[0].endswith("dataclass")]
+        lines = [line for line in node.body if isinstance(line, ast.AnnAssign)]
         types = [
-            ast.unparse(line.annotation) for line in node.body if isinstance(line, ast.AnnAssign)
+            ast.unparse(line.annotation)
+            for line in lines
+            if line.value is None or "compare=False" not in ast.unparse(line.value)
         ]
         if marks and any("Tensor" in kind for kind in types):
             found[node.name] = "eq=False" in marks[0]
