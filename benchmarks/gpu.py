@@ -36,7 +36,6 @@ from tasm.bench.speed.subjects import (
     stock_twin,
 )
 from tasm.compress.api import build
-from tasm.errors import TasmError
 from tasm.memory import Bank, LayerTokens
 
 LENGTHS = (2_000, 8_000, 16_000, 32_000)
@@ -266,7 +265,7 @@ def _note(
     signal.alarm(seconds)
     try:
         row = {"name": name, "tokens": length, **measure()}
-    except (RuntimeError, KeyError, TasmError, TimeoutError) as error:
+    except Exception as error:  # whatever a device or its compiler says: the other rows go on
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         row = {"name": name, "tokens": length, "failed": told[:200]}
     finally:

@@ -231,7 +231,7 @@ def page(tflops: float, gigabytes: float) -> str:
     lines = [
         "# At the size of a 7B model",
         "",
-        "Predicted, not timed: no GPU was at hand. Operations and bytes are counted on a small random",
+        "Predicted from counts; what one GPU then took is on [its page](gpu.md). Operations and bytes are counted on a small random",
         f"model (`random:{SMALL}`: {small.layers} layers, {small.kv_heads} KV heads of "
         f"{small.hidden_size // small.query_heads}) on a CPU and held",
         "against formulas of the geometry; then the formulas say what the geometry of Qwen2-VL-7B",
