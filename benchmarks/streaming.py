@@ -117,7 +117,7 @@ def positions(given: Any) -> None:
     from tasm.answer import ask_all
     from tasm.backbone.given import as_backbone
     from tasm.bench.sources import parse_suites
-    from tasm.compress import streaming
+    from tasm.compress.streams import streaming
     from tasm.demonstrations import is_correct
 
     backbone = as_backbone(tasm.load_model("reference"))

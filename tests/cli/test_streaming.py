@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import tasm
-from tasm.compress.unfinished import Unfinished
+from tasm.compress.streams.unfinished import Unfinished
 from tasm.demonstrations import read_demonstrations
 from tests.cli.conftest import Run, draw, write_rows
 
@@ -18,12 +18,12 @@ ASK = ("--mode", "streaming", "--core", "40", "--bank", "10", "--chunk-tokens", 
 
 ONE_STATE_A_CHUNK = """
 import sys
-import tasm.compress.arriving
+import tasm.compress.streams.arriving
 from tasm.cli.app import app
-from tasm.compress.streaming import Stream
-from tasm.compress.unfinished import Unfinished
+from tasm.compress.streams.streaming import Stream
+from tasm.compress.streams.unfinished import Unfinished
 
-tasm.compress.arriving.TOGETHER = 2
+tasm.compress.streams.arriving.TOGETHER = 2
 Unfinished.note = Unfinished.write
 reads, stop = Stream.read, int(sys.argv[1])
 

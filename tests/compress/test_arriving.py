@@ -11,11 +11,11 @@ import torch
 
 import tasm
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.arriving import Done, arriving_chunks, chunks_of
-from tasm.compress.closer import moved, shifts_to_fit
-from tasm.compress.streaming import Stream
-from tasm.compress.token_log import TokenLog
-from tasm.compress.unfinished import DOCUMENT, Unfinished
+from tasm.compress.streams.arriving import Done, arriving_chunks, chunks_of
+from tasm.compress.streams.closer import moved, shifts_to_fit
+from tasm.compress.streams.streaming import Stream
+from tasm.compress.streams.token_log import TokenLog
+from tasm.compress.streams.unfinished import DOCUMENT, Unfinished
 from tasm.demonstrations import Demonstration, Message
 from tasm.errors import DamageError, InputError
 from tasm.memory import TaskMemory
@@ -180,7 +180,7 @@ def test_what_broke_off_goes_on(
         yield from rows(24)[:stop]
         raise Broken
 
-    arriving = "tasm.compress.arriving.TOGETHER"
+    arriving = "tasm.compress.streams.arriving.TOGETHER"
     monkeypatch.setattr(arriving, 4)
     for stop in (9, 17):
         with pytest.raises(Broken):
@@ -198,7 +198,7 @@ def test_what_does_not_belong_together_is_refused(
     backbone: TinyBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Unfinished, "note", Unfinished.write)
-    monkeypatch.setattr("tasm.compress.arriving.TOGETHER", 4)
+    monkeypatch.setattr("tasm.compress.streams.arriving.TOGETHER", 4)
     folder = tmp_path / "m.unfinished"
 
     def broken() -> Iterator[Demonstration]:
@@ -311,7 +311,7 @@ def test_beyond_the_trained_length(family: str, tmp_path: Path) -> None:
 
 def test_packed_streams_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Unfinished, "note", Unfinished.write)
-    monkeypatch.setattr("tasm.compress.arriving.TOGETHER", 4)
+    monkeypatch.setattr("tasm.compress.streams.arriving.TOGETHER", 4)
     backbone = short("qwen2_vl", 200)
     whole = streamed(backbone, rows(30))
 

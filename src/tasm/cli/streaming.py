@@ -60,7 +60,7 @@ def stream_and_save(
     `tasm build --json`."""
     from tasm.compress.api import build_arriving
     from tasm.compress.settings import Settings
-    from tasm.compress.unfinished import Unfinished
+    from tasm.compress.streams.unfinished import Unfinished
     from tasm.view.thumbnails import LaterThumbnails
 
     unfinished = Unfinished(unfinished_folder(out))

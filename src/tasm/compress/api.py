@@ -15,27 +15,27 @@ from tasm.backbone.given import as_backbone
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.arriving import KEPT_IMAGE_BYTES, arriving_chunks, chunks_of
 from tasm.compress.assembling import assembled, calibrates, report_of, taken_parts
 from tasm.compress.calibrate import gate_queries
 from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
-from tasm.compress.independent import (
-    TRANSCRIPT,
-    Reader,
-    read_independently,
-    what_is_known,
-)
 from tasm.compress.peak import PeakMemory
 from tasm.compress.prefill import Progress, read
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.settings import Settings, targets, warn
-from tasm.compress.share import Share
-from tasm.compress.streamed import build_streamed
-from tasm.compress.streaming import count_tokens, is_about_tokens
-from tasm.compress.unfinished import Unfinished
+from tasm.compress.shards.independent import (
+    TRANSCRIPT,
+    Reader,
+    read_independently,
+    what_is_known,
+)
+from tasm.compress.shards.share import Share
+from tasm.compress.streams.arriving import KEPT_IMAGE_BYTES, arriving_chunks, chunks_of
+from tasm.compress.streams.streamed import build_streamed
+from tasm.compress.streams.streaming import count_tokens, is_about_tokens
+from tasm.compress.streams.unfinished import Unfinished
 from tasm.demonstrations import (
     Demonstration,
     check_demonstrations,

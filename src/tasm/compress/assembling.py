@@ -12,12 +12,12 @@ from tasm.backbone.prompt.transcript import Layout, Transcript
 from tasm.compress.calibrate import calibrate, gate_queries
 from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
-from tasm.compress.independent import taught_gate
 from tasm.compress.peak import PeakMemory
 from tasm.compress.prefill import Compressed
 from tasm.compress.records.queries import Queries
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.settings import Settings, Targets
+from tasm.compress.shards.independent import taught_gate
 from tasm.demonstrations import Demonstration
 from tasm.memory import Bank, TaskMemory
 from tasm.memory.entry import DemonstrationEntry

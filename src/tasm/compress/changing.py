@@ -12,7 +12,11 @@ from tasm.arguments import listener, unheard
 from tasm.backbone.given import as_backbone
 from tasm.backbone.model import Backbone
 from tasm.compress.api import as_demonstrations
-from tasm.compress.composition import (
+from tasm.compress.entries import entries_of
+from tasm.compress.prefill import Compressed, Progress
+from tasm.compress.recipes.changed import recipe_change
+from tasm.compress.settings import Notice, Settings, warn
+from tasm.compress.shards.composition import (
     assembled,
     bases_of,
     few,
@@ -25,11 +29,7 @@ from tasm.compress.composition import (
     share_of,
     shown_first,
 )
-from tasm.compress.entries import entries_of
-from tasm.compress.independent import Base, Reader, taught_gate, transcript_pieces
-from tasm.compress.prefill import Compressed, Progress
-from tasm.compress.recipes.changed import recipe_change
-from tasm.compress.settings import Notice, Settings, warn
+from tasm.compress.shards.independent import Base, Reader, taught_gate, transcript_pieces
 from tasm.errors import InputError
 from tasm.memory import TaskMemory
 from tasm.memory.retrieval.gate import GateReference

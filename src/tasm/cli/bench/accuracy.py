@@ -10,6 +10,7 @@ from tasm.cli.files import check_beside, check_out_folder, class_folder
 from tasm.cli.frame import Result, command, say
 from tasm.cli.options import Device, Dtype, Json, ModelName, VisionMemoryPlace
 from tasm.cli.progress import Progress
+from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError
 
 DEFAULT_SEEDS = 10
@@ -32,7 +33,7 @@ def accuracy(
             help="Recipes, separated by commas.",
             autocompletion=completion.many_recipes,
         ),
-    ] = "full,zero-shot,tasm",
+    ] = f"full,zero-shot,{DEFAULT_RECIPE},tasm",
     suites: Annotated[
         str | None,
         typer.Option(

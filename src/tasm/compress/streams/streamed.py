@@ -6,18 +6,18 @@ from contextlib import nullcontext
 import torch
 
 from tasm.backbone.model import Backbone
-from tasm.compress.arriving import Chunk, Done
 from tasm.compress.assembling import memory_of, report_of, taken_parts
 from tasm.compress.calibrate import gate_queries
 from tasm.compress.compressor import Compressor
-from tasm.compress.independent import TRANSCRIPT
 from tasm.compress.peak import PeakMemory
 from tasm.compress.prefill import Progress
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.settings import Notice, Settings, Targets, costs_for, targets_at
+from tasm.compress.shards.independent import TRANSCRIPT
 from tasm.compress.sizes import parse_size
-from tasm.compress.streaming import Stream, budget_of
-from tasm.compress.unfinished import Unfinished
+from tasm.compress.streams.arriving import Chunk, Done
+from tasm.compress.streams.streaming import Stream, budget_of
+from tasm.compress.streams.unfinished import Unfinished
 from tasm.demonstrations import warn_of_unlike_pictures
 from tasm.memory import TaskMemory
 

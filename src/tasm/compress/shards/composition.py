@@ -10,9 +10,9 @@ from typing import Any
 
 from tasm.arguments import shown
 from tasm.backbone.limits import ANSWER_POSITIONS, check_positions
-from tasm.compress.independent import TRANSCRIPT, Piece, open_gate
 from tasm.compress.settings import Notice
-from tasm.compress.share import Share
+from tasm.compress.shards.independent import TRANSCRIPT, Piece, open_gate
+from tasm.compress.shards.share import Share
 from tasm.errors import InputError, did_you_mean
 from tasm.memory import Bank, GateSettings, TaskMemory
 from tasm.memory.contents import Counts

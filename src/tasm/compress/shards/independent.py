@@ -32,7 +32,7 @@ from tasm.compress.records.row_rules import Rows
 from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.compress.settings import Notice, Settings
-from tasm.compress.share import Share
+from tasm.compress.shards.share import Share
 from tasm.compress.sizes import parse_size
 from tasm.errors import InputError
 from tasm.memory import GateSettings

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Layout
 from tasm.compress.settings import Settings
-from tasm.compress.streaming import Read, Stream
+from tasm.compress.streams.streaming import Read, Stream
 from tasm.errors import DamageError, InputError
 from tasm.files import naming_work, sync_folder, write_bytes, writer_lock
 from tasm.memory.entry import DemonstrationEntry

@@ -19,8 +19,6 @@ from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.segment import Segment
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Layout
-from tasm.compress.arriving import NOTHING_READ, Chunk, Done
-from tasm.compress.closer import FILLED, check_rotation, moved, room_before, shifts_to_fit
 from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.entries import entries_of
 from tasm.compress.prefill import Compressed, Progress, collected
@@ -30,7 +28,9 @@ from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.compress.settings import Settings, Targets, costs_for, targets_at
 from tasm.compress.sizes import parse_size
-from tasm.compress.token_log import TokenLog
+from tasm.compress.streams.arriving import NOTHING_READ, Chunk, Done
+from tasm.compress.streams.closer import FILLED, check_rotation, moved, room_before, shifts_to_fit
+from tasm.compress.streams.token_log import TokenLog
 from tasm.errors import RecipeError
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.layer import LayerTokens

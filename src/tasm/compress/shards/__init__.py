@@ -1,0 +1,1 @@
+"""Memories made of shards: demonstrations read apart, which are added, removed and merged."""
