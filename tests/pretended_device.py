@@ -365,9 +365,11 @@ def _flash(
     scale: float,
 ) -> tuple[Tensor, ...]:
     assert query.dtype in (torch.float16, torch.bfloat16), "flash takes 16 bits"
-    assert query.shape[1] == key.shape[1] == value.shape[1], "flash shares no heads"
+    assert key.shape[1] == value.shape[1] and query.shape[1] % key.shape[1] == 0
     assert query.shape[0] == key.shape[0], "flash expands no batch"
-    return _attention(query, key, value, None, causal, scale)
+    group = query.shape[1] // key.shape[1]
+    keys, values = (stored.repeat_interleave(group, 1) for stored in (key, value))
+    return _attention(query, keys, values, None, causal, scale)
 
 
 def _efficient(

@@ -103,11 +103,14 @@ def test_an_explanation_says_what_was_shown(
     ]
     assert all(0 <= one.retrieved <= one.weight for one in answer.demonstrations)
     assert sum(one.retrieved for one in answer.demonstrations) > 0
-    weights = [one.weight for one in answer.nearest(6)]
-    assert weights == sorted((one.weight for one in answer.demonstrations), reverse=True)
+    ranks = [one.rank for one in answer.nearest(6)]
+    assert ranks == sorted((one.rank for one in answer.demonstrations), reverse=True)
     assert len(answer.nearest(2)) == 2
     document = answer.to_json()["demonstrations"][0]
-    assert {"id", "weight", "retrieved", "question", "answer", "pictures"} == set(document)
+    assert set(document) == {
+        "id", "weight", "retrieved", "attention", "attention_retrieved", "support", "effect",
+        "layers", "question", "answer", "pictures",
+    }  # fmt: skip
     shut = model.ask(built, question="Which?", explain=True, gate="never")
     assert all(one.retrieved == 0 for one in shut.demonstrations)
     # Of pictures in memory nothing is known but that there were some.

@@ -159,7 +159,13 @@ def _compressed(
         next_position,
         logical_length,
         len(transcript),
-        contexts=partial(repeated, backbone, transcript, range(len(transcript.spans))),
+        contexts=partial(
+            repeated,
+            backbone,
+            transcript,
+            range(len(transcript.spans)),
+            compressor.settings.chunk_tokens,
+        ),
     )
     compressor.stage(segments, recorder, tokens, Newest(0, len(transcript)), replay)
     for layer in compressor.layers:

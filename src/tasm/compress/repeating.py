@@ -21,9 +21,13 @@ CHUNK_TOKENS = 2000
 
 
 def repeated(
-    backbone: Backbone, transcript: Transcript, demonstrations: Sequence[int]
+    backbone: Backbone,
+    transcript: Transcript,
+    demonstrations: Sequence[int],
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> tuple[Transcript, ...]:
-    """Return consecutive `demonstrations` in chunks, each behind the instruction to repeat.
+    """Return consecutive `demonstrations` in chunks of about `chunk_tokens`, 2,000 at most, each
+    behind the instruction to repeat.
 
     ```python
     (once,) = repeated(backbone, transcript, range(20))     # up to 2,000 tokens
@@ -33,7 +37,8 @@ def repeated(
     asked = backbone.question_tokens(INSTRUCTION, layout=transcript.layout)
     start = transcript.spans[begin][0]
     spans = [transcript.spans[number] for number in demonstrations]
-    edges = chunk_edges([(first - start, end - start) for first, end in spans], CHUNK_TOKENS)
+    most = min(CHUNK_TOKENS, chunk_tokens)
+    edges = chunk_edges([(first - start, end - start) for first, end in spans], most)
     chunks = [transcript.chunk(begin + first, begin + stop) for first, stop in edges]
     return tuple(_behind(asked, without_head(chunk)) for chunk in chunks)
 

@@ -63,7 +63,8 @@ class Trial:
         ends, starts = zip(*map(_end, some), strict=True)
         first = [int((tokens.demonstration == number).nonzero()[0]) for number in numbers]
         index = [begin + start for begin, start in zip(first, starts, strict=True)]
-        places = tokens.positions[:, index].amax(0).tolist()
+        where = torch.tensor(index, device=tokens.positions.device)
+        places = tokens.positions[:, where].amax(0).tolist()
         asked = replace(
             replay,
             demonstrations=ends,

@@ -174,7 +174,7 @@ def test_look_m_text_first(backbone: TinyBackbone, attention: Tensor) -> None:
 def test_kvzip_largest_attention_when_read_again(
     backbone: TinyBackbone, again: list[Tensor]
 ) -> None:
-    stage = captured(backbone, "kvzip", SEEDS, core="40")
+    stage = captured(backbone, "kvzip-tuned", SEEDS, core="40")
     tokens = stage.evidence[0].entries
     for layer in range(3):
         expected = [

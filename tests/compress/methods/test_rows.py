@@ -9,10 +9,12 @@ from torch import nn
 
 from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.backbone.attention.segment import Segment
+from tasm.backbone.prompt.transcript import Role
 from tasm.compress.parts.base import Parts
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.records.received import AttentionReceived
 from tasm.compress.records.references import Asked, References
+from tasm.compress.records.row_rules import Rows
 from tests.compress.methods.capture import stock_attention, stock_model
 from tests.compress.test_replay import layers_of, replay_of
 from tests.compress.tiny_backbone import build_tiny, tiny_backbone
@@ -101,12 +103,13 @@ def test_what_is_not_the_memory_is_summed_and_not_what_is_left_of_one() -> None:
         new=1,
         hidden=torch.ones(1, 2),
         is_last=False,
-        rows=SimpleNamespace(
+        rows=Rows(
+            roles=torch.tensor([int(Role.QUESTION)], dtype=torch.uint8),
             demonstration=torch.zeros(1, dtype=torch.long),
+            answer_numbers=torch.zeros(1, dtype=torch.long),
             first=1,
-            chunk=1,
             stage_end=2,
-            select=lambda rule: torch.arange(1),
+            chunk=1,
         ),
     )
     found = References().observe(None, reading)  # type: ignore[arg-type]

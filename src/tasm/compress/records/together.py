@@ -81,5 +81,7 @@ def asked_by(call: AttentionCall, chosen: Chosen) -> AttentionCall:
         query=call.query.gather(2, rows[..., None].expand(-1, call.query.shape[1], most, size)),
         log_sum_exp=log_sum_exp.masked_fill(~chosen.valid[:, None], torch.inf),
         mask=mask,
-        index=None if call.index is None else call.index.expand(batch, -1).gather(1, index),
+        index=None
+        if call.index is None
+        else call.index.to(index.device).expand(batch, -1).gather(1, index),
     )
