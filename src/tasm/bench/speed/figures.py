@@ -46,10 +46,12 @@ class SpeedRow:
 COUNTED_RECIPES = tuple(
     name
     for name, recipe in RECIPES.items()
-    if recipe.kind == "memory" and recipe not in (*TUNED, *PACKED, *VARIANTS) and name != "camelot"
+    if recipe.kind == "memory"
+    and recipe not in (*TUNED, *PACKED, *VARIANTS)
+    and name not in ("camelot", "emloc-pairs")
 )
-"""Recipes whose builds' bytes are counted: variants are made of the same parts as others, and
-CAMELoT writes token after token, which takes minutes."""
+"""Recipes whose builds' bytes are counted: variants are made of the same parts as others, as is
+`emloc-pairs`, and CAMELoT writes token after token, which takes minutes."""
 
 LARGEST_GROWTH = 1.2
 """Of `peak_growth_over_full`: EMLoC resumes a reading, and holds the inputs of two layers."""
