@@ -49,13 +49,7 @@ class Asking:
     def losses(self, candidate: Mapping[int, LayerTokens]) -> Tensor:
         """Return (demonstrations,) Jensen-Shannon divergences of what is said from what is said
         over everything, nats, means over an answer's tokens."""
-        pairs = zip(self.teacher.said, self.said(candidate).said, strict=True)
-        return torch.tensor(
-            [
-                self.replay.divergence(ReadAgain((before,)), ReadAgain((after,)))
-                for before, after in pairs
-            ]
-        )
+        return self.replay.divergences(self.teacher.said, self.said(candidate).said)
 
     def said(self, layers: Mapping[int, LayerTokens]) -> ReadAgain:
         """Ask every demonstration, every second with itself hidden."""

@@ -13,7 +13,7 @@ from tasm.backbone.given import as_backbone
 from tasm.backbone.model import Backbone
 from tasm.compress.api import as_demonstrations
 from tasm.compress.entries import entries_of
-from tasm.compress.prefill import Compressed, Progress
+from tasm.compress.prefill import Progress
 from tasm.compress.recipes.changed import recipe_change
 from tasm.compress.settings import Notice, Settings, warn
 from tasm.compress.shards.composition import (
@@ -29,7 +29,13 @@ from tasm.compress.shards.composition import (
     share_of,
     shown_first,
 )
-from tasm.compress.shards.independent import Base, Reader, taught_gate, transcript_pieces
+from tasm.compress.shards.independent import (
+    Base,
+    Reader,
+    compressed_of,
+    taught_gate,
+    transcript_pieces,
+)
 from tasm.errors import InputError
 from tasm.memory import TaskMemory
 from tasm.memory.retrieval.gate import GateReference
@@ -229,16 +235,7 @@ def merge(model: Any, memories: Sequence[Given], *, notice: Notice | None = warn
 
 def _taught(backbone: Backbone, whole: Shard, settings: Settings) -> GateReference | None:
     """The gate's reference of what a memory becomes, from the queries it has kept."""
-    kept = Compressed(
-        core=list(whole.core),
-        bank=list(whole.bank),
-        tokens=whole.tokens,
-        states=[None] * backbone.geometry.layers,
-        next_position=whole.next_position,
-        notes={},
-        seconds={},
-        asked=whole.asked,
-    )
+    kept = compressed_of(whole, {})
     return taught_gate(backbone, kept, [one.spans[0] for one in whole.entries], settings)
 
 

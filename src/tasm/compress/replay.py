@@ -223,6 +223,12 @@ class Replay:
         ]
         return float(torch.cat(parts).mean()) if parts else 0.0
 
+    def divergences(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        """Return (demonstrations,) the same of each demonstration by itself, from what its answer
+        is said by."""
+        pairs = zip(first, second, strict=True)
+        return torch.tensor([self.divergence(ReadAgain((a,)), ReadAgain((b,))) for a, b in pairs])
+
     def _segments(self, layers: Mapping[int, LayerTokens]) -> list[tuple[Segment, ...] | None]:
         return [
             (layers[number].segment(),) if number in layers else beside

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tasm.backbone.prompt.images import NO_IMAGES
 from tasm.backbone.prompt.transcript import Role, Transcript
-from tasm.compress.replay import ReadAgain, Replay
+from tasm.compress.replay import Replay
 from tasm.memory import LayerTokens
 from tasm.memory.tokens import TokenTable
 
@@ -78,15 +78,7 @@ class Trial:
         from what is said over everything, nats, means over an answer's tokens; a candidate is by
         layer (kv_heads, entries) bool, what it keeps."""
         everything, *others = self.said([{}, *candidates])
-        return [
-            torch.tensor(
-                [
-                    self.replay.divergence(ReadAgain((before,)), ReadAgain((after,)))
-                    for before, after in zip(everything, said, strict=True)
-                ]
-            )
-            for said in others
-        ]
+        return [self.replay.divergences(everything, said) for said in others]
 
     def said(self, candidates: Sequence[Mapping[int, Tensor]]) -> list[tuple[Tensor, ...]]:
         """Return for each of several what the demonstrations' answers are said by over it, (rows,

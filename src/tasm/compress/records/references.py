@@ -148,7 +148,7 @@ class References(Record):
             live += kept @ values[:, None, columns]
             rest += kept.sum(-1)  # not 1 less the others: it may be 1e-6, and weighs `live`
             first = columns.stop
-        starts = _first_of_its_own(mine)
+        starts = reading.rows.first_of_its_own
         hidden = reading.hidden
         assert hidden is not None
         asked = Asked(
@@ -175,7 +175,7 @@ class References(Record):
         is_last = reading.is_last
         chosen = together.chosen((self, is_last), lambda rows: self._mask(rows, is_last))
         chosen = chosen.to(device)
-        mine = together.table(lambda rows: rows.demonstration.long(), -2).to(device)
+        mine = together.demonstration.to(device)
         asked = asked_by(call, chosen)
         whose = mine.gather(1, chosen.index)
         own = whose[:, :, None] == mine[:, None, :]
@@ -191,9 +191,7 @@ class References(Record):
             live += (kept.flatten(2, 3) @ values[:, :, columns]).view_as(live)
             rest += kept.sum(-1)
             first = columns.stop
-        starts = together.table(
-            lambda rows: rows.first + _first_of_its_own(rows.demonstration), 0
-        ).to(device)
+        starts = together.starts.to(device)
         hidden = reading.hidden
         assert hidden is not None
         inside = hidden.gather(1, chosen.index[..., None].expand(-1, -1, hidden.shape[2]))
@@ -222,8 +220,3 @@ class References(Record):
         numbers = torch.arange(len(rows), device=rows.demonstration.device)
         here = rows.mask(self.last_rows if is_last else self.rows) & (rows.demonstration >= 0)
         return here & ((numbers + rows.demonstration) % stride == 0)
-
-
-def _first_of_its_own(demonstration: Tensor) -> Tensor:
-    """(n,) int64: each token's demonstration's first token."""
-    return (demonstration[:, None] == demonstration).int().argmax(1)

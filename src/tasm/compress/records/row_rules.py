@@ -68,6 +68,11 @@ class Rows:
         numbers = self.answer_numbers[self.demonstration.long().clamp(min=0)]
         return numbers.masked_fill(self.demonstration < 0, -1)
 
+    @property
+    def first_of_its_own(self) -> Tensor:
+        """(n,) int64: the number of the first row of each row's demonstration."""
+        return (self.demonstration[:, None] == self.demonstration).int().argmax(1)
+
     def select(self, rule: str) -> Tensor:
         """Return the row numbers (rows,) int64 of a rule; raises RecipeError for an unknown one."""
         return self.mask(rule).nonzero()[:, 0]

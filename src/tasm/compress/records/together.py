@@ -39,23 +39,37 @@ class Together:
 
     rows: Sequence[Rows]
     _found: dict[Hashable, Chosen] = field(default_factory=dict, init=False)
+    _tables: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     @property
     def length(self) -> int:
         """Tokens of the padded pass."""
         return max(len(rows) for rows in self.rows)
 
-    def table(self, column: Callable[[Rows], Tensor], padding: int) -> Tensor:
-        """Return (batch, length) a number a token, `padding` where a row has none."""
-        columns = [column(rows) for rows in self.rows]
-        return torch.stack(
-            [pad(one, (self.length - len(one), 0), value=padding) for one in columns]
-        )
+    @property
+    def demonstration(self) -> Tensor:
+        """(batch, length) int64 the number of each token's demonstration, -1 in the head, -2 for
+        padding."""
+        return self._table("demonstration", lambda rows: rows.demonstration.long(), -2)
+
+    @property
+    def starts(self) -> Tensor:
+        """(batch, length) int64 the first transcript token of each token's demonstration."""
+        return self._table("starts", lambda rows: rows.first + rows.first_of_its_own, 0)
+
+    def _table(self, name: str, column: Callable[[Rows], Tensor], padding: int) -> Tensor:
+        if name not in self._tables:
+            self._tables[name] = self._padded(column, padding)
+        return self._tables[name]
+
+    def _padded(self, column: Callable[[Rows], Tensor], padding: int) -> Tensor:
+        columns, length = [column(rows) for rows in self.rows], self.length
+        return torch.stack([pad(one, (length - len(one), 0), value=padding) for one in columns])
 
     def chosen(self, key: Hashable, mask: Callable[[Rows], Tensor]) -> Chosen:
         """Return the rows of a mask (n,) bool of each demonstration; found once for every `key`."""
         if key not in self._found:
-            masks = self.table(lambda rows: mask(rows).to(torch.uint8), 0)
+            masks = self._padded(lambda rows: mask(rows).to(torch.uint8), 0)
             most = int(masks.sum(1).max())
             index = masks.argsort(dim=1, descending=True, stable=True)[:, :most]
             valid = masks.gather(1, index).bool()

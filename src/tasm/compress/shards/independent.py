@@ -224,15 +224,19 @@ def read_independently(
         if number < reader.settings.shown:
             base = Base.of(compose(shards, backbone.rotary), backbone)
     progress("encode", total, total)
-    whole = compose(shards, backbone.rotary)
+    return compressed_of(compose(shards, backbone.rotary), reader.seconds)
+
+
+def compressed_of(whole: Shard, seconds: dict[str, float]) -> Compressed:
+    """Return a shard as what a build keeps; layers hold no state."""
     return Compressed(
         core=list(whole.core),
         bank=list(whole.bank),
         tokens=whole.tokens,
-        states=[None] * backbone.geometry.layers,
+        states=[None] * len(whole.core),
         next_position=whole.next_position,
         notes={},
-        seconds=reader.seconds,
+        seconds=seconds,
         asked=whole.asked,
     )
 
