@@ -150,7 +150,7 @@ def packed_memory(store: Store = "int4", **options: Any) -> TaskMemory:
     core = packed_core(memory.contents.core, store, Rotary(LlamaForCausalLM(config)), kinds, dtype)
     bank = None if memory.bank is None else packed_bank(memory.bank, core)
     reference = memory.reference and replace(memory.reference, layers=core.distributions)
-    return memory._with(memory._facts, HeldContents(core, bank, reference))
+    return memory._with(HeldContents(core, bank, reference))
 
 
 def brought(memory: TaskMemory) -> torch.Tensor:

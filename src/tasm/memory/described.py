@@ -5,6 +5,7 @@ business.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
 from tasm.memory.asked import KeptQueries
-from tasm.memory.contents import Contents, Counts
+from tasm.memory.contents import Contents
+from tasm.memory.core_tensors import Counts
 from tasm.memory.entry import DemonstrationEntry
-from tasm.memory.facts import MemoryFacts
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.vectors import Store
 from tasm.memory.retrieval.bank import Bank
@@ -24,81 +25,47 @@ from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.tokens import TokenTable
 
 
-class DescribedMemory:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MemoryFacts:
+    """What is known of a memory beside its tensors: names and numbers.
+
+    Attributes:
+        next_position: position of the first token after the memory.
+        logical_length: how many tokens the demonstrations had.
+        full_bytes: keys and values of all tokens, uncompressed, in the core's dtype.
+        geometry: layers, heads and positions of the model.
+        identity: of the model that it was made for.
+        layout: of the conversation.
+        recipe: name and all settings of the build, JSON values.
+        model_name: where the model was opened from: a name or a folder.
+        vision_memory: the folder of the vision memory that the model ran with; "" for none.
+        gate: when a query retrieves.
+        demonstrations: one entry each.
+        report: figures of the build, JSON values.
+        place: the folder it was opened from; None for a memory that was never saved.
+    """
+
+    next_position: int
+    logical_length: int
+    full_bytes: int
+    geometry: Geometry
+    identity: Identity
+    layout: Layout
+    recipe: dict[str, Any]
+    model_name: str
+    vision_memory: str = ""
+    gate: GateSettings
+    demonstrations: tuple[DemonstrationEntry, ...]
+    report: dict[str, Any]
+    place: Path | None = None
+
+
+class DescribedMemory(MemoryFacts):
     """Facts and contents of a memory under one roof; nothing of it can be set."""
 
     def __init__(self, facts: MemoryFacts, contents: Contents) -> None:
-        self._facts = facts
+        super().__init__(**vars(facts))
         self._contents = contents
-
-    # ------------------------------------------------------------------ what is known of it
-
-    @property
-    def place(self) -> Path | None:
-        """The folder it was opened from; None for a memory that was never saved."""
-        return self._facts.place
-
-    @property
-    def next_position(self) -> int:
-        """Position of the first token after the memory."""
-        return self._facts.next_position
-
-    @property
-    def logical_length(self) -> int:
-        """How many tokens the demonstrations had."""
-        return self._facts.logical_length
-
-    @property
-    def full_bytes(self) -> int:
-        """Keys and values of all tokens, uncompressed, in the core's dtype."""
-        return self._facts.full_bytes
-
-    @property
-    def geometry(self) -> Geometry:
-        """Layers, heads and positions of the model."""
-        return self._facts.geometry
-
-    @property
-    def identity(self) -> Identity:
-        """Of the model that it was made for."""
-        return self._facts.identity
-
-    @property
-    def layout(self) -> Layout:
-        """Of the conversation."""
-        return self._facts.layout
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """Name and all settings of the build, JSON values."""
-        return self._facts.recipe
-
-    @property
-    def model_name(self) -> str:
-        """Where the model was opened from: a name or a folder."""
-        return self._facts.model_name
-
-    @property
-    def vision_memory(self) -> str:
-        """The folder of the vision memory that the model ran with; "" where it ran without one."""
-        return self._facts.vision_memory
-
-    @property
-    def gate(self) -> GateSettings:
-        """When a query retrieves."""
-        return self._facts.gate
-
-    @property
-    def demonstrations(self) -> tuple[DemonstrationEntry, ...]:
-        """One entry each."""
-        return self._facts.demonstrations
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """Figures of the build, JSON values."""
-        return self._facts.report
-
-    # ------------------------------------------------------------------ what it holds
 
     @property
     def contents(self) -> Contents:

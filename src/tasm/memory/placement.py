@@ -14,9 +14,8 @@ from torch import Tensor
 
 from tasm.backbone.attention.segment import Segment
 from tasm.errors import InputError
-from tasm.memory.contents import Core
 from tasm.memory.layer import LayerTokens
-from tasm.memory.packing.core import PackedCore
+from tasm.memory.packing.core import Core, PackedCore
 from tasm.memory.retrieval.bank import Bank
 
 Unpack = Literal["once", "each step"]

@@ -18,7 +18,6 @@ from tasm.memory.packing.vectors import row_bytes
 
 _SHOWN = 5
 _LONGEST = 120
-_STYLE = 'style="text-align:left"'
 
 
 def html_table(title: str, rows: Iterable[Sequence[Any]], note: str = "") -> str:

@@ -25,11 +25,12 @@ from tasm.backbone.running.mismatch import refuse, remarks
 from tasm.errors import InputError
 from tasm.files import output_path
 from tasm.memory.asked import KeptQueries
-from tasm.memory.contents import Contents, CoreTensors, HeldContents
+from tasm.memory.contents import Contents, HeldContents
+from tasm.memory.core_tensors import CoreTensors
+from tasm.memory.described import MemoryFacts
 from tasm.memory.disk.stored import open_stored
 from tasm.memory.disk.writing import write_memory
 from tasm.memory.entry import DemonstrationEntry
-from tasm.memory.facts import MemoryFacts
 from tasm.memory.hub.names import HubName, named
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.bank import packed_bank
@@ -223,11 +224,12 @@ class TaskMemory(ShownMemory):
         reference = self.reference
         if reference is not None:
             reference = replace(reference, layers=core.distributions)
-        return self._with(self._facts, HeldContents(core, bank, reference))
+        return self._with(HeldContents(core, bank, reference))
 
-    def _with(self, facts: MemoryFacts, contents: Contents) -> "TaskMemory":
+    def _with(self, contents: Contents, **changes: Any) -> "TaskMemory":
+        known = {name: getattr(self, name) for name in _KNOWN}
         memory = object.__new__(TaskMemory)
-        memory._take(replace(facts, place=None), contents)
+        memory._take(MemoryFacts(**(known | changes)), contents)
         return memory
 
     def replaced(self, **changes: Any) -> "TaskMemory":
@@ -235,7 +237,7 @@ class TaskMemory(ShownMemory):
         packed one stays packed where only what is known of it changes."""
         if self.packing is not None and changes.keys() <= _KNOWN:
             held = HeldContents(self.contents.core, self.bank, self.reference)
-            return self._with(replace(self._facts, **changes), held)
+            return self._with(held, **changes)
         same = {name: getattr(self, name) for name in _ARGUMENTS}
         return TaskMemory(**(same | changes))
 

@@ -15,7 +15,7 @@ from tasm.compress.shards.independent import TRANSCRIPT, Piece, open_gate
 from tasm.compress.shards.share import Share
 from tasm.errors import InputError, did_you_mean
 from tasm.memory import Bank, GateSettings, TaskMemory
-from tasm.memory.contents import Counts
+from tasm.memory.core_tensors import Counts
 from tasm.memory.retrieval.gate import GateReference
 from tasm.memory.shards import Shard, shard_of
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.geometry import Geometry
-from tasm.memory.contents import Counts
+from tasm.memory.core_tensors import Counts
 from tasm.memory.disk.headers import TensorEntry
 from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile, MappedTensor

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tasm.backbone.geometry import Geometry, LayerKind
 from tasm.memory.asked import KeptQueries
-from tasm.memory.contents import Counts
+from tasm.memory.core_tensors import Counts
 from tasm.memory.disk.headers import HeaderCheck, TensorEntry
 from tasm.memory.disk.layers import per_head
 from tasm.memory.disk.manifest import Manifest

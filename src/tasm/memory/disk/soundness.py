@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Role
-from tasm.memory.contents import Core
 from tasm.memory.layer import LayerTokens
+from tasm.memory.packing.core import Core
 from tasm.memory.tokens import TokenTable
 
 

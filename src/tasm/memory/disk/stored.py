@@ -14,7 +14,8 @@ from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
 from tasm.errors import DamageError, WorkError
-from tasm.memory.contents import CoreTensors, Counts
+from tasm.memory.core_tensors import CoreTensors, Counts
+from tasm.memory.described import MemoryFacts
 from tasm.memory.disk import folder as memory_folder
 from tasm.memory.disk.blocks import FileRecord
 from tasm.memory.disk.headers import TensorEntry, check_bank_header, check_core_header
@@ -32,7 +33,6 @@ from tasm.memory.disk.packed import (
 from tasm.memory.disk.schema import FORMAT_VERSION, PLAIN_VERSION
 from tasm.memory.disk.soundness import check_core
 from tasm.memory.entry import DemonstrationEntry, absolute_hint
-from tasm.memory.facts import MemoryFacts
 from tasm.memory.packing.core import PackedCore
 from tasm.memory.packing.vectors import Store
 from tasm.memory.retrieval.bank import Bank
@@ -164,12 +164,10 @@ class StoredContents:
 
     @property
     def digest(self) -> str:
-        """The digest that the manifest gives of itself."""
         return self._manifest.digest
 
     @property
     def reference(self) -> GateReference | None:
-        """What the gate learned while the memory was built."""
         thresholds = self._manifest.gate.get("thresholds")
         if thresholds is None:
             return None
@@ -180,22 +178,18 @@ class StoredContents:
 
     @property
     def dtype(self) -> str:
-        """The dtype of keys and values, as the manifest says."""
         return self._manifest.dtype
 
     @property
     def packing(self) -> Store | None:
-        """How keys and values are packed, as the manifest says; None where they are not."""
         return cast("Store | None", self._manifest.packing)
 
     @property
     def core_counts(self) -> Counts:
-        """Core tokens of every layer and KV head, as the manifest says."""
         return per_head(self._manifest.core_tokens, self._facts.geometry.kv_heads)
 
     @property
     def bank_counts(self) -> Counts | None:
-        """Bank tokens of every layer and KV head, as the manifest says."""
         entries = self._manifest.bank_tokens
         return None if entries is None else per_head(entries, self._facts.geometry.kv_heads)
 

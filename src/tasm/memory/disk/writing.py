@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tasm.errors import InputError
-from tasm.memory.contents import Core, Counts
+from tasm.memory.core_tensors import Counts
 from tasm.memory.described import DescribedMemory
 from tasm.memory.disk.folder import write_folder, write_pictures, write_tensor_file
 from tasm.memory.disk.index import index_tensors
@@ -23,7 +23,7 @@ from tasm.memory.disk.packed import asked_tensors, packed_core_tensors, packed_t
 from tasm.memory.disk.soundness import check_core, check_layer
 from tasm.memory.entry import DemonstrationEntry, relative_hint
 from tasm.memory.packing.bank import PackedBankLayer
-from tasm.memory.packing.core import PackedCore
+from tasm.memory.packing.core import Core, PackedCore
 from tasm.memory.retrieval.bank import Bank, indexed
 from tasm.memory.retrieval.index.layer import LayerIndex
 from tasm.memory.tokens import TABLE

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tasm.backbone.geometry import LayerKind
 from tasm.memory.asked import KeptQueries
-from tasm.memory.contents import Core, Counts
+from tasm.memory.core_tensors import CoreTensors, Counts
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.integers import deflated, inflated
 from tasm.memory.packing.layer import PackedTokens
@@ -173,6 +173,10 @@ class PackedCore:
             + (0 if self.asked is None else self.asked.nbytes)
             + states
         )
+
+
+Core = CoreTensors | PackedCore
+"""What every answer needs of a memory, in whatever form it is held."""
 
 
 def packed_core(

@@ -7,13 +7,13 @@ over all of them. Knows vectors only: neither keys nor positions.
 import math
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from tasm.memory.contents import STORES as STORES
-from tasm.memory.contents import Store as Store
-
+Store = Literal["int8", "int4"]
+STORES: tuple[Store, ...] = get_args(Store)
 BITS: dict[str, int] = {"int8": 8, "int4": 4}
 BESIDE = 2
 """Bytes a vector takes beside its codes: scale and offset."""
