@@ -12,8 +12,6 @@ from tasm.answer.ask import default_new_tokens
 from tasm.check.verify import (
     Verification,
     accuracy,
-    check_identity,
-    demonstrations_as_queries,
     measure_fidelity,
 )
 from tests.answer.conftest import demonstrations
@@ -32,7 +30,7 @@ def memory(model: tasm.Model) -> tasm.TaskMemory:
 
 def test_figures_are_those_of_ordinary_prompts(model: tasm.Model, memory: tasm.TaskMemory) -> None:
     """Agreement and logit error, worked out again from prompts without any memory of all tokens."""
-    queries = demonstrations_as_queries(demonstrations())[:3]
+    queries = [one.as_query() for one in demonstrations()][:3]
     found = Verification(intact=True)
     measure_fidelity(found, model.backbone, memory, queries, demonstrations(), batch_size=2)
     tokens = default_new_tokens(memory)
@@ -60,7 +58,7 @@ def test_without_demonstrations_there_is_nothing_to_compare_with(
     model: tasm.Model, memory: tasm.TaskMemory
 ) -> None:
     found = Verification(intact=True)
-    queries = demonstrations_as_queries(demonstrations())[:1]
+    queries = [one.as_query() for one in demonstrations()][:1]
     measure_fidelity(found, model.backbone, memory, queries, None)
     assert (found.agreement, found.max_logit_error, found.mean_js) == (None, None, None)
     assert found.accuracy["full"] is None
@@ -76,14 +74,14 @@ def test_a_context_too_long_for_the_model_is_not_measured(
     monkeypatch.setattr(model.backbone, "geometry", short)
     said: list[str] = []
     found = Verification(intact=True)
-    queries = demonstrations_as_queries(demonstrations())[:1]
+    queries = [one.as_query() for one in demonstrations()][:1]
     measure_fidelity(found, model.backbone, packed, queries, demonstrations(), notice=said.append)
     assert found.agreement is None
     assert "100 positions" in said[0]
 
 
 def test_demonstrations_ask_their_own_questions() -> None:
-    queries = demonstrations_as_queries(demonstrations())
+    queries = [one.as_query() for one in demonstrations()]
     for query, one in zip(queries, demonstrations(), strict=True):
         assert query.question == one.question
         assert query.answers == (one.answer,)
@@ -91,6 +89,7 @@ def test_demonstrations_ask_their_own_questions() -> None:
 
 
 def test_identity_in_a_sentence(model: tasm.Model, memory: tasm.TaskMemory, tmp_path: Path) -> None:
-    assert check_identity(model.backbone, memory) is None
     other = tasm.load_model(str(tiny_folder("qwen2_vl", tmp_path / "other", seed=9)))
-    assert "weights" in (check_identity(other.backbone, memory) or "")
+    found = tasm.verify(memory, other)
+    assert found.model_matches is False
+    assert "weights" in (found.complaint or "")

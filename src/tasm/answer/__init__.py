@@ -10,7 +10,6 @@ from tasm.answer.model import Model, load_model, wrap
 from tasm.answer.result import Answer
 from tasm.answer.without_memory import (
     full_context,
-    full_context_answers,
     ordinary_answers,
     zero_shot_answers,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "Model",
     "ask_all",
     "full_context",
-    "full_context_answers",
     "load_model",
     "ordinary_answers",
     "wrap",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tasm.answer.confidence import doubt
 from tasm.answer.explaining.attention import Reading
-from tasm.answer.explaining.explain import Explain, Explained, explanations, way_to_explain
+from tasm.answer.explaining.explain import Explain, explained, way_to_explain
 from tasm.answer.generation import Generated, decode, generate
 from tasm.answer.given import as_memory, as_queries
 from tasm.answer.labelling import Calibration, Labelling
@@ -148,7 +148,7 @@ def ask_batches(
     one_of(bank_on, "bank_on", get_args(BankOn))
     one_of(calibration, "calibration", get_args(Calibration))
     way = way_to_explain(explain, memory)
-    check_memory(backbone, memory)
+    memory.check(backbone.identity)
 
     def fresh() -> Any:
         return memory.cache(
@@ -162,7 +162,11 @@ def ask_batches(
     labelling = None
     if labels is not None:
         labelling = Labelling.of(backbone, memory, labels, calibration, fresh)
-        _refuse_length(max_new_tokens)
+        if max_new_tokens is not None:
+            raise InputError(
+                f"max_new_tokens={max_new_tokens} has no effect with labels, which are as long as "
+                "they are. Leave it out."
+            )
         max_new_tokens = labelling.longest
     elif calibration != "none":
         raise InputError(f"calibration {calibration!r} has no effect without labels. Give labels.")
@@ -181,26 +185,12 @@ def ask_batches(
             said = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
         else:
             said, ranked = labelling.choose(rows, inputs, cache)
-        explained: Sequence[Explained] = [Explained()] * len(rows)
+        known = (memory.recipe.get("tuned") or {}).get("sureness") or ()
+        answers = _answers(backbone, rows, inputs, said, cache, ranked, known)
         if reading is not None:
             masked = fresh if way == "ablation" else None
-            explained = explanations(backbone, memory, rows, said, reading, masked)
-        known = (memory.recipe.get("tuned") or {}).get("sureness") or ()
-        answers = _answers(backbone, rows, inputs, said, cache, explained, ranked, known)
+            answers = explained(backbone, memory, answers, said.first_logits, reading, masked)
         yield Batch(answers, said.first_logits)
-
-
-def _refuse_length(max_new_tokens: int | None) -> None:
-    if max_new_tokens is not None:
-        raise InputError(
-            f"max_new_tokens={max_new_tokens} has no effect with labels, which are as long as they "
-            "are. Leave it out."
-        )
-
-
-def check_memory(backbone: "Backbone", memory: "TaskMemory") -> None:
-    """Raise `MismatchError` where the memory was made for another model, processor or template."""
-    memory.check(backbone.identity)
 
 
 def dtype_difference(backbone: "Backbone", memory: "TaskMemory") -> str | None:
@@ -258,7 +248,6 @@ def _answers(
     inputs: "dict[str, Tensor]",
     generated: Generated,
     cache: MemoryCache,
-    explained: Sequence[Explained],
     ranked: Sequence[tuple[Label, ...]],
     known: Sequence[float],
 ) -> list[Answer]:
@@ -283,8 +272,6 @@ def _answers(
             triggered=triggered[row],
             divergence=divergence[row],
             retrieved_tokens=retrieved[row] or 0.0,
-            demonstrations=explained[row].demonstrations,
-            token_weights=explained[row].token_weights,
             query=queries[row],
             log_probabilities=generated.log_probabilities[row],
             labels=ranked[row],

@@ -61,7 +61,8 @@ def as_queries(queries: Any) -> list[Query]:
         rows = list(queries)  # an iterator gives its rows once only
         if all(isinstance(row, Query) for row in rows):  # an empty list, too
             return rows
-        return read_queries([_as_row(row) for row in rows])
+        own = (one.as_query() if isinstance(one, Demonstration) else one for one in rows)
+        return read_queries(list(own))
     return read_queries(queries)
 
 
@@ -78,13 +79,6 @@ def as_query(question: Any, images: Any) -> Query:
     listed = isinstance(images, Iterable) and not isinstance(images, bytes | str | os.PathLike)
     several = images if listed and not _is_array_of_pixels(images) else [images]
     return make_query(question, images=[_as_picture(image) for image in several])
-
-
-def _as_row(row: Any) -> Any:
-    """A demonstration asked as a query: its own question, its answer the accepted one."""
-    if isinstance(row, Demonstration):
-        return Query(row.id, row.messages[:-1], (row.answer,), row.origin)
-    return row
 
 
 def _is_array_of_pixels(images: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasm.answer.ask import BankOn, ask_all, check_memory
+from tasm.answer.ask import BankOn, ask_all
 from tasm.answer.explaining.explain import Explain
 from tasm.answer.given import as_memory, as_query
 from tasm.answer.labelling import Calibration
@@ -209,7 +209,7 @@ class Model:
         """
         query = as_query(question, images)
         memory = as_memory(memory)
-        check_memory(self.backbone, memory)
+        memory.check(self.backbone.identity)
         return self.backbone.query_inputs([query], layout=memory.layout)
 
 

@@ -1,9 +1,8 @@
 """What a memory is measured against: the full context, and no demonstrations at all."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tasm.answer.ask import ask_all
 from tasm.answer.generation import decode, generate
 from tasm.answer.result import Answer
 from tasm.demonstrations import Demonstration, Query
@@ -48,29 +47,6 @@ def full_context(
         max_pixels=max_pixels,
         progress=progress,
     )
-
-
-def full_context_answers(
-    backbone: "Backbone",
-    demonstrations: Sequence[Demonstration],
-    queries: Sequence[Query],
-    *,
-    layout: "Layout | None" = None,
-    **settings: Any,
-) -> list[Answer]:
-    """Answer queries from all demonstrations; `settings` are those of `ask_all`.
-
-    ```python
-    answers = full_context_answers(model.backbone, demonstrations, queries)
-    ```
-    """
-    context = full_context(
-        backbone,
-        demonstrations,
-        system=None if layout is None else layout.system,
-        max_pixels=None if layout is None else layout.max_pixels,
-    )
-    return ask_all(backbone, context, queries, **settings)
 
 
 def zero_shot_answers(

@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from tasm.memory import DemonstrationEntry, TaskMemory
 
 
+def originals_of(memory: "TaskMemory", demonstrations: Any = None) -> list[Demonstration] | None:
+    """Return the demonstrations that a memory was built from: out of those given, or the recorded
+    files; None where a recorded one is gone.
+
+    Raises `InputError` where those given lack one.
+    """
+    if demonstrations is None:
+        return recorded_demonstrations(memory)
+    return read_given(memory, demonstrations)
+
+
 def recorded_demonstrations(memory: "TaskMemory") -> list[Demonstration] | None:
     """Return a memory's demonstrations from their original files, or None where one is gone.
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from tasm.answer.given import as_memory
 from tasm.arguments import listener, unheard
-from tasm.check.originals import read_given, recorded_demonstrations
+from tasm.check.originals import originals_of
 from tasm.compress.api import build
 from tasm.compress.recipes.changed import recipe_change
-from tasm.demonstrations import Demonstration
 from tasm.errors import InputError
 from tasm.memory import TaskMemory
 
@@ -56,14 +55,3 @@ def rebuild(
 def settings_of(memory: TaskMemory) -> dict[str, Any]:
     """Return the recipe and settings that a memory was built with, for `build`."""
     return {"recipe": memory.recipe["name"], **(memory.recipe.get("settings") or {})}
-
-
-def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonstration] | None:
-    """Return the demonstrations that a memory was built from: out of those given, or the recorded
-    files; None where a recorded one is gone.
-
-    Raises `InputError` where those given lack one.
-    """
-    if demonstrations is None:
-        return recorded_demonstrations(memory)
-    return read_given(memory, demonstrations)

@@ -6,7 +6,7 @@ was still to be seen, and other demonstrations may be wrong too, so this says wh
 what is wrong. Reads memories; changes none.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,11 @@ from torch import Tensor
 from tasm.answer.explaining.masking import refuse_recurrent
 from tasm.answer.labels import FEW, LabelTokens, score_labels
 from tasm.backbone.given import as_backbone
-from tasm.check.originals import read_given, recorded_demonstrations
-from tasm.demonstrations import Query
+from tasm.check.originals import originals_of
 from tasm.errors import InputError
 from tasm.memory.left_out import leave_out
 
 if TYPE_CHECKING:
-    from tasm.demonstrations import Demonstration
     from tasm.memory import TaskMemory
 
 BATCH_SIZE = 16
@@ -83,13 +81,19 @@ def suspects(
     refuse_recurrent(
         memory, "Looking for suspects", "Look at the answers of `tasm tune --folds 5`."
     )
-    originals = _originals(memory, demonstrations)
+    originals = originals_of(memory, demonstrations)
+    if originals is None:
+        raise InputError(
+            "Suspects are found by asking the demonstrations' own questions, and their originals "
+            "are not where the memory recorded them, or have changed. Say where they are now: "
+            "--demonstrations (in Python demonstrations=…)."
+        )
     if len(originals) < 2:
         raise InputError(
             f"The memory has {len(originals)} demonstration, and one is judged by the others. "
             "Give a memory of two or more."
         )
-    queries = [Query(one.id, one.messages[:-1], (one.answer,), one.origin) for one in originals]
+    queries = [one.as_query() for one in originals]
     answers = [one.answer.strip() for one in originals]
     distinct = tuple(dict.fromkeys(answers))
     labels = None
@@ -131,14 +135,3 @@ def _judged(
         labels.texts[best] if margin > 0 else None,
         float(scores.double().softmax(-1)[own]),
     )
-
-
-def _originals(memory: "TaskMemory", given: Any) -> "Sequence[Demonstration]":
-    found = recorded_demonstrations(memory) if given is None else read_given(memory, given)
-    if found is None:
-        raise InputError(
-            "Suspects are found by asking the demonstrations' own questions, and their originals "
-            "are not where the memory recorded them, or have changed. Say where they are now: "
-            "--demonstrations (in Python demonstrations=…)."
-        )
-    return found

@@ -18,7 +18,7 @@ from tasm.answer.given import as_memory, as_queries
 from tasm.answer.model import model_for
 from tasm.arguments import listener, share, unheard, whole_number
 from tasm.check.fidelity import agreement, answer_distributions, mean_js
-from tasm.check.rebuild import originals_of
+from tasm.check.originals import originals_of
 from tasm.demonstrations import Demonstration, Query, is_correct
 from tasm.errors import DamageError, InputError, MismatchError
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tasm.memory import TaskMemory
 
 Report = Callable[[str, int, int], None]
-FROM_DEMONSTRATIONS = "demonstrations"
 
 
 @dataclass
@@ -124,7 +123,10 @@ def verify(
     backbone = model_for(
         memory, model, option="--model (in Python model=…)", vision_memory=vision_memory
     ).backbone
-    found.complaint = check_identity(backbone, memory)
+    try:
+        memory.check(backbone.identity)
+    except MismatchError as error:
+        found.complaint = str(error)
     found.model_matches = found.holds
     if difference := dtype_difference(backbone, memory):
         say(difference)
@@ -133,7 +135,7 @@ def verify(
     if (disagreement := end_disagreement(backbone)) is not None:
         say(disagreement)
     if asked is None and originals is not None:
-        asked, found.queries_from = demonstrations_as_queries(originals), FROM_DEMONSTRATIONS
+        asked, found.queries_from = [one.as_query() for one in originals], "demonstrations"
     elif asked is not None:
         found.queries_from = str(queries) if isinstance(queries, str | Path) else "queries"
     if asked is None:
@@ -159,25 +161,6 @@ def _too_little(found: Verification, wanted: float) -> str | None:
         return f"An agreement of {wanted} could not be checked: there is no full context."
     if found.agreement < wanted:
         return f"Agreement is {found.agreement:.3f}; at least {wanted} was wanted."
-    return None
-
-
-def demonstrations_as_queries(demonstrations: Sequence[Demonstration]) -> list[Query]:
-    """Return the demonstrations' questions as queries; their answers are the accepted ones.
-
-    ```python
-    queries = demonstrations_as_queries(read_demonstrations("birds.jsonl"))
-    ```
-    """
-    return [Query(one.id, one.messages[:-1], (one.answer,), one.origin) for one in demonstrations]
-
-
-def check_identity(backbone: "Backbone", memory: "TaskMemory") -> str | None:
-    """Return what differs from the model the memory was made for, in a sentence, or None."""
-    try:
-        memory.check(backbone.identity)
-    except MismatchError as error:
-        return str(error)
     return None
 
 

@@ -92,11 +92,9 @@ def rebuild(
 def _originals(
     memory: "TaskMemory", place: Path, demonstrations: Path | None
 ) -> "list[Demonstration]":
-    from tasm.check.originals import read_given, recorded_demonstrations
+    from tasm.check.originals import originals_of
 
-    if demonstrations is not None:
-        return read_given(memory, demonstrations)
-    found = recorded_demonstrations(memory)
+    found = originals_of(memory, demonstrations)
     if found is None:
         raise InputError(
             f"{place}: the original demonstrations are gone, were changed, or were not recorded "

@@ -119,6 +119,10 @@ class Demonstration(Conversation):
         """The text of the last message."""
         return self.messages[-1].text
 
+    def as_query(self) -> "Query":
+        """Return its own question, to be asked; its answer is the accepted one."""
+        return Query(self.id, self.messages[:-1], (self.answer,), self.origin)
+
 
 @dataclass(frozen=True)
 class Query(Conversation):

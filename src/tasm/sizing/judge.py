@@ -78,9 +78,7 @@ class Judge:
     ) -> "Judge":
         """Read what has to be read: once, and once more for every fold."""
         whole = read(demonstrations)
-        own = [
-            Query(one.id, one.messages[:-1], (one.answer,), one.origin) for one in demonstrations
-        ]
+        own = [one.as_query() for one in demonstrations]
         if queries is not None:
             asked = [Asked(whole, list(queries))]
         elif folds is None:

@@ -84,7 +84,7 @@ def _read(place: Path, warn: Callable[[str], None] | None) -> Task:
             )
         return Task(str(place), shown, asked, asks_others=True)
     rows = tuple(read_demonstrations(place, warn=say))
-    asked = tuple(Query(row.id, row.messages[:-1], (row.answer,), row.origin) for row in rows)
+    asked = tuple(row.as_query() for row in rows)
     return Task(str(place), rows, asked, asks_others=False)
 
 

@@ -1,41 +1,30 @@
 """The explanations of a batch of answers, in the way that was asked for.
 
 "attention" is what was read anyway; "ablation" also asks again with each demonstration masked.
-Knows queries and what was said.
+Every demonstration gets one record, with shares that sum to 1.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from tasm.answer.explaining.attention import Reading
 from tasm.answer.explaining.masking import effects, refuse_recurrent
-from tasm.answer.explaining.shares import demonstration_weights
 from tasm.answer.explaining.support import supports
-from tasm.answer.generation import Generated
-from tasm.answer.result import DemonstrationWeight
+from tasm.answer.result import Answer, DemonstrationWeight
 from tasm.arguments import shown
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.demonstrations import Query
 from tasm.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
-    from tasm.memory import TaskMemory
+    from tasm.memory import DemonstrationEntry, TaskMemory
 
 Way = Literal["attention", "ablation"]
 WAYS: tuple[Way, ...] = ("attention", "ablation")
 Explain = bool | Way
-
-
-@dataclass(frozen=True, eq=False)
-class Explained:
-    """One answer's explanation; empty where none was wanted. As `Answer`'s fields say."""
-
-    demonstrations: tuple[DemonstrationWeight, ...] = field(default=())
-    token_weights: Tensor | None = None
 
 
 def way_to_explain(explain: Any, memory: "TaskMemory") -> Way | None:
@@ -60,29 +49,65 @@ def way_to_explain(explain: Any, memory: "TaskMemory") -> Way | None:
     )
 
 
-def explanations(
+def explained(
     backbone: "Backbone",
     memory: "TaskMemory",
-    queries: Sequence[Query],
-    said: Generated,
+    answers: Sequence[Answer],
+    first_logits: Tensor,
     reading: Reading,
     masked: Callable[[], MemoryCache] | None = None,
-) -> list[Explained]:
-    """Return every row's explanation; with `masked`, which makes caches of the memory, with the
-    effects of masking each demonstration in turn."""
+) -> list[Answer]:
+    """Return the answers with what each demonstration had to do with them; with `masked`, which
+    makes caches of the memory, with the effects of masking each demonstration in turn."""
     tokens = [
-        token_ids[0] if token_ids else int(said.first_logits[row].argmax())
-        for row, token_ids in enumerate(said.token_ids)
+        one.token_ids[0] if one.token_ids else int(first_logits[row].argmax())
+        for row, one in enumerate(answers)
     ]
-    support = supports(backbone, reading.written, said.first_logits, tokens)
+    support = supports(backbone, reading.written, first_logits, tokens)
     found = []
-    for row, query in enumerate(queries):
+    for row, one in enumerate(answers):
         changes = None
         if masked is not None:
-            token_ids = said.token_ids[row]
-            ends = len(said.log_probabilities[row]) > len(token_ids)
-            changes = effects(backbone, memory, query, token_ids, ends=ends, fresh=masked)
+            assert one.query is not None
+            ends = len(one.log_probabilities) > len(one.token_ids)
+            changes = effects(backbone, memory, one.query, one.token_ids, ends=ends, fresh=masked)
         weights = demonstration_weights(memory.demonstrations, reading, row, support[row], changes)
         total = reading.weighted[:, row].sum().clamp_min(1e-30)
-        found.append(Explained(weights, reading.tokens[:, row] / total))
+        by_token = reading.tokens[:, row] / total
+        found.append(replace(one, demonstrations=weights, token_weights=by_token))
     return found
+
+
+def demonstration_weights(
+    entries: "Sequence[DemonstrationEntry]",
+    reading: Reading,
+    row: int,
+    support: Sequence[float] | None = None,
+    effects: Sequence[float] | None = None,
+) -> tuple[DemonstrationWeight, ...]:
+    """Return every demonstration with its shares in one row's answer, in order."""
+    mass, weighted = _shares(reading.mass[:, row]), _shares(reading.weighted[:, row])
+    layers = reading.layers[:, row] / reading.layers[:, row].sum().clamp_min(1e-30)
+    by_layer = layers.T.tolist()
+    return tuple(
+        DemonstrationWeight(
+            id=entry.id,
+            weight=sum(weighted[number]),
+            retrieved=weighted[number][1],
+            attention=sum(mass[number]),
+            attention_retrieved=mass[number][1],
+            support=None if support is None else support[number],
+            effect=None if effects is None else effects[number],
+            layers=tuple(by_layer[number]),
+            question=entry.question,
+            answer=entry.answer,
+            pictures=tuple(picture.path for picture in entry.pictures),
+        )
+        for number, entry in enumerate(entries)
+    )
+
+
+def _shares(sums: Tensor) -> list[list[float]]:
+    """(core, retrieved) of each demonstration, of all that was counted."""
+    pairs: list[list[float]] = (sums.double() / sums.double().sum().clamp_min(1e-30)).T.tolist()
+    return pairs
