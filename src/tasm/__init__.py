@@ -22,7 +22,7 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from tasm.answer import Answer, Model, load_model, wrap
-    from tasm.backbone.listing import models
+    from tasm.backbone.checkpoint.families import models
     from tasm.check.rebuild import rebuild
     from tasm.check.verify import Verification, verify
     from tasm.compress.api import build
@@ -82,7 +82,7 @@ _HOME = {
     "merge": "tasm.compress.changing",
     "plan": "tasm.compress.plan",
     "recipes": "tasm.compress.recipes.listing",
-    "models": "tasm.backbone.listing",
+    "models": "tasm.backbone.checkpoint.families",
     "Verification": "tasm.check.verify",
     "verify": "tasm.check.verify",
     "rebuild": "tasm.check.rebuild",

@@ -85,3 +85,15 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     by_folded_name = {choice.casefold(): choice for choice in choices}
     nearest = get_close_matches(name.casefold(), by_folded_name, n=1, cutoff=0.6)
     return f" Did you mean {by_folded_name[nearest[0]]!r}?" if nearest else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says as a sentence; its kind where it says nothing.
+
+    ```python
+    >>> first_line(OSError("no such file\\nand more"))
+    'no such file.'
+    ```
+    """
+    line = str(error).strip().partition("\n")[0].strip() or type(error).__name__
+    return line if line.endswith((".", "!", "?")) else f"{line}."

@@ -114,6 +114,15 @@ def sliding_window(config: HfConfig) -> int | None:
     return int(text_config(config).sliding_window) if "sliding" in layer_kinds(config) else None
 
 
+def image_token(config: HfConfig) -> int | None:
+    """Return the id of the token that stands for a part of a picture, None for a model of text."""
+    for name in ("image_token_id", "image_token_index"):
+        found = getattr(config, name, None)
+        if isinstance(found, int) and found >= 0:
+            return found
+    return None
+
+
 def rope_parameters(config: HfConfig) -> dict[str, Any]:
     """The rotary settings of a text configuration, under their old or new name."""
     text = text_config(config)

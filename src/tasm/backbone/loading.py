@@ -15,17 +15,17 @@ from tasm.arguments import shown
 from tasm.backbone.checkpoint.processors import LOCAL, load_processor
 from tasm.backbone.checkpoint.quiet import quiet
 from tasm.backbone.checkpoint.random_models import RANDOM_MODELS, random_model
+from tasm.backbone.dtypes import dtype_named
 from tasm.backbone.hugging_face import HfConfig, HfModel, HfProcessor
 from tasm.backbone.model import Backbone
 from tasm.backbone.pickling import check_arrived
 from tasm.backbone.running.guard import FolderSource, ObjectSource
 from tasm.backbone.wrappers import unwrap
-from tasm.errors import InputError, ModelError, did_you_mean
+from tasm.errors import InputError, ModelError, did_you_mean, first_line
 
 REFERENCE = "reference"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt"]
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -54,7 +54,8 @@ def load_backbone(
             "tasm.wrap(model, processor)."
         )
     name = str(name_or_path)
-    place, kind = _device(device), _dtype(dtype)
+    place = _device(device)
+    kind = None if dtype == "auto" else dtype_named(dtype, "auto")
     if name.startswith("random:"):
         with quiet():
             hf, processor = random_model(name.removeprefix("random:"))
@@ -135,7 +136,7 @@ def _from_hub(name: str) -> Path:
             return folder
         problem = ModelError(f"{name} has no config.json with safetensors weights")
     raise ModelError(
-        f"The model {name} is not on this machine and cannot be fetched: {_first_line(problem)} "
+        f"The model {name} is not on this machine and cannot be fetched: {first_line(problem)} "
         f"Give a folder that holds it, or check the name and the connection."
     ) from problem
 
@@ -163,7 +164,7 @@ def _config(folder: Path) -> HfConfig:
         custom = "it needs code of its own, which tasm never runs" if "auto_map" in document else ""
         raise ModelError(
             f"transformers {__version__} cannot read {path} (model type "
-            f"{document['model_type']!r}): {custom or _first_line(error)}"
+            f"{document['model_type']!r}): {custom or first_line(error)}"
         ) from error
 
 
@@ -204,7 +205,7 @@ def _weights(folder: Path, has_images: bool, dtype: Any) -> Any:
         )
     except Exception as error:
         raise ModelError(
-            f"The weights of {folder} cannot be loaded: {_first_line(error)} "
+            f"The weights of {folder} cannot be loaded: {first_line(error)} "
             f"A file may be damaged or incomplete; copy it again."
         ) from error
     lacking = sorted(str(key) for key in report.get("missing_keys", ()))
@@ -231,27 +232,7 @@ def _device(name: Any) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise InputError(
-            f"The device {shown(name)} cannot be used here: {_first_line(error)} "
+            f"The device {shown(name)} cannot be used here: {first_line(error)} "
             f"Expected 'auto', 'cpu' or a device that torch knows, such as 'cuda:0'."
         ) from error
     return device
-
-
-def _dtype(name: Any) -> torch.dtype | None:
-    """The dtype of a name or torch's own; None for "auto"."""
-    if name == "auto":
-        return None
-    text = str(name).removeprefix("torch.")
-    if not isinstance(name, str | torch.dtype) or text not in _DTYPES:
-        given = text if isinstance(name, torch.dtype) else shown(name)
-        raise InputError(
-            f"Unknown dtype {given}. Expected auto, {', '.join(_DTYPES)}."
-            f"{did_you_mean(text, _DTYPES)}"
-        )
-    return _DTYPES[text]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    line = lines[0].strip() if lines else type(error).__name__
-    return line if line.endswith((".", "!", "?")) else f"{line}."

@@ -36,7 +36,7 @@ def _models(context: typer.Context, json: Json = False) -> None:
 
 @command
 def _list(json: bool = False) -> Result:
-    from tasm.backbone.listing import models as known_models
+    from tasm.backbone.checkpoint.families import models as known_models
 
     found = known_models()
     return Result(found, lambda: _tables(found["bundled"], found["families"]))

@@ -74,9 +74,10 @@ def convert(
     made = (*FILES[1], *numbered)
     check_replaceable(out, FILES[0], made)
 
-    from tasm.backbone.checkpoint.gguf import check_dtype, check_packages, convert_gguf, find_gguf
+    from tasm.backbone.checkpoint.gguf import check_packages, convert_gguf, find_gguf
+    from tasm.backbone.dtypes import dtype_named
 
-    check_dtype(dtype)
+    dtype_named(dtype)
     file = find_gguf(place)
     check_packages()
     with whole_folder(out, FILES[0], made) as folder:

@@ -10,7 +10,7 @@ import torch
 
 from tasm.arguments import GateKind, one_of
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.errors import InputError
+from tasm.errors import InputError, first_line
 from tasm.memory.described import DescribedMemory
 from tasm.memory.placement import Devices, Placed, Placement, Unpack
 from tasm.memory.retrieval.gate import GateSettings
@@ -101,5 +101,5 @@ def _check(device: Devices, dtype: Any, live_tokens: Any) -> None:
             torch.empty(0, device=one)
         except (RuntimeError, AssertionError, TypeError) as reason:
             raise InputError(
-                f"device is {one!r}, which cannot be used here: {str(reason).splitlines()[0]}"
+                f"device is {one!r}, which cannot be used here: {first_line(reason)}"
             ) from None

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tasm.backbone.attention.admission import check_generate, memory_cache
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.backbone.attention.picture_positions import image_token, picture_arguments
+from tasm.backbone.attention.picture_positions import picture_arguments
 from tasm.backbone.decoder import find_decoder
+from tasm.backbone.geometry import image_token
 from tasm.backbone.hugging_face import HfGenerationConfig, HfModel
 from tasm.errors import InputError, TasmError
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from tasm.errors import InputError
 
@@ -64,7 +65,7 @@ def live_mask(
     if mask.shape[0] not in (1, batch):
         raise InputError(f"attention_mask has {mask.shape[0]} rows but the call has {batch}.")
     if mask.ndim == 2:
-        if isinstance(live, Tensor) and not _compiling():
+        if isinstance(live, Tensor) and not is_compiling():
             live = int(live)
         return _padding(mask.expand(batch, -1), tokens, live, fronts, buffer)
     return _prepared(mask, tokens, live, fronts, buffer)
@@ -84,7 +85,10 @@ def real_tokens(mask: Mask, batch: int, tokens: int, live: int | Tensor) -> Tens
         return None
     assert isinstance(mask, Tensor)
     if mask.ndim == 2:
-        real = _columns(mask, live, tokens).bool()
+        if isinstance(live, Tensor):
+            place = torch.arange(tokens, device=mask.device) + live
+            return mask.index_select(1, place).bool().expand(batch, -1)
+        real = mask[:, live : live + tokens].bool()
     else:
         seen = mask[:, 0]
         place = (torch.arange(tokens, device=mask.device) + live)[None, :, None]
@@ -100,7 +104,7 @@ def _padding(
     fronts: tuple[int, ...] | None,
     buffer: int | None,
 ) -> Tensor:
-    if mask.is_floating_point() and not _compiling() and bool((mask < 0).any()):
+    if mask.is_floating_point() and not is_compiling() and bool((mask < 0).any()):
         raise InputError(
             "attention_mask has negative values, as masks have that are added to logits; expected "
             "1 for tokens and 0 for padding."
@@ -118,7 +122,7 @@ def _padding(
     front = width - expected
     if front == 0:
         return mask
-    if _compiling() or bool(mask[:, :front].all()):
+    if is_compiling() or bool(mask[:, :front].all()):
         _check_front(front, fronts, width, tokens, live)
         return mask[:, front:]
     if width == buffer and not bool(mask[:, expected:].any()):
@@ -156,7 +160,7 @@ def _prepared(
     if front:
         before = mask[..., :front]
         visible = before == 0 if mask.is_floating_point() else before
-        if not _compiling() and not bool(visible.all()):
+        if not is_compiling() and not bool(visible.all()):
             raise InputError(
                 f"attention_mask has {front} columns in front of the {expected} live tokens, and "
                 "hides some of them. They stand for the memory, which every query reads whole: "
@@ -196,13 +200,3 @@ def _too_narrow(width: int, tokens: int, live: int) -> str:
         f"attention_mask covers {width} tokens, but the cache holds {live} live tokens of an "
         f"earlier call and this call brings {tokens}. {ANOTHER_QUESTION}"
     )
-
-
-def _columns(mask: Tensor, live: int | Tensor, tokens: int) -> Tensor:
-    if isinstance(live, Tensor):
-        return mask.index_select(1, torch.arange(tokens, device=mask.device) + live)
-    return mask[:, live : live + tokens]
-
-
-def _compiling() -> bool:
-    return torch.compiler.is_compiling()

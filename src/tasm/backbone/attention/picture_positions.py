@@ -14,19 +14,11 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.masks import Mask
+from tasm.backbone.geometry import image_token
 from tasm.backbone.hugging_face import HfConfig, HfModel
 from tasm.errors import InputError
 
 _PIXELS = ("pixel_values", "image_embeds", "image_features", "inputs_embeds")
-
-
-def image_token(config: HfConfig) -> int | None:
-    """Return the id of the token that stands for a part of a picture, None for a model of text."""
-    for name in ("image_token_id", "image_token_index"):
-        found = getattr(config, name, None)
-        if isinstance(found, int) and found >= 0:
-            return found
-    return None
 
 
 def picture_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""The model families that are known, as facts. Imports neither torch nor transformers.
+"""The model families that are known, and the models that come with tasm, as facts. Imports neither
+torch nor transformers.
 
 A family that is not listed works where its processor names an image token and its chat template
 can be taken apart; what is missing is then said in a `ModelError`.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Places = Literal["text", "grid", "square", "anyres", "tiles", "rows"]
 
@@ -87,3 +88,41 @@ def family_of(model_type: str, *, has_images: bool) -> Family:
     if listed is not None and (listed.kind == "image-text") == has_images:
         return listed
     return Family(model_type, model_type, "square" if has_images else "text", "")
+
+
+BUNDLED = (
+    {
+        "name": "reference",
+        "title": "The small vision-language model that comes with tasm; it learns in context",
+    },
+    {
+        "name": "random:qwen2_vl-0.15b",
+        "title": "Random weights of 150 million parameters, made in memory, for measuring speed",
+    },
+    {"name": "random:qwen2_vl-0.5b", "title": "The same of 500 million parameters"},
+    {"name": "random:qwen2_vl-7b", "title": "The same of 7 billion, for a GPU"},
+    {
+        "name": "random:qwen2_vl-deep",
+        "title": "Eight small layers whose keys and values outweigh all else, for counting bytes",
+    },
+    {
+        "name": "random:qwen2_vl-tiny",
+        "title": "The same of under a million, for trying what runs",
+    },
+)
+
+
+def models() -> dict[str, list[dict[str, Any]]]:
+    """Return the models that come with tasm (`bundled`) and the known `families`.
+
+    ```python
+    [family["name"] for family in tasm.models()["families"]]
+    ```
+
+    Other families are tried, and what is missing is then said.
+    """
+    families = [
+        {"name": one.name, "title": one.title, "kind": one.kind, "example": one.example}
+        for one in FAMILIES.values()
+    ]
+    return {"bundled": [dict(row) for row in BUNDLED], "families": families}

@@ -11,8 +11,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-_BLOCK = 1 << 22
-
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hex digits, remembered while the file is unchanged."""
@@ -21,12 +19,10 @@ def file_sha256(path: Path) -> str:
     remembered = _remembered()
     if key in remembered:
         return remembered[key]
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    _remember(key, digest.hexdigest())
-    return digest.hexdigest()
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    _remember(key, digest)
+    return digest
 
 
 def _place() -> Path:

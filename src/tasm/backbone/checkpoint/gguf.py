@@ -14,10 +14,10 @@ import torch
 
 from tasm.backbone.checkpoint.processors import load_processor
 from tasm.backbone.checkpoint.quiet import quiet
+from tasm.backbone.dtypes import dtype_named
 from tasm.backbone.hugging_face import HfModel, HfTokenizer
-from tasm.errors import InputError, ModelError, did_you_mean
+from tasm.errors import InputError, ModelError, first_line
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _MAGIC = b"GGUF"
 _PLAIN = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{{ message['content'] }} ->"
@@ -68,15 +68,6 @@ def check_packages() -> None:
         )
 
 
-def check_dtype(name: str) -> torch.dtype:
-    """Return the dtype of a name; raises `InputError` for an unknown one."""
-    if name not in DTYPES:
-        raise InputError(
-            f"Unknown dtype {name!r}. Expected {', '.join(DTYPES)}.{did_you_mean(name, DTYPES)}"
-        )
-    return DTYPES[name]
-
-
 def convert_gguf(
     file: Path,
     folder: Path,
@@ -97,7 +88,7 @@ def convert_gguf(
     Returns `model_type`, `parameters` and `bytes`. Raises `ModelError` where the file cannot be
     read or lacks something, `InputError` where a package is missing.
     """
-    kind = check_dtype(dtype)
+    kind = dtype_named(dtype)
     check_packages()
     with quiet():
         model, tokenizer = _read(file, kind)
@@ -134,7 +125,7 @@ def _read(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
     except Exception as error:  # each architecture and each kind of damage fails in its own way
         raise ModelError(
-            f"transformers {transformers.__version__} cannot read {file}: {_first_line(error)} It "
+            f"transformers {transformers.__version__} cannot read {file}: {first_line(error)} It "
             "may be damaged, of another architecture than a text model's, or of a kind of "
             "quantisation that is not known there; a safetensors folder of the model needs no "
             "conversion."
@@ -187,9 +178,3 @@ def _local_name_only(folder: Path) -> None:
     for name in ("is_local", "local_files_only", "name_or_path"):
         settings.pop(name, None)
     path.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    line = lines[0].strip() if lines else type(error).__name__
-    return line if line.endswith((".", "!", "?")) else f"{line}."

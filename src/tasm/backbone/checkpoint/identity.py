@@ -22,6 +22,7 @@ from tasm.backbone.checkpoint.environment import (
     environment_from_json,
 )
 from tasm.backbone.checkpoint.fingerprints import file_sha256
+from tasm.backbone.checkpoint.processors import read_json, template_in
 from tasm.errors import FormatError, ModelError
 
 PARTS = ("weights", "config", "processor", "tokenizer", "chat template")
@@ -131,12 +132,8 @@ def folder_identity(folder: Path) -> Identity:
     """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json any more; its identity cannot be told.")
-    tokenizer_config = _read(folder / "tokenizer_config.json")
-    template = (
-        _text_of(folder / "chat_template.jinja")
-        or _read(folder / "chat_template.json").get("chat_template")
-        or tokenizer_config.get("chat_template")
-    )
+    in_tokenizer = read_json(folder / "tokenizer_config.json").get("chat_template")
+    template = template_in(folder) or in_tokenizer
     weights = sorted(folder.glob("*.safetensors"))
     return Identity(
         {
@@ -158,21 +155,7 @@ def _files_sha256(paths: Iterable[Path]) -> str:
 def _file(path: Path) -> str:
     if path.suffix != ".json" or path.name in ("tokenizer.json", "vocab.json"):
         return file_sha256(path)
-    return json_sha256(_read(path))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is not valid JSON: {error}") from error
-    return document if isinstance(document, dict) else {"": document}
-
-
-def _text_of(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    return json_sha256(read_json(path))
 
 
 def json_sha256(document: Any) -> str:

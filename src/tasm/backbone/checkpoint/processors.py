@@ -16,7 +16,7 @@ from typing import Any
 
 from tasm.backbone.checkpoint.pixtral import PixtralRows
 from tasm.backbone.hugging_face import HfProcessor, HfTokenizer
-from tasm.errors import ModelError
+from tasm.errors import ModelError, first_line
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
@@ -80,7 +80,7 @@ def _whole(folder: Path, model_type: str) -> Any:
 
 def _assembled(folder: Path, model_type: str, tokenizer: HfTokenizer) -> Any:
     image_processor = _image_processor(folder)
-    settings = _json(folder / "processor_config.json")
+    settings = read_json(folder / "processor_config.json")
     class_name = _class_name(folder, model_type)
     if class_name == "PixtralProcessor":
         return PixtralRows.from_settings(image_processor, tokenizer, settings)
@@ -149,7 +149,7 @@ def _class_name(folder: Path, model_type: str) -> str:
 
     files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
     for file in files:
-        named = _json(folder / file).get("processor_class")
+        named = read_json(folder / file).get("processor_class")
         if isinstance(named, str):
             return named
     name = PROCESSOR_MAPPING_NAMES.get(model_type)
@@ -174,7 +174,7 @@ def _image_processor(folder: Path) -> Any:
             continue
         return processor
     raise ModelError(
-        f"The image processor of {folder} cannot be loaded: {_first_line(problem)}. "
+        f"The image processor of {folder} cannot be loaded: {first_line(problem)} "
         f"`pip install torchvision` brings what some image processors need."
     ) from problem
 
@@ -192,7 +192,7 @@ def _tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, **LOCAL)
     except Exception as error:
         raise ModelError(
-            f"The tokenizer of {folder} cannot be loaded: {_first_line(error)}"
+            f"The tokenizer of {folder} cannot be loaded: {first_line(error)}"
         ) from error
 
 
@@ -206,7 +206,7 @@ def _check_offsets(tokenizer: HfTokenizer, folder: Path) -> None:
 
 def _with_template(processor: HfProcessor, folder: Path, tokenizer: HfTokenizer) -> HfProcessor:
     if not getattr(processor, "chat_template", None):
-        template = _template(folder) or getattr(tokenizer, "chat_template", None)
+        template = template_in(folder) or getattr(tokenizer, "chat_template", None)
         if not template:
             raise ModelError(
                 f"{folder} has no chat template: looked for chat_template.jinja, "
@@ -218,29 +218,25 @@ def _with_template(processor: HfProcessor, folder: Path, tokenizer: HfTokenizer)
     return processor
 
 
-def _template(folder: Path) -> str | None:
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    found = _json(folder / "chat_template.json").get("chat_template")
-    return found if isinstance(found, str) else None
+def template_in(folder: Path) -> Any:
+    """Return the chat template that has a file of its own; None where there is none."""
+    file = folder / "chat_template.jinja"
+    own = file.read_text(encoding="utf-8") if file.is_file() else None
+    return own or read_json(folder / "chat_template.json").get("chat_template")
 
 
 def _image_settings(folder: Path) -> bool:
-    return (folder / "preprocessor_config.json").is_file() or "image_processor" in _json(
+    return (folder / "preprocessor_config.json").is_file() or "image_processor" in read_json(
         folder / "processor_config.json"
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty where there is no file."""
     if not path.is_file():
         return {}
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ModelError(f"{path} is not valid JSON: {error}") from error
-    return document if isinstance(document, dict) else {}
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return document if isinstance(document, dict) else {"": document}

@@ -3,14 +3,16 @@
 The template runs twice over the whole conversation: once with a mark in place of every text,
 which shows where the texts stand and what the template writes around them, and once with the
 texts themselves, from which every place is then read. Works on text; tokens are made in
-`tokens.py`.
+`tokenised.py`.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
+from tasm.arguments import shown
 from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.prompt.roles import Role
 from tasm.errors import ModelError
@@ -115,10 +117,8 @@ class ChatTemplate:
         if system not in self._ends:
             # What the system prompt says changes nothing here, that there is one may.
             after, tail = self.after_answer(None if system is None else "Hello.")
-            common = 0
-            while common < min(len(tail), len(after)) and tail[common] == after[common]:
-                common += 1
-            self._ends[system] = after[:common]
+            common = takewhile(lambda pair: pair[0] == pair[1], zip(after, tail, strict=False))
+            self._ends[system] = "".join(one for one, _ in common)
         return self._ends[system]
 
     def after_answer(self, system: str | None = None) -> tuple[str, str]:
@@ -215,7 +215,7 @@ class ChatTemplate:
         if sorted(marks) != list(range(len(texts))):
             lost = sorted(set(range(len(texts))) - set(marks)) or marks
             raise ModelError(
-                f"The chat template does not write every text once: {_shown(texts[lost[0]][2])} is "
+                f"The chat template does not write every text once: {shown(texts[lost[0]][2])} is "
                 f"written {marks.count(lost[0])} times."
             )
         places: list[Place] = []
@@ -226,7 +226,7 @@ class ChatTemplate:
             end = _end_of(text, position, content or "", following)
             if end is None:
                 raise ModelError(
-                    f"The chat template rewrites the text {_shown(content)}: it does not stand "
+                    f"The chat template rewrites the text {shown(content)}: it does not stand "
                     f"in the conversation as it was given, nor stripped of white space."
                 )
             places.append(Place(position, end, role, turn))
@@ -239,8 +239,8 @@ class ChatTemplate:
         if text[position:end] != literal:
             raise ModelError(
                 f"The chat template writes other text around "
-                f"{_shown(text[position : position + 40])} "
-                f"than around other contents: expected {_shown(literal)}."
+                f"{shown(text[position : position + 40])} "
+                f"than around other contents: expected {shown(literal)}."
             )
         if self.placeholder:
             for match in re.finditer(re.escape(self.placeholder), literal):
@@ -307,8 +307,3 @@ def _end_of(text: str, position: int, content: str, following: str) -> int | Non
         if text.startswith(written, position) and text.startswith(following, end):
             return end
     return None
-
-
-def _shown(text: str | None) -> str:
-    text = text or ""
-    return repr(text if len(text) <= 60 else text[:59] + "…")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from tasm.arguments import shown
 from tasm.backbone.hugging_face import HfTokenizer
 from tasm.errors import DemonstrationError, ModelError
 
@@ -128,9 +129,8 @@ class PlainMarks:
         """Raise `DemonstrationError` where a text holds a mark."""
         found = self._pattern.search(text) if self._pattern is not None else None
         if found is not None:
-            shown = text if len(text) <= 60 else text[:59] + "…"
             raise DemonstrationError(
-                f"{origin}: found {found[0]!r} in the text {shown!r}; expected a text without it: "
-                f"this model's chat template begins a turn with these very characters, so the text "
-                f"would be read as another turn. Rephrase it."
+                f"{origin}: found {found[0]!r} in the text {shown(text)}; expected a text without "
+                "it: this model's chat template begins a turn with these very characters, so the "
+                "text would be read as another turn. Rephrase it."
             )

@@ -29,7 +29,7 @@ from tasm.backbone.prompt.image_shapes import (
 )
 from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate
 from tasm.demonstrations import Picture
-from tasm.errors import DemonstrationError, ModelError, TasmError
+from tasm.errors import DemonstrationError, ModelError, TasmError, first_line
 
 PICTURES_AT_ONCE = 32
 """Pictures decoded at one time; more are processed group after group."""
@@ -56,12 +56,11 @@ class UnusablePicture(DemonstrationError):
     def __init__(
         self, picture: Picture, size: tuple[int, int], processor: HfProcessor, reason: Exception
     ) -> None:
-        said = str(reason).strip().splitlines() or [type(reason).__name__]
         called = picture.name.removeprefix("picture ")  # "picture in memory" where it has no file
         super().__init__(
             f"The picture {called} ({size[0]} × {size[1]} pixels) cannot be used with this "
-            f"model: its {type(processor).__name__} says: {said[0]}. Give it in another size, or "
-            f"leave it out."
+            f"model: its {type(processor).__name__} says: {first_line(reason)} Give it in another "
+            "size, or leave it out."
         )
         self.picture = picture
 

@@ -2,6 +2,7 @@
 
 from tasm.backbone.checkpoint.families import Family
 from tasm.backbone.checkpoint.processors import tokenizer_of
+from tasm.backbone.geometry import image_token
 from tasm.backbone.hugging_face import HfConfig, HfProcessor
 from tasm.backbone.prompt.chat_template import ChatTemplate
 from tasm.backbone.prompt.image_layout import ImageLayout
@@ -25,34 +26,24 @@ def conversations_of(
     if family.kind == "text":
         template = ChatTemplate(tokenizer, source, ())
         return Conversations(tokenizer, template, None, image_token_id=None, special_tokens=False)
-    token_id = _image_token_id(config, processor)
-    image_token = tokenizer.convert_ids_to_tokens(token_id)
+    token_id = image_token(config)
+    token_id = getattr(processor, "image_token_id", None) if token_id is None else token_id
+    if token_id is None:
+        raise ModelError(
+            f"Which token stands for an image cannot be told: looked for image_token_id and "
+            f"image_token_index in the configuration of {config.model_type!r} and for "
+            f"image_token_id in {type(processor).__name__}."
+        )
+    written = tokenizer.convert_ids_to_tokens(token_id)
     named = (getattr(processor, "image_token", None), getattr(processor, "boi_token", None))
-    candidates = tuple(dict.fromkeys(c for c in (*named, image_token) if isinstance(c, str)))
+    candidates = tuple(dict.fromkeys(c for c in (*named, written) if isinstance(c, str)))
     template = ChatTemplate(tokenizer, source, candidates)
     images = ImageLayout(
         processor,
         family,
         config,
-        image_token=image_token,
-        placeholder=template.placeholder or image_token,
+        image_token=written,
+        placeholder=template.placeholder or written,
         arguments=arguments,
     )
     return Conversations(tokenizer, template, images, image_token_id=token_id, special_tokens=True)
-
-
-def _image_token_id(config: HfConfig, processor: HfProcessor) -> int:
-    places = (
-        (config, "image_token_id"),
-        (config, "image_token_index"),
-        (processor, "image_token_id"),
-    )
-    for holder, name in places:
-        found = getattr(holder, name, None)
-        if isinstance(found, int) and found >= 0:
-            return found
-    raise ModelError(
-        f"Which token stands for an image cannot be told: looked for image_token_id and "
-        f"image_token_index in the configuration of {config.model_type!r} and for image_token_id "
-        f"in {type(processor).__name__}."
-    )

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tasm.backbone.dtypes import DTYPES
 from tasm.backbone.hugging_face import HfModel
 from tasm.backbone.running.adapters import (
     chosen_module,
@@ -35,8 +36,6 @@ READ_EACH_TIME = 1 << 24
 """Models of up to so many values are read in full at every check."""
 
 BESIDES_LINEAR = " besides linear layers"
-
-SAMPLED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def _states(pieces: list[_Piece]) -> list[Any]:
 
 def _rounded(pieces: list[_Piece]) -> dict[str, str]:
     digests = {}
-    for name, dtype in SAMPLED.items():
+    for name, dtype in DTYPES.items():
         for suffix in ("", BESIDES_LINEAR):
             digest = digests[name + suffix] = hashlib.sha256(b"tasm sampled weights\0")
             for piece in pieces:

@@ -16,8 +16,6 @@ from tasm.memory.disk.manifest import Manifest
 from tasm.memory.hub.failures import endpoint, naming_failures
 from tasm.memory.hub.names import HubName
 
-_CHUNK = 1 << 20
-
 
 def fetched(name: HubName, token: str | bool | None = None) -> Path:
     """The folder that holds the memory `name`, complete; without a connection, the one fetched
@@ -114,11 +112,8 @@ def _fetch_alone(name: HubName, commit: str, path: str, token: str | bool | None
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _forget(path: Path) -> None:
