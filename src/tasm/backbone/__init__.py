@@ -7,19 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tasm.backbone.attention.attention_call import AttentionCall
-    from tasm.backbone.attention.cache import MemoryCache
-    from tasm.backbone.attention.hooks import attach, detach, set_attention
-    from tasm.backbone.attention.rotary import Rotary
-    from tasm.backbone.attention.segment import UNUSED, Segment
-    from tasm.backbone.checkpoint.families import FAMILIES
-    from tasm.backbone.checkpoint.identity import Identity
-    from tasm.backbone.decoder import find_decoder
-    from tasm.backbone.geometry import Geometry
-    from tasm.backbone.loading import load_backbone, wrap_backbone
-    from tasm.backbone.model import Backbone
-    from tasm.backbone.prompt.roles import Role
-    from tasm.backbone.prompt.transcript import Layout
+    from tasm.backbone.attention.attention_call import AttentionCall as AttentionCall
+    from tasm.backbone.attention.cache import MemoryCache as MemoryCache
+    from tasm.backbone.attention.hooks import attach as attach
+    from tasm.backbone.attention.hooks import detach as detach
+    from tasm.backbone.attention.hooks import set_attention as set_attention
+    from tasm.backbone.attention.rotary import Rotary as Rotary
+    from tasm.backbone.attention.segment import UNUSED as UNUSED
+    from tasm.backbone.attention.segment import Segment as Segment
+    from tasm.backbone.checkpoint.families import FAMILIES as FAMILIES
+    from tasm.backbone.checkpoint.identity import Identity as Identity
+    from tasm.backbone.decoder import find_decoder as find_decoder
+    from tasm.backbone.geometry import Geometry as Geometry
+    from tasm.backbone.loading import load_backbone as load_backbone
+    from tasm.backbone.loading import wrap_backbone as wrap_backbone
+    from tasm.backbone.model import Backbone as Backbone
+    from tasm.backbone.prompt.roles import Role as Role
+    from tasm.backbone.prompt.transcript import Layout as Layout
 
 _HOMES = {
     "AttentionCall": "attention.attention_call",
@@ -46,24 +50,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-__all__ = [
-    "FAMILIES",
-    "UNUSED",
-    "AttentionCall",
-    "Backbone",
-    "Geometry",
-    "Identity",
-    "Layout",
-    "MemoryCache",
-    "Role",
-    "Rotary",
-    "Segment",
-    "attach",
-    "detach",
-    "find_decoder",
-    "load_backbone",
-    "set_attention",
-    "wrap_backbone",
-]

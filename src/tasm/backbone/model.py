@@ -90,7 +90,8 @@ class Backbone:
         attach(self.core)
         self._running = RunningModel(self.core, processor, source)
         self.decoder.tasm_guard = self._running.guard
-        self._asked = AskedImages(self._pad_id)
+        self.asked = AskedImages(self._pad_id)
+        """The questions that the pictures of prompts stand in; noted while `vision` is set."""
 
     @property
     def device(self) -> torch.device:
@@ -116,11 +117,6 @@ class Backbone:
     def vision(self, part: VisionPart | None) -> None:
         self._running.guard.vision = part
 
-    @property
-    def asked(self) -> AskedImages:
-        """The questions that the pictures of prompts stand in; noted while `vision` is set."""
-        return self._asked
-
     def __copy__(self) -> "Backbone":
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
@@ -134,14 +130,7 @@ class Backbone:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the place to load from; raises `InputError` for a model without one."""
-        return reduced(
-            self._reopen,
-            self.name,
-            self.dtype,
-            self.device,
-            lambda: self.identity,
-            lambda: self.is_changed,
-        )
+        return reduced(self, self._reopen)
 
     @property
     def is_changed(self) -> bool:
@@ -197,11 +186,11 @@ class Backbone:
     def encode_rows(self, chunks: Sequence[Transcript], cache: MemoryCache) -> None:
         """Run the model over chunks of one length, each a row of its own after what `cache`
         remembers."""
-        inputs = self.transcript_inputs(chunks)
-        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
-        if "logits_to_keep" in self._arguments:
-            options["logits_to_keep"] = 1
-        self.hf(**inputs, **options)
+        self._run(self.transcript_inputs(chunks), cache)
+
+    def _run(self, inputs: dict[str, Tensor], cache: MemoryCache) -> Any:
+        last = {"logits_to_keep": 1} if "logits_to_keep" in self._arguments else {}
+        return self.hf(**inputs, **last, past_key_values=cache, use_cache=True)
 
     def transcript_inputs(self, transcripts: Sequence[Transcript]) -> dict[str, Tensor]:
         """Return whole transcripts, answers included, as ordinary prompts: a left-padded batch."""
@@ -237,10 +226,7 @@ class Backbone:
     def next_logits(self, inputs: dict[str, Tensor], cache: MemoryCache) -> Tensor:
         """Run the model over live tokens, which stay in `cache`; returns the logits of what comes
         next, (rows, vocabulary) in float32."""
-        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
-        if "logits_to_keep" in self._arguments:
-            options["logits_to_keep"] = 1
-        return self.hf(**inputs, **options).logits[:, -1].float()
+        return self._run(inputs, cache).logits[:, -1].float()
 
     def full_inputs(
         self, demonstrations: Sequence[Demonstration], query: Query, *, layout: Layout
@@ -250,9 +236,8 @@ class Backbone:
 
     def bare_inputs(self, queries: Sequence[Query], *, layout: Layout) -> dict[str, Tensor]:
         """Return queries as ordinary prompts without demonstrations, a left-padded batch."""
-        return self._batch(
-            [self._conversations.whole([], query, layout) for query in queries], layout
-        )
+        prompts = [self._conversations.whole([], query, layout) for query in queries]
+        return self._batch(prompts, layout)
 
     def query_positions(self, inputs: dict[str, Tensor]) -> int:
         """Return how many positions the longest row of `query_inputs` takes.
@@ -276,7 +261,7 @@ class Backbone:
         if self.vision is not None:
             for prompt, shown in zip(prompts, images, strict=True):
                 noted = _asked_images(prompt.images.questions, shown)
-                self._asked.note(prompt.input_ids, noted)
+                self.asked.note(prompt.input_ids, noted)
         length = max(len(prompt.input_ids) for prompt in prompts)
         ids = torch.full((len(prompts), length), self._pad_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -298,12 +283,11 @@ class Backbone:
             several = [max(2, total)]
             rows = several if layout.multi_image else [count for count in counts if count]
             inputs["batch_num_images"] = torch.tensor(rows)
-        return {name: self._placed(value) for name, value in inputs.items()}
-
-    def _placed(self, value: Tensor) -> Tensor:
-        if value.is_floating_point():
-            return value.to(self.device, self.dtype)
-        return value.to(self.device)
+        floats = {True: self.dtype, False: None}
+        return {
+            name: value.to(self.device, floats[value.is_floating_point()])
+            for name, value in inputs.items()
+        }
 
     @cached_property
     def _pad_id(self) -> int:

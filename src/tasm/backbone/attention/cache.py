@@ -17,7 +17,7 @@ from tasm.backbone.attention.positions import LiveRows
 from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra, Segment
 from tasm.backbone.attention.starts import Starts
-from tasm.backbone.attention.states import StateMemoryLayer, number_of_states, refuse_padding
+from tasm.backbone.attention.states import StateMemoryLayer, number_of_states
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import layer_kinds, position_rows, sliding_window
 from tasm.backbone.hugging_face import HfConfig
@@ -151,21 +151,21 @@ class MemoryCache(LiveCache):
         live = int(self.get_seq_length())
         if live == 0:
             return
-        positions = self._rows.positions(live)
+        positions = self.live_rows.positions(live)
         if positions.shape[1] != 1:
             raise InputError(
                 f"commit() takes one row of live tokens, but has {positions.shape[1]}."
             )
-        if int(self._rows.next_index) != self.logical_length + live:  # type: ignore[arg-type]
+        if int(self.live_rows.next_index) != self.logical_length + live:  # type: ignore[arg-type]
             raise InputError("commit() takes live tokens without padding, but some are masked.")
         for layer in self.layers:
             layer.commit(self.logical_length)
         self.positions = torch.cat([self.positions.to(positions.device), positions[:, 0]], 1)
         self.starts = Starts.of(
-            int(self._rows.next_position),  # type: ignore[arg-type]
+            int(self.live_rows.next_position),  # type: ignore[arg-type]
             self.logical_length + live,
         )
-        self._rows.forget()
+        self.live_rows.forget()
 
     def fork(self) -> "MemoryCache":
         """Return a session of its own over the same memory: segments shared, nothing live."""
@@ -197,7 +197,8 @@ class MemoryCache(LiveCache):
         Raises InputError for a mask that cannot belong to the live tokens.
         """
         self.refuse_unfinished()
-        rows, live = self._rows, self._live()
+        rows = self.live_rows
+        live: int | Tensor = self.get_seq_length()  # a tensor where the live part is a buffer
         if mask is not None and mask is rows.mask:
             return mask  # from a module further out
         fronts = None
@@ -230,7 +231,7 @@ class MemoryCache(LiveCache):
         `live_mask` returned; `dtype` is the model's, for states of recurrent layers; `switch` is
         where its rotation changes with the length.
         """
-        rows, extra = self._rows, self.extra
+        rows, extra = self.live_rows, self.extra
         batch, count = tokens.shape[:2]
         begins = rows.next_position is None
         if not begins and count > 1 and extra is not None and not extra.chunkable:
@@ -243,7 +244,7 @@ class MemoryCache(LiveCache):
             before = int(rows.next_position.min())
         real = self._real(attention_mask, batch, count, begins)
         numbers = self.positions.shape[0]
-        live = 0 if begins or rows.places is None else int(self._live())
+        live = 0 if begins or rows.places is None else int(self.get_seq_length())
         positions = rows.place(
             batch, count, tokens.device, position_ids, real, self.starts, numbers, live
         )
@@ -258,7 +259,7 @@ class MemoryCache(LiveCache):
 
     def _real(self, mask: Mask, batch: int, count: int, begins: bool) -> Tensor | None:
         """Which tokens of a call are no padding, None where all are; refuses what has no place."""
-        rows, live = self._rows, self._live()
+        rows, live = self.live_rows, self.get_seq_length()
         real = real_tokens(mask, batch, count, live)
         if torch.compiler.is_compiling():  # reading numbers would break the graph
             return real
@@ -267,11 +268,15 @@ class MemoryCache(LiveCache):
         if real is not None and (begins or count > 1) and bool(real.all()):
             real = None
         if self._states and real is not None and (begins or count > 1):
-            refuse_padding()
+            raise InputError(
+                "A padded batch was given to a hybrid model with a memory: its recurrent state "
+                "would pass over the padding. Ask one query at a time, or queries of equal length."
+            )
         continues = rows.ends_in_padding
         if real is None or begins or count > 1 or rows.padding is not None:
             rows.note_padding(real, batch, count, live)
-        if self._slides and (continues or rows.has_holes):
+        slides = any(getattr(layer, "window", None) is not None for layer in self.layers)
+        if slides and (continues or rows.has_holes):
             raise InputError(
                 "Padding stands between the tokens of a row, and this model has sliding-window "
                 "layers, which would count it. Pad on the left."
@@ -280,14 +285,18 @@ class MemoryCache(LiveCache):
 
     def placeholder_positions(self, tokens: Tensor) -> Tensor | None:
         """Positions for one more token of each row where they have three rows, else None."""
-        if self._rows.next_position is None or tokens.shape[1] > 1 or self.positions.shape[0] == 1:
+        if (
+            self.live_rows.next_position is None
+            or tokens.shape[1] > 1
+            or self.positions.shape[0] == 1
+        ):
             return None
         rows = self.positions.shape[0]
         return torch.zeros(rows, *tokens.shape[:2], dtype=torch.long, device=tokens.device)
 
     def refuse_unfinished(self) -> None:
         """Raise InputError where the last call broke off between layers."""
-        if self._rows.armed:
+        if self.live_rows.armed:
             raise InputError(
                 "The last call of this cache did not end, so its layers hold different tokens. "
                 "Take a fresh memory.cache() or cache.fork(), or call cache.reset()."
@@ -301,11 +310,3 @@ class MemoryCache(LiveCache):
                 f"need {tokens}. Make it with live_tokens={tokens} or more, or without, which "
                 "grows."
             )
-
-    @property
-    def _slides(self) -> bool:
-        return any(getattr(layer, "window", None) is not None for layer in self.layers)
-
-    def _live(self) -> int | Tensor:
-        """Live tokens; a tensor where the live part is a buffer."""
-        return self.get_seq_length()

@@ -22,7 +22,8 @@ class LiveCache(Cache):
 
     def __init__(self, layers: list[MemoryLayer], rows: LiveRows) -> None:
         super().__init__(layers=layers)
-        self._rows = rows
+        self.live_rows = rows
+        """What is known of every row's live tokens."""
 
     def __reduce__(self) -> Any:
         raise InputError(
@@ -39,26 +40,21 @@ class LiveCache(Cache):
     @property
     def extra(self) -> Extra | None:
         """What brings further tokens into each attention call."""
-        return self._rows.extra
+        return self.live_rows.extra
 
     @property
     def recorder(self) -> Callable[[AttentionCall], None] | None:
         """Called with an `AttentionCall` for every layer of every forward pass, or None."""
-        return self._rows.recorder
+        return self.live_rows.recorder
 
     @recorder.setter
     def recorder(self, recorder: Callable[[AttentionCall], None] | None) -> None:
-        self._rows.recorder = recorder
-
-    @property
-    def live_rows(self) -> LiveRows:
-        """What is known of every row's live tokens."""
-        return self._rows
+        self.live_rows.recorder = recorder
 
     @property
     def live_positions(self) -> Tensor | None:
         """Positions (position_rows, batch, n) of the first live call's tokens, None before it."""
-        return self._rows.first
+        return self.live_rows.first
 
     def expect_reading(self) -> None:
         """Expect every layer with a memory to read it before `end_call`."""
@@ -70,7 +66,7 @@ class LiveCache(Cache):
         """Disarm the cache; raises UnreadMemoryError if a layer's memory was not read."""
         if any(getattr(layer, "pending", False) for layer in self.layers):
             raise unread_memory()  # armed still: the live tokens are of no use
-        self._rows.armed = False
+        self.live_rows.armed = False
 
     def crop(self, tokens: int) -> None:
         """Drop the last live tokens, as transformers' own caches of the installed version do."""
@@ -82,7 +78,7 @@ class LiveCache(Cache):
         before = int(self.get_seq_length())
         super().crop(tokens)
         after = int(self.get_seq_length())
-        self._rows.crop(before - after, after)
+        self.live_rows.crop(before - after, after)
 
     @property
     def is_croppable(self) -> bool:
@@ -93,8 +89,8 @@ class LiveCache(Cache):
     def reset(self) -> None:
         """Forget all live tokens and what was retrieved; the memory stays."""
         super().reset()
-        self._rows.forget()
-        self._rows.armed = False
+        self.live_rows.forget()
+        self.live_rows.armed = False
         if self.extra is not None:
             self.extra.reset()
 
@@ -120,7 +116,7 @@ class LiveCache(Cache):
             self.extra.select(indices)
 
     def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
-        self._rows.map(change)
+        self.live_rows.map(change)
         for layer in self.layers:
             if hasattr(layer, "map_segments"):
                 layer.map_segments(change)

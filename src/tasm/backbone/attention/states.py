@@ -82,11 +82,3 @@ def number_of_states(config: HfConfig, state: dict[str, Tensor]) -> int:
     if isinstance(config, Geometry):  # a memory from disk: it knows sizes, not the configuration
         return max(1, sum(name.startswith("conv.") for name in state))
     return int(getattr(text_config(config), "number_of_conv_states", 1))
-
-
-def refuse_padding() -> None:
-    """Raise InputError: a call has padding."""
-    raise InputError(
-        "A padded batch was given to a hybrid model with a memory: its recurrent state would "
-        "pass over the padding. Ask one query at a time, or queries of equal length."
-    )

@@ -49,76 +49,21 @@ class RandomModel:
     max_positions: int = 32768
 
 
+_LONG = 1 << 20
 RANDOM_MODELS: dict[str, RandomModel] = {
     # About 150 million parameters, grouped-query attention, 64 tokens for a square image.
-    "qwen2_vl-0.15b": RandomModel(
-        hidden_size=768,
-        intermediate_size=3072,
-        layers=16,
-        query_heads=12,
-        kv_heads=4,
-        vocabulary=8192,
-        vision_size=256,
-        vision_layers=4,
-        vision_heads=4,
-        image_side=224,
-    ),
+    "qwen2_vl-0.15b": RandomModel(768, 3072, 16, 12, 4, 8192, 256, 4, 4, 224),
     # Half a billion: the decoder of Qwen2-0.5B, whose groups are large and heads few.
-    "qwen2_vl-0.5b": RandomModel(
-        hidden_size=896,
-        intermediate_size=4864,
-        layers=24,
-        query_heads=14,
-        kv_heads=2,
-        vocabulary=32768,
-        vision_size=384,
-        vision_layers=6,
-        vision_heads=6,
-        image_side=224,
-    ),
+    "qwen2_vl-0.5b": RandomModel(896, 4864, 24, 14, 2, 32768, 384, 6, 6, 224),
     # The decoder and the vision tower of Qwen2-VL-7B-Instruct: 15 GB in bfloat16, for a GPU.
-    "qwen2_vl-7b": RandomModel(
-        hidden_size=3584,
-        intermediate_size=18944,
-        layers=28,
-        query_heads=28,
-        kv_heads=4,
-        vocabulary=152064,
-        vision_size=1280,
-        vision_layers=32,
-        vision_heads=16,
-        image_side=224,
-    ),
+    "qwen2_vl-7b": RandomModel(3584, 18944, 28, 28, 4, 152064, 1280, 32, 16, 224),
     # Small layers, many of them, of which the keys and values are the largest part, as they are in
     # long contexts of large models: for counting what a build holds.
-    "qwen2_vl-deep": RandomModel(
-        hidden_size=128,
-        intermediate_size=128,
-        layers=8,
-        query_heads=2,
-        kv_heads=2,
-        vocabulary=512,
-        vision_size=64,
-        vision_layers=1,
-        vision_heads=2,
-        image_side=56,
-        max_positions=1 << 20,
-    ),
+    "qwen2_vl-deep": RandomModel(128, 128, 8, 2, 2, 512, 64, 1, 2, 56, max_positions=_LONG),
     # Under a million parameters, 4 tokens for a square image: everything runs in seconds.
-    "qwen2_vl-tiny": RandomModel(
-        hidden_size=128,
-        intermediate_size=256,
-        layers=4,
-        query_heads=4,
-        kv_heads=2,
-        vocabulary=512,
-        vision_size=64,
-        vision_layers=1,
-        vision_heads=2,
-        image_side=56,
-        max_positions=1 << 20,
-    ),
+    "qwen2_vl-tiny": RandomModel(128, 256, 4, 4, 2, 512, 64, 1, 2, 56, max_positions=_LONG),
 }
+"""Numbers in the order of `RandomModel`'s fields."""
 
 
 def random_model(
