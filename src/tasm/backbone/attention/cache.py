@@ -285,13 +285,9 @@ class MemoryCache(LiveCache):
 
     def placeholder_positions(self, tokens: Tensor) -> Tensor | None:
         """Positions for one more token of each row where they have three rows, else None."""
-        if (
-            self.live_rows.next_position is None
-            or tokens.shape[1] > 1
-            or self.positions.shape[0] == 1
-        ):
-            return None
         rows = self.positions.shape[0]
+        if self.live_rows.next_position is None or tokens.shape[1] > 1 or rows == 1:
+            return None
         return torch.zeros(rows, *tokens.shape[:2], dtype=torch.long, device=tokens.device)
 
     def refuse_unfinished(self) -> None:
