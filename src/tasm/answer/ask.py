@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from tasm.answer.confidence import doubt
 from tasm.answer.explaining.attention import Reading
@@ -34,36 +34,43 @@ BankOn = Literal["auto", "device", "host"]
 SPARE_TOKENS = 8
 
 
+class Settings(TypedDict, total=False):
+    """How queries are asked.
+
+    `gate` and `epsilon` (nats) override the memory's own; `bank_on` is as in `TaskMemory.cache`;
+    `max_new_tokens` defaults to `default_new_tokens(memory)`. `explain` adds what each
+    demonstration had to do with the answer: True or "attention" as it was read, "ablation" masks
+    each of them in turn, too.
+
+    With `labels` (strings, or "demonstrations" for their own answers) every answer is one of them,
+    with a probability each, set right by a content-free query with `calibration="contextual"`; the
+    gate is then asked for the query alone in `triggered`.
+    """
+
+    batch_size: int
+    gate: GateKind | None
+    epsilon: float | Literal["calibrated"] | None
+    bank_on: BankOn
+    max_new_tokens: int | None
+    explain: Explain
+    labels: Labels | None
+    calibration: Calibration
+
+
 def ask_all(
     backbone: "Backbone",
     memory: "TaskMemory | str | Path",
     queries: Any,
     *,
-    batch_size: int = 8,
-    gate: GateKind | None = None,
-    epsilon: float | Literal["calibrated"] | None = None,
-    bank_on: BankOn = "auto",
-    max_new_tokens: int | None = None,
-    explain: Explain = False,
-    labels: Labels | None = None,
-    calibration: Calibration = "none",
     on_text: Callable[[str], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    **settings: Unpack[Settings],
 ) -> list[Answer]:
-    """Answer queries from a memory, greedily, `batch_size` at a time.
+    """Answer queries from a memory, greedily, `batch_size` at a time; see `Settings`.
 
-    `memory` may be a folder, `queries` a file, rows in Python, or `Query`s.
-
-    The rows of a batch read one memory and retrieve each for itself. `gate` and `epsilon` (nats)
-    override the memory's own; `bank_on` is as in `TaskMemory.cache`; `max_new_tokens` defaults to
-    `default_new_tokens(memory)`; `on_text` receives a single query's answer piece by piece;
-    `progress` is called with what is done.
-
-    With `labels` (strings, or "demonstrations" for their own answers) every answer is one of them,
-    with a probability each, set right by a content-free query with `calibration="contextual"`; the
-    gate is then asked for the query alone in `triggered`. `explain` adds what each demonstration
-    had to do with the answer: True or "attention" as it was read, "ablation" masks each of them in
-    turn, too.
+    `memory` may be a folder, `queries` a file, rows in Python, or `Query`s. The rows of a batch
+    read one memory and retrieve each for itself. `on_text` receives a single query's answer piece
+    by piece; `progress` is called with what is done.
 
     ```python
     answers = ask_all(model.backbone, memory, read_queries("queries.jsonl"), batch_size=16)
@@ -79,26 +86,13 @@ def ask_all(
         raise InputError(
             f"Only one query's answer can be streamed (on_text); {len(queries)} were given."
         )
-    if labels is not None and on_text is not None:
+    if settings.get("labels") is not None and on_text is not None:
         raise InputError(
             "on_text has no effect with labels: a label is chosen whole. Leave it out."
         )
     warn_of_unlike_pictures(backbone.name, queries, warnings.warn)
     answers: list[Answer] = []
-    for batch in ask_batches(
-        backbone,
-        memory,
-        queries,
-        batch_size=batch_size,
-        gate=gate,
-        epsilon=epsilon,
-        bank_on=bank_on,
-        max_new_tokens=max_new_tokens,
-        explain=explain,
-        labels=labels,
-        calibration=calibration,
-        on_text=on_text,
-    ):
+    for batch in ask_batches(backbone, memory, queries, on_text=on_text, **settings):
         answers.extend(batch.answers)
         if progress is not None:
             progress("Asking", len(answers), len(queries))
@@ -151,13 +145,7 @@ def ask_batches(
     memory.check(backbone.identity)
 
     def fresh() -> Any:
-        return memory.cache(
-            device=backbone.device,
-            dtype=backbone.dtype,
-            gate=gate,
-            epsilon=epsilon,
-            bank_on=bank_on,
-        )
+        return memory.cache(backbone.device, backbone.dtype, gate, epsilon, bank_on)
 
     labelling = None
     if labels is not None:
@@ -180,13 +168,13 @@ def ask_batches(
         reading = None
         if way is not None:
             reading = Reading.of(cache, memory.tokens.demonstration, len(rows))
-        ranked: Sequence[tuple[Label, ...]] = [()] * len(rows)
+        ranked = None
         if labelling is None:
             said = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
         else:
             said, ranked = labelling.choose(rows, inputs, cache)
         known = (memory.recipe.get("tuned") or {}).get("sureness") or ()
-        answers = _answers(backbone, rows, inputs, said, cache, ranked, known)
+        answers = answers_of(backbone, rows, inputs, said, cache, ranked, known)
         if reading is not None:
             masked = fresh if way == "ablation" else None
             answers = explained(backbone, memory, answers, said.first_logits, reading, masked)
@@ -242,30 +230,33 @@ def _new_tokens(
     return new_tokens
 
 
-def _answers(
+def answers_of(
     backbone: "Backbone",
     queries: Sequence[Query],
     inputs: "dict[str, Tensor]",
     generated: Generated,
-    cache: MemoryCache,
-    ranked: Sequence[tuple[Label, ...]],
-    known: Sequence[float],
+    cache: MemoryCache | None = None,
+    ranked: Sequence[tuple[Label, ...]] | None = None,
+    known: Sequence[float] = (),
 ) -> list[Answer]:
+    """Return what was generated as answers; `cache` tells what was retrieved, `ranked` the labels
+    that each was chosen from, `known` the surenesses that a tuned memory knows."""
     read = inputs["attention_mask"].sum(1).tolist()
     # A finished row goes on with its batch; only its own steps count, the end token's included.
     steps = [len(token_ids) + 1 for token_ids in generated.token_ids]
     rows = len(steps)
+    labels = ranked or [()] * rows
     triggered: Sequence[float] = [0.0] * rows
     divergence: Sequence[float | None] = [None] * rows
     retrieved: Sequence[float | None] = [None] * rows
-    if isinstance(cache.extra, Retrieval | HidingRetrieval):
+    if cache is not None and isinstance(cache.extra, Retrieval | HidingRetrieval):
         statistics = cache.extra.statistics
         triggered = statistics.triggered(steps) or triggered
         divergence = statistics.divergence() or divergence
         retrieved = statistics.retrieved_tokens() or retrieved
     return [
         Answer(
-            text=ranked[row][0].text if ranked[row] else decode(backbone, token_ids),
+            text=labels[row][0].text if labels[row] else decode(backbone, token_ids),
             token_ids=token_ids,
             tokens={"query": int(read[row]), "answer": len(token_ids)},
             seconds={"prefill": generated.prefill_seconds, "decode": generated.decode_seconds},
@@ -274,7 +265,7 @@ def _answers(
             retrieved_tokens=retrieved[row] or 0.0,
             query=queries[row],
             log_probabilities=generated.log_probabilities[row],
-            labels=ranked[row],
+            labels=labels[row],
             doubt=doubt(generated.log_probabilities[row], known),
         )
         for row, token_ids in enumerate(generated.token_ids)

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tasm.answer.generation import decode, generate
+from tasm.answer.ask import answers_of
+from tasm.answer.generation import generate
 from tasm.answer.result import Answer
 from tasm.demonstrations import Demonstration, Query
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tasm.backbone.model import Backbone
     from tasm.backbone.prompt.transcript import Layout
     from tasm.memory import TaskMemory
@@ -70,7 +69,8 @@ def zero_shot_answers(
     for start in range(0, len(queries), batch_size):
         rows = queries[start : start + batch_size]
         inputs = backbone.bare_inputs(rows, layout=layout or Layout())
-        answers += _answers(backbone, rows, inputs, max_new_tokens)
+        generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
+        answers += answers_of(backbone, rows, inputs, generated)
         if progress is not None:
             progress("Asking without demonstrations", len(answers), len(queries))
     return answers
@@ -98,30 +98,8 @@ def ordinary_answers(
     answers: list[Answer] = []
     for query in queries:
         inputs = backbone.full_inputs(demonstrations, query, layout=layout or Layout())
-        answers += _answers(backbone, [query], inputs, max_new_tokens)
+        generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
+        answers += answers_of(backbone, [query], inputs, generated)
         if progress is not None:
             progress("Asking by ordinary prompts", len(answers), len(queries))
     return answers
-
-
-def _answers(
-    backbone: "Backbone",
-    queries: Sequence[Query],
-    inputs: "dict[str, Tensor]",
-    max_new_tokens: int,
-) -> list[Answer]:
-    """The answers of one batch of ordinary prompts."""
-    generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
-    seconds = {"prefill": generated.prefill_seconds, "decode": generated.decode_seconds}
-    read = inputs["attention_mask"].sum(1).tolist()
-    return [
-        Answer(
-            text=decode(backbone, token_ids),
-            token_ids=token_ids,
-            tokens={"query": int(read[row]), "answer": len(token_ids)},
-            seconds=dict(seconds),
-            query=queries[row],
-            log_probabilities=generated.log_probabilities[row],
-        )
-        for row, token_ids in enumerate(generated.token_ids)
-    ]

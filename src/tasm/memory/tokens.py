@@ -4,7 +4,7 @@ Layers keep different tokens, but a token's position, role and place are the sam
 `LayerTokens.index` points into this table. Knows nothing of keys or values.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -66,9 +66,7 @@ class TokenTable:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(
-            tensor.nbytes for tensor in (self.positions, self.roles, self.demonstration, self.place)
-        )
+        return sum(getattr(self, name).nbytes for name in TABLE)
 
     @property
     def demonstration_tokens(self) -> int:
@@ -77,10 +75,4 @@ class TokenTable:
 
     def to(self, device: torch.device | str) -> "TokenTable":
         """The same table on `device`."""
-        return replace(
-            self,
-            positions=self.positions.to(device),
-            roles=self.roles.to(device),
-            demonstration=self.demonstration.to(device),
-            place=self.place.to(device),
-        )
+        return TokenTable(*(getattr(self, name).to(device) for name in TABLE))

@@ -4,7 +4,7 @@ Knows tensors of any kind, quantised ones too; nothing of models.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -47,27 +47,29 @@ def exact_digest(value: Any) -> bytes:
 
     Not seen: words of one 64 KB block that change places, unless a sample falls on them.
     """
-    digest = hashlib.sha256()
-    for part in parts_of(value):
-        if isinstance(part, str):
-            digest.update(part.encode() + b"\0")
-            continue
-        digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
-        digest.update(_word_sums(part))
-        digest.update(_bytes(_sampled(part, _SAMPLES)))
-    return digest.digest()
+
+    def of_tensor(part: Tensor) -> bytes:
+        head = f"{part.dtype}{tuple(part.shape)}".encode()
+        return head + _word_sums(part) + _bytes(_sampled(part, _SAMPLES))
+
+    return _digest(value, of_tensor)
 
 
 def sampled_digest(value: Any, dtype: torch.dtype) -> bytes:
     """Return 32 bytes of up to 4,096 values of each tensor as they are in another dtype."""
+
+    def of_tensor(part: Tensor) -> bytes:
+        few = _sampled(part, _SAMPLES)
+        few = few.to(dtype) if few.is_floating_point() else few
+        return str(tuple(part.shape)).encode() + _bytes(few)
+
+    return _digest(value, of_tensor)
+
+
+def _digest(value: Any, of_tensor: Callable[[Tensor], bytes]) -> bytes:
     digest = hashlib.sha256()
     for part in parts_of(value):
-        if isinstance(part, str):
-            digest.update(part.encode() + b"\0")
-            continue
-        digest.update(str(tuple(part.shape)).encode())
-        few = _sampled(part, _SAMPLES)
-        digest.update(_bytes(few.to(dtype) if few.is_floating_point() else few))
+        digest.update(part.encode() + b"\0" if isinstance(part, str) else of_tensor(part))
     return digest.digest()
 
 

@@ -57,24 +57,24 @@ def _is_short(value: list[Any]) -> bool:
     return len(value) <= 4 and all(not isinstance(entry, list | dict) for entry in value)
 
 
-def whole(low: int, high: int) -> Rule:
-    """A whole number in a range; true and false are none."""
-
+def _fitting(fits: Callable[[Any], bool], expected: str) -> Rule:
     def check(value: Any, field: str, unknown: list[str]) -> None:
-        if type(value) is not int or not low <= value <= high:
-            raise Wrong(field, value, f"a whole number from {low} to {high}")
+        if not fits(value):
+            raise Wrong(field, value, expected)
 
     return check
+
+
+def whole(low: int, high: int) -> Rule:
+    """A whole number in a range; true and false are none."""
+    expected = f"a whole number from {low} to {high}"
+    return _fitting(lambda value: type(value) is int and low <= value <= high, expected)
 
 
 def number(low: float, high: float) -> Rule:
     """A finite number in a range."""
-
-    def check(value: Any, field: str, unknown: list[str]) -> None:
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise Wrong(field, value, f"a number from {low:g} to {high:g}")
-
-    return check
+    expected = f"a number from {low:g} to {high:g}"
+    return _fitting(lambda value: type(value) in (int, float) and low <= value <= high, expected)
 
 
 def text(longest: int = 1000, pattern: str | None = None, called: str = "text") -> Rule:
@@ -100,22 +100,17 @@ def _is_unicode(value: str) -> bool:
     return True
 
 
-def truth(value: Any, field: str, unknown: list[str]) -> None:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise Wrong(field, value, "true or false")
+truth = _fitting(lambda value: isinstance(value, bool), "true or false")
 
 
 def one_of(*allowed: Any) -> Rule:
     """One of a few values."""
     listed = ", ".join(shown(value) for value in allowed)
 
-    def check(value: Any, field: str, unknown: list[str]) -> None:
-        if not any(type(value) is type(choice) and value == choice for choice in allowed):
-            expected = listed if len(allowed) == 1 else f"one of {listed}"
-            raise Wrong(field, value, expected)
+    def fits(value: Any) -> bool:
+        return any(type(value) is type(choice) and value == choice for choice in allowed)
 
-    return check
+    return _fitting(fits, listed if len(allowed) == 1 else f"one of {listed}")
 
 
 def null_or(rule: Rule) -> Rule:
