@@ -4,7 +4,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+from typing import Any, TypedDict, Unpack, get_args
+
+from torch import Tensor
 
 from tasm.answer.confidence import doubt
 from tasm.answer.explaining.attention import Reading
@@ -18,19 +20,15 @@ from tasm.arguments import GateKind, listener, nats, one_of, whole_number
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
+from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Role
 from tasm.demonstrations import Query, warn_of_unlike_pictures
 from tasm.errors import InputError
+from tasm.memory import TaskMemory
 from tasm.memory.left_out import HidingRetrieval, leave_out
 from tasm.memory.retrieval.in_attention import Retrieval
+from tasm.memory.sessions import BankOn, Epsilon
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tasm.backbone.model import Backbone
-    from tasm.memory import TaskMemory
-
-BankOn = Literal["auto", "device", "host"]
 SPARE_TOKENS = 8
 
 
@@ -49,7 +47,7 @@ class Settings(TypedDict, total=False):
 
     batch_size: int
     gate: GateKind | None
-    epsilon: float | Literal["calibrated"] | None
+    epsilon: Epsilon | None
     bank_on: BankOn
     max_new_tokens: int | None
     explain: Explain
@@ -58,8 +56,8 @@ class Settings(TypedDict, total=False):
 
 
 def ask_all(
-    backbone: "Backbone",
-    memory: "TaskMemory | str | Path",
+    backbone: Backbone,
+    memory: TaskMemory | str | Path,
     queries: Any,
     *,
     on_text: Callable[[str], None] | None = None,
@@ -104,17 +102,17 @@ class Batch:
     """The answers of one batch; `first_logits` (rows, vocabulary) are those of the first token."""
 
     answers: list[Answer]
-    first_logits: "Tensor"
+    first_logits: Tensor
 
 
 def ask_batches(
-    backbone: "Backbone",
-    memory: "TaskMemory",
+    backbone: Backbone,
+    memory: TaskMemory,
     queries: Sequence[Query],
     *,
     batch_size: int = 8,
     gate: GateKind | None = None,
-    epsilon: float | Literal["calibrated"] | None = None,
+    epsilon: Epsilon | None = None,
     bank_on: BankOn = "auto",
     max_new_tokens: int | None = None,
     explain: Explain = False,
@@ -181,7 +179,7 @@ def ask_batches(
         yield Batch(answers, said.first_logits)
 
 
-def dtype_difference(backbone: "Backbone", memory: "TaskMemory") -> str | None:
+def dtype_difference(backbone: Backbone, memory: TaskMemory) -> str | None:
     """Return a sentence where the model runs in another dtype than the memory was built in, so
     that answers may differ a little; with a `store` of its own the build's is not known."""
     if DTYPE in memory.identity.environment:
@@ -193,7 +191,7 @@ def dtype_difference(backbone: "Backbone", memory: "TaskMemory") -> str | None:
     return None
 
 
-def default_new_tokens(memory: "TaskMemory") -> int:
+def default_new_tokens(memory: TaskMemory) -> int:
     """Return the longest answer that is waited for: twice the demonstrations' longest, plus 8.
 
     ```python
@@ -207,7 +205,7 @@ def default_new_tokens(memory: "TaskMemory") -> int:
 
 
 def _new_tokens(
-    backbone: "Backbone", memory: "TaskMemory", inputs: "dict[str, Tensor]", wanted: int | None
+    backbone: Backbone, memory: TaskMemory, inputs: dict[str, Tensor], wanted: int | None
 ) -> int:
     """How many tokens may be generated without passing the model's positions."""
     largest = backbone.geometry.max_positions
@@ -231,9 +229,9 @@ def _new_tokens(
 
 
 def answers_of(
-    backbone: "Backbone",
+    backbone: Backbone,
     queries: Sequence[Query],
-    inputs: "dict[str, Tensor]",
+    inputs: dict[str, Tensor],
     generated: Generated,
     cache: MemoryCache | None = None,
     ranked: Sequence[tuple[Label, ...]] | None = None,

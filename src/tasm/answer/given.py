@@ -6,17 +6,15 @@ Knows the kinds of things people pass; nothing of how a query is answered.
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasm.arguments import path, shown, text
 from tasm.demonstrations import Demonstration, Query, make_query, read_queries
 from tasm.errors import InputError
-
-if TYPE_CHECKING:
-    from tasm.memory import TaskMemory
+from tasm.memory import TaskMemory
 
 
-def as_memory(memory: Any) -> "TaskMemory":
+def as_memory(memory: Any) -> TaskMemory:
     """Return a task memory, opened where a path is given.
 
     ```python
@@ -25,8 +23,6 @@ def as_memory(memory: Any) -> "TaskMemory":
 
     Raises `InputError` for anything else, and what `tasm.load` raises.
     """
-    from tasm.memory import TaskMemory
-
     if isinstance(memory, TaskMemory):
         return memory
     if isinstance(memory, str | os.PathLike):

@@ -11,7 +11,7 @@ grey pictures, or the text "N/A" – and divides every label's probability by wh
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -21,12 +21,10 @@ from tasm.answer.generation import Generated
 from tasm.answer.labels import LabelTokens, as_labels, score_labels
 from tasm.answer.result import Label
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.model import Backbone
 from tasm.demonstrations import Message, Picture, Query
 from tasm.errors import InputError
-
-if TYPE_CHECKING:
-    from tasm.backbone.model import Backbone
-    from tasm.memory import TaskMemory
+from tasm.memory import TaskMemory
 
 Calibration = Literal["none", "contextual", "demonstrations"]
 NOTHING = "N/A"
@@ -37,8 +35,8 @@ GREY = (127, 127, 127)
 class Labelling:
     """Chooses labels for batches of queries over one memory; `fresh` makes a cache of it."""
 
-    backbone: "Backbone"
-    memory: "TaskMemory"
+    backbone: Backbone
+    memory: TaskMemory
     labels: LabelTokens
     calibration: Calibration
     fresh: Callable[[], Any]
@@ -47,8 +45,8 @@ class Labelling:
     @classmethod
     def of(
         cls,
-        backbone: "Backbone",
-        memory: "TaskMemory",
+        backbone: Backbone,
+        memory: TaskMemory,
         labels: Any,
         calibration: Calibration,
         fresh: Callable[[], Any],
@@ -101,7 +99,7 @@ class Labelling:
         return torch.stack([self._known[one.messages] for one in asked])
 
 
-def temperature_of(memory: "TaskMemory") -> float:
+def temperature_of(memory: TaskMemory) -> float:
     """Return the temperature that `tasm tune` recorded; raises `InputError` where it did not."""
     temperature = (memory.recipe.get("tuned") or {}).get("temperature")
     if not isinstance(temperature, int | float) or not temperature > 0:

@@ -9,7 +9,7 @@ import copy
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,11 +18,9 @@ from tasm.answer.ends import answer_ends
 from tasm.answer.generation import Generated
 from tasm.arguments import shown
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.model import Backbone
 from tasm.errors import InputError
-
-if TYPE_CHECKING:
-    from tasm.backbone.model import Backbone
-    from tasm.memory import TaskMemory
+from tasm.memory import TaskMemory
 
 Labels = Sequence[str] | Literal["demonstrations"]
 FEW = 64
@@ -31,7 +29,7 @@ MOST_ROWS = 128
 """Rows that are read together: queries times labels."""
 
 
-def as_labels(labels: Any, memory: "TaskMemory") -> tuple[str, ...]:
+def as_labels(labels: Any, memory: TaskMemory) -> tuple[str, ...]:
     """Return labels as they were given, or with "demonstrations" the memory's own answers.
 
     ```python
@@ -60,7 +58,7 @@ def as_labels(labels: Any, memory: "TaskMemory") -> tuple[str, ...]:
     return tuple(stripped)
 
 
-def _own(memory: "TaskMemory") -> tuple[str, ...]:
+def _own(memory: TaskMemory) -> tuple[str, ...]:
     answers = [entry.answer for entry in memory.demonstrations]
     if not answers or any(answer is None for answer in answers):
         raise InputError(
@@ -85,7 +83,7 @@ class LabelTokens:
     ids: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, backbone: "Backbone", labels: Sequence[str], layout: Any) -> "LabelTokens":
+    def of(cls, backbone: Backbone, labels: Sequence[str], layout: Any) -> "LabelTokens":
         """Tokenise labels as the model would say them after a query of this layout.
 
         Raises `InputError` for two labels that are the same tokens.
@@ -132,7 +130,7 @@ class Scored:
 
 @torch.inference_mode()
 def score_labels(
-    backbone: "Backbone",
+    backbone: Backbone,
     inputs: dict[str, Tensor],
     cache: MemoryCache,
     labels: LabelTokens,
@@ -164,7 +162,7 @@ def score_labels(
 
 
 def _score(
-    backbone: "Backbone",
+    backbone: Backbone,
     inputs: dict[str, Tensor],
     cache: MemoryCache,
     first: Tensor,

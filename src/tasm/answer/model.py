@@ -5,24 +5,27 @@ It joins a backbone with the ways to ask it. It knows neither files nor recipes.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from tasm.answer.ask import BankOn, ask_all
+from torch import Tensor, device, dtype
+
+from tasm.answer.ask import ask_all
 from tasm.answer.explaining.explain import Explain
 from tasm.answer.given import as_memory, as_query
 from tasm.answer.labelling import Calibration
 from tasm.answer.labels import Labels
 from tasm.answer.result import Answer
 from tasm.arguments import GateKind
+from tasm.backbone.given import as_backbone
 from tasm.backbone.hugging_face import HfModel, HfProcessor
+from tasm.backbone.loading import load_backbone, wrap_backbone
+from tasm.backbone.model import Backbone
 from tasm.errors import InputError, MismatchError, ModelError
+from tasm.memory import TaskMemory
+from tasm.memory.sessions import BankOn, Epsilon
 from tasm.memory.showing import bytes_text, html_table
 
 if TYPE_CHECKING:
-    from torch import Tensor, device, dtype
-
-    from tasm.backbone.model import Backbone
-    from tasm.memory import TaskMemory
     from tasm.vision_memory.attached import VisionMemory
 
 
@@ -38,7 +41,7 @@ class Model:
     rooms work with.
     """
 
-    def __init__(self, backbone: "Backbone") -> None:
+    def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
 
     @property
@@ -62,7 +65,7 @@ class Model:
         part: Any = self.backbone.vision
         return part  # type: ignore[no-any-return]
 
-    def attach_vision_memory(self, place: "str | Path") -> "VisionMemory":
+    def attach_vision_memory(self, place: str | Path) -> "VisionMemory":
         """Put a trained vision memory (Mema) into the model's tower, from its folder.
 
         ```python
@@ -102,13 +105,13 @@ class Model:
 
     def ask(
         self,
-        memory: "TaskMemory | str | Path",
+        memory: TaskMemory | str | Path,
         *,
         question: str,
         images: Any = (),
         explain: Explain = False,
         gate: GateKind | None = None,
-        epsilon: float | Literal["calibrated"] | None = None,
+        epsilon: Epsilon | None = None,
         bank_on: BankOn = "auto",
         max_new_tokens: int | None = None,
         labels: Labels | None = None,
@@ -154,13 +157,13 @@ class Model:
 
     def ask_all(
         self,
-        memory: "TaskMemory | str | Path",
+        memory: TaskMemory | str | Path,
         queries: Any,
         *,
         batch_size: int = 8,
         explain: Explain = False,
         gate: GateKind | None = None,
-        epsilon: float | Literal["calibrated"] | None = None,
+        epsilon: Epsilon | None = None,
         bank_on: BankOn = "auto",
         max_new_tokens: int | None = None,
         labels: Labels | None = None,
@@ -196,8 +199,8 @@ class Model:
         )
 
     def inputs(
-        self, memory: "TaskMemory | str | Path", *, question: str, images: Any = ()
-    ) -> "dict[str, Tensor]":
+        self, memory: TaskMemory | str | Path, *, question: str, images: Any = ()
+    ) -> dict[str, Tensor]:
         """Return a query's own tokens in this memory's layout, for plain transformers.
 
         ```python
@@ -214,11 +217,11 @@ class Model:
 
 
 def load_model(
-    name: "str | Path",
+    name: str | Path,
     *,
-    dtype: "str | dtype" = "auto",
-    device: "str | device" = "auto",
-    vision_memory: "str | Path | None" = None,
+    dtype: str | dtype = "auto",
+    device: str | device = "auto",
+    vision_memory: str | Path | None = None,
 ) -> Model:
     """Load a model folder, a hub name, or `"reference"` for the model that comes with tasm.
 
@@ -233,8 +236,6 @@ def load_model(
     Raises `ModelError` where there is no such model, no processor, or the family cannot be used,
     and what `Model.attach_vision_memory` raises.
     """
-    from tasm.backbone.loading import load_backbone
-
     model = Model(load_backbone(name, dtype=dtype, device=device))
     if vision_memory is not None:
         model.attach_vision_memory(vision_memory)
@@ -253,17 +254,15 @@ def wrap(hf: Any, processor: Any) -> Model:
 
     Raises `ModelError` where the model's family cannot be used.
     """
-    from tasm.backbone.loading import wrap_backbone
-
     return Model(wrap_backbone(hf, processor))
 
 
 def model_for(
-    memory: "TaskMemory",
-    model: "Any | None" = None,
+    memory: TaskMemory,
+    model: Any | None = None,
     *,
     option: str = "model",
-    vision_memory: "str | Path | None" = None,
+    vision_memory: str | Path | None = None,
 ) -> Model:
     """Return the model of a memory: `model` (a `Model`, a name or a folder), or the recorded one.
 
@@ -278,15 +277,13 @@ def model_for(
     if isinstance(model, Model):
         return model
     if model is not None and not isinstance(model, str | Path):
-        from tasm.backbone.given import as_backbone
-
         return Model(as_backbone(model))
     loaded = load_model(model) if model is not None else _recorded_model(memory, option)
     _attach_recorded(loaded, memory, vision_memory)
     return loaded
 
 
-def _attach_recorded(model: Model, memory: "TaskMemory", place: "str | Path | None") -> None:
+def _attach_recorded(model: Model, memory: TaskMemory, place: str | Path | None) -> None:
     """Attach the vision memory that a task memory was built with."""
     if place is not None:
         model.attach_vision_memory(place)
@@ -304,7 +301,7 @@ def _attach_recorded(model: Model, memory: "TaskMemory", place: "str | Path | No
             ) from error
 
 
-def _recorded_model(memory: "TaskMemory", option: str) -> Model:
+def _recorded_model(memory: TaskMemory, option: str) -> Model:
     if not memory.model_name:
         raise InputError(
             "The memory does not say where its model is (it was made from a model in Python). "

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from math import exp
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from tasm.demonstrations import Query, is_correct
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from tasm.memory.showing import html_table
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Answer:
     log_probabilities: tuple[float, ...] = field(default=(), compare=False)
     labels: tuple[Label, ...] = field(default=())
     doubt: float | None = None
-    token_weights: "Tensor | None" = field(default=None, compare=False)
+    token_weights: Tensor | None = field(default=None, compare=False)
 
     @property
     def confidence(self) -> float | None:
@@ -177,8 +177,6 @@ class Answer:
         return f"<Answer {self.text!r}: {', '.join(facts)}>"
 
     def _repr_html_(self) -> str:
-        from tasm.memory.showing import html_table
-
         sure = self.confidence
         rows: list[tuple[str, ...]] = [
             ("Confidence", "not known" if sure is None else f"{sure:.2f}"),

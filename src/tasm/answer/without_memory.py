@@ -1,30 +1,27 @@
 """What a memory is measured against: the full context, and no demonstrations at all."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from tasm.answer.ask import answers_of
 from tasm.answer.generation import generate
 from tasm.answer.result import Answer
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Layout
 from tasm.demonstrations import Demonstration, Query
-
-if TYPE_CHECKING:
-    from tasm.backbone.model import Backbone
-    from tasm.backbone.prompt.transcript import Layout
-    from tasm.memory import TaskMemory
+from tasm.memory import TaskMemory
 
 NEW_TOKENS = 64
 BATCH_SIZE = 8
 
 
 def full_context(
-    backbone: "Backbone",
+    backbone: Backbone,
     demonstrations: Sequence[Demonstration],
     *,
     system: str | None = None,
     max_pixels: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> "TaskMemory":
+) -> TaskMemory:
     """Return all demonstrations as a context that many queries can be asked after one prefill.
 
     It is the memory of the recipe `full`, which drops nothing: the tests hold its logits to those
@@ -49,10 +46,10 @@ def full_context(
 
 
 def zero_shot_answers(
-    backbone: "Backbone",
+    backbone: Backbone,
     queries: Sequence[Query],
     *,
-    layout: "Layout | None" = None,
+    layout: Layout | None = None,
     batch_size: int = BATCH_SIZE,
     max_new_tokens: int = NEW_TOKENS,
     progress: Callable[[str, int, int], None] | None = None,
@@ -63,8 +60,6 @@ def zero_shot_answers(
     answers = zero_shot_answers(model.backbone, queries, max_new_tokens=16)
     ```
     """
-    from tasm.backbone.prompt.transcript import Layout
-
     answers: list[Answer] = []
     for start in range(0, len(queries), batch_size):
         rows = queries[start : start + batch_size]
@@ -77,11 +72,11 @@ def zero_shot_answers(
 
 
 def ordinary_answers(
-    backbone: "Backbone",
+    backbone: Backbone,
     demonstrations: Sequence[Demonstration],
     queries: Sequence[Query],
     *,
-    layout: "Layout | None" = None,
+    layout: Layout | None = None,
     max_new_tokens: int = NEW_TOKENS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Answer]:
@@ -93,8 +88,6 @@ def ordinary_answers(
     answers = ordinary_answers(model.backbone, demonstrations, queries, max_new_tokens=16)
     ```
     """
-    from tasm.backbone.prompt.transcript import Layout
-
     answers: list[Answer] = []
     for query in queries:
         inputs = backbone.full_inputs(demonstrations, query, layout=layout or Layout())

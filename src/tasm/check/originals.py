@@ -7,7 +7,7 @@ the memory recorded; anything else counts as gone.
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasm.arguments import unheard
 from tasm.demonstrations import (
@@ -19,12 +19,10 @@ from tasm.demonstrations import (
 )
 from tasm.demonstrations.mark_text import escape_marks, split_at_marks
 from tasm.errors import DemonstrationError, InputError
-
-if TYPE_CHECKING:
-    from tasm.memory import DemonstrationEntry, TaskMemory
+from tasm.memory import DemonstrationEntry, TaskMemory
 
 
-def originals_of(memory: "TaskMemory", demonstrations: Any = None) -> list[Demonstration] | None:
+def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonstration] | None:
     """Return the demonstrations that a memory was built from: out of those given, or the recorded
     files; None where a recorded one is gone.
 
@@ -35,7 +33,7 @@ def originals_of(memory: "TaskMemory", demonstrations: Any = None) -> list[Demon
     return read_given(memory, demonstrations)
 
 
-def recorded_demonstrations(memory: "TaskMemory") -> list[Demonstration] | None:
+def recorded_demonstrations(memory: TaskMemory) -> list[Demonstration] | None:
     """Return a memory's demonstrations from their original files, or None where one is gone.
 
     ```python
@@ -55,7 +53,7 @@ def recorded_demonstrations(memory: "TaskMemory") -> list[Demonstration] | None:
     return found
 
 
-def read_given(memory: "TaskMemory", given: Any) -> list[Demonstration]:
+def read_given(memory: TaskMemory, given: Any) -> list[Demonstration]:
     """Read a memory's demonstrations out of what the user gives, in the memory's order.
 
     ```python
@@ -73,7 +71,7 @@ def read_given(memory: "TaskMemory", given: Any) -> list[Demonstration]:
     return given_demonstrations(memory, rows, str(given) if named else "The list of demonstrations")
 
 
-def common_question(memory: "TaskMemory") -> str | None:
+def common_question(memory: TaskMemory) -> str | None:
     """Return the question that all demonstrations share: what `--question` was, if it was given."""
     texts = {entry.question for entry in memory.demonstrations}
     if None in texts:
@@ -86,7 +84,7 @@ def common_question(memory: "TaskMemory") -> str | None:
 
 
 def given_demonstrations(
-    memory: "TaskMemory", given: Sequence[Demonstration], name: str
+    memory: TaskMemory, given: Sequence[Demonstration], name: str
 ) -> list[Demonstration]:
     """Return a memory's demonstrations out of `given`, in the memory's order.
 
@@ -104,7 +102,7 @@ def given_demonstrations(
     return [by_content[entry.content_hash] for entry in memory.demonstrations]
 
 
-def _from_entry(memory: "TaskMemory", entry: "DemonstrationEntry") -> Demonstration | None:
+def _from_entry(memory: TaskMemory, entry: DemonstrationEntry) -> Demonstration | None:
     """One question, one answer: all there is to it stands in the memory but the pictures."""
     if entry.question is None or entry.answer is None:
         return None
@@ -137,7 +135,7 @@ def _with_pictures(question: str, pictures: list[Picture]) -> Iterator[str | Pic
 
 
 def _from_file(
-    entry: "DemonstrationEntry",
+    entry: DemonstrationEntry,
     question: str | None,
     from_files: dict[Path, dict[str, Demonstration]],
 ) -> Demonstration | None:

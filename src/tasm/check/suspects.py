@@ -8,7 +8,7 @@ what is wrong. Reads memories; changes none.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +18,8 @@ from tasm.answer.labels import FEW, LabelTokens, score_labels
 from tasm.backbone.given import as_backbone
 from tasm.check.originals import originals_of
 from tasm.errors import InputError
+from tasm.memory import TaskMemory
 from tasm.memory.left_out import leave_out
-
-if TYPE_CHECKING:
-    from tasm.memory import TaskMemory
 
 BATCH_SIZE = 16
 
@@ -57,7 +55,7 @@ class Suspect:
 @torch.inference_mode()
 def suspects(
     model: Any,
-    memory: "TaskMemory",
+    memory: TaskMemory,
     demonstrations: Any = None,
     *,
     batch_size: int = BATCH_SIZE,

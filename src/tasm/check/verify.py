@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from tasm.answer import Answer, full_context, zero_shot_answers
 from tasm.answer.ask import ask_batches, default_new_tokens, dtype_difference
@@ -17,16 +19,12 @@ from tasm.answer.ends import end_disagreement
 from tasm.answer.given import as_memory, as_queries
 from tasm.answer.model import model_for
 from tasm.arguments import listener, share, unheard, whole_number
+from tasm.backbone.model import Backbone
 from tasm.check.fidelity import agreement, answer_distributions, mean_js
 from tasm.check.originals import originals_of
 from tasm.demonstrations import Demonstration, Query, is_correct
 from tasm.errors import DamageError, InputError, MismatchError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tasm.backbone.model import Backbone
-    from tasm.memory import TaskMemory
+from tasm.memory import TaskMemory
 
 Report = Callable[[str, int, int], None]
 
@@ -67,7 +65,7 @@ class Verification:
 
 
 def verify(
-    memory: "TaskMemory | str | Path",
+    memory: TaskMemory | str | Path,
     model: Any = None,
     queries: Any = None,
     demonstrations: Any = None,
@@ -166,8 +164,8 @@ def _too_little(found: Verification, wanted: float) -> str | None:
 
 def measure_fidelity(
     found: Verification,
-    backbone: "Backbone",
-    memory: "TaskMemory",
+    backbone: Backbone,
+    memory: TaskMemory,
     queries: Sequence[Query],
     demonstrations: Sequence[Demonstration] | None,
     *,
@@ -247,14 +245,14 @@ def accuracy(answers: Sequence[Answer], queries: Sequence[Query]) -> float | Non
 
 
 def _ask(
-    backbone: "Backbone",
-    memory: "TaskMemory",
+    backbone: Backbone,
+    memory: TaskMemory,
     queries: Sequence[Query],
     new_tokens: int,
     batch_size: int,
     progress: Report | None,
     what: str,
-) -> "tuple[list[Answer], list[Tensor]]":
+) -> tuple[list[Answer], list[Tensor]]:
     answers: list[Answer] = []
     logits: list[Tensor] = []
     for batch in ask_batches(

@@ -5,20 +5,17 @@ chosen nor what an answer says.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from tasm.answer.explaining.support import written_by
-from tasm.backbone.attention.attention_call import segment_bias
+from tasm.backbone.attention.attention_call import AttentionCall, segment_bias
+from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.kernels import grouped_logits
-
-if TYPE_CHECKING:
-    from tasm.backbone.attention.attention_call import AttentionCall
-    from tasm.backbone.attention.cache import MemoryCache
-    from tasm.backbone.attention.segment import Segment
+from tasm.backbone.attention.segment import Segment
 
 _BLOCK = 1 << 22
 """Numbers held at once: weighted values of some tokens, for every query head."""
@@ -58,7 +55,7 @@ class Reading:
         self._cache: MemoryCache | None = None
 
     @classmethod
-    def of(cls, cache: "MemoryCache", demonstration: Tensor, rows: int) -> "Reading":
+    def of(cls, cache: MemoryCache, demonstration: Tensor, rows: int) -> "Reading":
         """Record the first call of every layer of a fresh cache; later steps run unrecorded."""
         reading = cls(demonstration, rows, len(cache.layers))
         reading._cache, cache.recorder = cache, reading
@@ -82,7 +79,7 @@ class Reading:
     def __deepcopy__(self, memo: Any) -> "Reading":
         return self  # the copy of a cache that was read has nothing new to record
 
-    def __call__(self, call: "AttentionCall") -> None:
+    def __call__(self, call: AttentionCall) -> None:
         """Take one layer's attention; its first call only, which is the reading of the query."""
         if call.layer in self._seen:
             if self._cache is not None:
@@ -107,7 +104,7 @@ class Reading:
             before = self.written
             self.written = written if before is None or written is None else before + written
 
-    def _attention(self, call: "AttentionCall", segment: "Segment") -> Tensor:
+    def _attention(self, call: AttentionCall, segment: Segment) -> Tensor:
         """(rows, kv_heads, group, tokens of the segment) of the last query."""
         index = None if call.index is None else call.index[:, -1:]
         bias = segment_bias(segment, index, call.sliding_window)
@@ -117,7 +114,7 @@ class Reading:
         total = call.log_sum_exp[:, :, -1].view(*logits.shape[:3], 1)
         return (logits - total).exp_()
 
-    def _add(self, layer: int, row: int, segment: "Segment", attention: Tensor) -> Tensor:
+    def _add(self, layer: int, row: int, segment: Segment, attention: Tensor) -> Tensor:
         """Count one row's attention (kv_heads, group, tokens); returns what the values of each
         demonstration came to, (kv_heads, group, demonstrations, head_dim)."""
         owned = self._owned(row, segment, attention.shape[0])
@@ -142,7 +139,7 @@ class Reading:
             found.index_add_(0, target[:, some].flatten(), product.flatten(0, 1))
         return found.view(kv_heads, -1, group, width)[:, : self._count].transpose(1, 2)
 
-    def _owned(self, row: int, segment: "Segment", kv_heads: int) -> "_Owned":
+    def _owned(self, row: int, segment: Segment, kv_heads: int) -> "_Owned":
         """Whose the tokens are; of a segment that all rows share it is found once for all caches
         over one memory."""
         assert segment.index is not None
@@ -184,4 +181,4 @@ class _Owned:
     lengths: Tensor
 
 
-_OWNED: "WeakKeyDictionary[Segment, _Owned]" = WeakKeyDictionary()
+_OWNED: WeakKeyDictionary[Segment, _Owned] = WeakKeyDictionary()

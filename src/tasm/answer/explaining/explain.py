@@ -6,7 +6,7 @@ Every demonstration gets one record, with shares that sum to 1.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -16,18 +16,16 @@ from tasm.answer.explaining.support import supports
 from tasm.answer.result import Answer, DemonstrationWeight
 from tasm.arguments import shown
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.model import Backbone
 from tasm.errors import InputError, did_you_mean
-
-if TYPE_CHECKING:
-    from tasm.backbone.model import Backbone
-    from tasm.memory import DemonstrationEntry, TaskMemory
+from tasm.memory import DemonstrationEntry, TaskMemory
 
 Way = Literal["attention", "ablation"]
 WAYS: tuple[Way, ...] = ("attention", "ablation")
 Explain = bool | Way
 
 
-def way_to_explain(explain: Any, memory: "TaskMemory") -> Way | None:
+def way_to_explain(explain: Any, memory: TaskMemory) -> Way | None:
     """Return what an argument `explain` asks for: True is "attention", False nothing.
 
     ```python
@@ -50,8 +48,8 @@ def way_to_explain(explain: Any, memory: "TaskMemory") -> Way | None:
 
 
 def explained(
-    backbone: "Backbone",
-    memory: "TaskMemory",
+    backbone: Backbone,
+    memory: TaskMemory,
     answers: Sequence[Answer],
     first_logits: Tensor,
     reading: Reading,
@@ -79,7 +77,7 @@ def explained(
 
 
 def demonstration_weights(
-    entries: "Sequence[DemonstrationEntry]",
+    entries: Sequence[DemonstrationEntry],
     reading: Reading,
     row: int,
     support: Sequence[float] | None = None,

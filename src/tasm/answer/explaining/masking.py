@@ -6,26 +6,23 @@ token a step as in generating, so that the bank is asked as it was. Knows tokens
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tasm.answer.ends import answer_ends
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.model import Backbone
 from tasm.demonstrations import Query
 from tasm.errors import InputError
+from tasm.memory import TaskMemory
 from tasm.memory.left_out import leave_out
-
-if TYPE_CHECKING:
-    from tasm.backbone.model import Backbone
-    from tasm.memory import TaskMemory
 
 ROWS = 64
 """Maskings that are read together."""
 
 
-def refuse_recurrent(memory: "TaskMemory", what: str, way_out: str) -> None:
+def refuse_recurrent(memory: TaskMemory, what: str, way_out: str) -> None:
     """Raise `InputError` for a memory of which no demonstration can be masked: its model has
     recurrent layers. `what` is what would mask, `way_out` a sentence."""
     if "linear" in memory.geometry.layer_kinds:
@@ -49,8 +46,8 @@ class Masked:
 
 @torch.inference_mode()
 def masked_scores(
-    backbone: "Backbone",
-    memory: "TaskMemory",
+    backbone: Backbone,
+    memory: TaskMemory,
     query: Query,
     token_ids: Sequence[int],
     maskings: Sequence[int | Iterable[int]],
@@ -85,7 +82,7 @@ def masked_scores(
 
 
 def _forced(
-    backbone: "Backbone",
+    backbone: Backbone,
     inputs: dict[str, Tensor],
     cache: MemoryCache,
     wanted: Sequence[Sequence[int]],
@@ -117,8 +114,8 @@ def _repeated(tensor: Tensor, rows: int) -> Tensor:
 
 
 def effects(
-    backbone: "Backbone",
-    memory: "TaskMemory",
+    backbone: Backbone,
+    memory: TaskMemory,
     query: Query,
     token_ids: Sequence[int],
     *,

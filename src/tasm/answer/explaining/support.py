@@ -7,13 +7,12 @@ which the answer's first token gains log-odds says what speaks for the answer an
 modules and tensors; nothing of memories.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from tasm.backbone.model import Backbone
+from tasm.backbone.model import Backbone
 
 _COMPARED = 1024
 """The likeliest other tokens that one is compared with."""
@@ -52,7 +51,7 @@ def _is_plain(projection: Any) -> bool:
 
 @torch.inference_mode()
 def supports(
-    backbone: "Backbone", written: Tensor | None, first_logits: Tensor, tokens: list[int]
+    backbone: Backbone, written: Tensor | None, first_logits: Tensor, tokens: list[int]
 ) -> list[tuple[float, ...] | None]:
     """Return for every row how much each part speaks for the row's first token, or None.
 
@@ -76,7 +75,7 @@ def supports(
     return found
 
 
-def _output_weights(backbone: "Backbone") -> Tensor | None:
+def _output_weights(backbone: Backbone) -> Tensor | None:
     get = getattr(backbone.core, "get_output_embeddings", None)
     head = get() if callable(get) else None
     weight = getattr(head, "weight", None)
@@ -84,7 +83,7 @@ def _output_weights(backbone: "Backbone") -> Tensor | None:
     return weight.detach() if is_plain and weight is not None else None
 
 
-def _final_scale(backbone: "Backbone", weights: Tensor) -> Tensor:
+def _final_scale(backbone: Backbone, weights: Tensor) -> Tensor:
     """(hidden,) what the last norm multiplies each direction with, measured; ones without a norm.
 
     A vector of ones with alternating signs has mean 0 and length 1, whatever the kind of norm.
