@@ -328,6 +328,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("worked before it looked where to write")
 
     monkeypatch.setattr("tasm.backbone.loading.load_backbone", work)
+    monkeypatch.setattr("tasm.answer.model.load_backbone", work)
     monkeypatch.setattr("tasm.suites.suites.episode", work)
 
 

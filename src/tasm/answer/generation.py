@@ -18,13 +18,11 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
-from tasm.answer.ends import answer_ends, end_tokens
+from tasm.answer.ends import answer_ends
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.model import Backbone
 from tasm.errors import WorkError
-
-__all__ = ["Generated", "decode", "end_tokens", "generate", "greedy_settings"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,8 @@ Knows nothing of how a memory's tokens were chosen.
 
 from tasm.memory.entry import DemonstrationEntry, PictureEntry
 from tasm.memory.layer import LayerTokens
-from tasm.memory.retrieval.bank import Bank, Retrieved
+from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
-from tasm.memory.retrieval.gates.core import core_distribution
-from tasm.memory.retrieval.gates.divergence import gate_divergence
 from tasm.memory.task_memory import TaskMemory
 from tasm.memory.tokens import TokenTable
 
@@ -21,10 +19,7 @@ __all__ = [
     "GateSettings",
     "LayerTokens",
     "PictureEntry",
-    "Retrieved",
     "TaskMemory",
     "TokenTable",
-    "core_distribution",
-    "gate_divergence",
     "load",
 ]

@@ -48,21 +48,27 @@ def fetched(name: HubName, token: str | bool | None = None) -> Path:
 
 
 def _manifest_folder(name: HubName, token: str | bool | None) -> Path:
+    missing = (
+        f"{name} holds no task memory: the repository has no {MANIFEST}. Push one: tasm push "
+        f"MEMORY {name.repository}."
+    )
+    path = _download(name.repository, MANIFEST, name.revision, token, missing)
+    return Path(path).parent  # snapshots/COMMIT/, where all files of one commit lie
+
+
+def _download(
+    repository: str, path: str, revision: str | None, token: str | bool | None, missing: str
+) -> str:
+    """Fetch one file; `missing` is the sentence where the repository has none of that name."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        path = hf_hub_download(
-            name.repository, MANIFEST, revision=name.revision, token=token, **_hub()
-        )
+        return hf_hub_download(repository, path, revision=revision, token=token, **_hub())
     except LocalEntryNotFoundError:  # not here, and no connection
         raise
     except EntryNotFoundError as error:
-        raise HubError(
-            f"{name} holds no task memory: the repository has no {MANIFEST}. Push one: "
-            f"tasm push MEMORY {name.repository}."
-        ) from error
-    return Path(path).parent  # snapshots/COMMIT/, where all files of one commit lie
+        raise HubError(missing) from error
 
 
 def _files(manifest: Manifest) -> dict[str, tuple[int, str]]:
@@ -85,30 +91,18 @@ def _judge(
     name: HubName, folder: Path, path: str, size: int, sha256: str, token: str | bool | None
 ) -> None:
     """Hold what was fetched against the manifest; what is not right is not kept."""
-    if not (folder / path).is_file():
-        _fetch_alone(name, folder.name, path, token)
+    if not (folder / path).is_file():  # old versions leave out what a snapshot lacks
+        missing = (
+            f"{name} holds a damaged memory: {path} is missing, which its {MANIFEST} names. Ask "
+            "its owner to push it again."
+        )
+        _download(name.repository, path, folder.name, token, missing)
     if not _is_there(folder / path, size) or _sha256(folder / path) != sha256:
         _forget(folder / path)
         raise HubError(
             f"{name} holds a damaged memory, or it was damaged on the way: {path} is not what its "
             f"{MANIFEST} says. Fetch it again, or ask its owner to push it again."
         )
-
-
-def _fetch_alone(name: HubName, commit: str, path: str, token: str | bool | None) -> None:
-    """Fetch one file; old versions leave out what a snapshot lacks, for whatever reason."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        hf_hub_download(name.repository, path, revision=commit, token=token, **_hub())
-    except LocalEntryNotFoundError:
-        raise
-    except EntryNotFoundError as error:
-        raise HubError(
-            f"{name} holds a damaged memory: {path} is missing, which its {MANIFEST} names. Ask "
-            "its owner to push it again."
-        ) from error
 
 
 def _sha256(path: Path) -> str:
