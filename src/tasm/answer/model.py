@@ -16,11 +16,9 @@ from tasm.answer.labelling import Calibration
 from tasm.answer.labels import Labels
 from tasm.answer.result import Answer
 from tasm.arguments import GateKind
-from tasm.backbone.given import as_backbone
 from tasm.backbone.hugging_face import HfModel, HfProcessor
 from tasm.backbone.loading import load_backbone, wrap_backbone
 from tasm.backbone.model import Backbone
-from tasm.errors import InputError, MismatchError, ModelError
 from tasm.memory import TaskMemory
 from tasm.memory.sessions import BankOn, Epsilon
 from tasm.memory.showing import bytes_text, html_table
@@ -255,61 +253,3 @@ def wrap(hf: Any, processor: Any) -> Model:
     Raises `ModelError` where the model's family cannot be used.
     """
     return Model(wrap_backbone(hf, processor))
-
-
-def model_for(
-    memory: TaskMemory,
-    model: Any | None = None,
-    *,
-    option: str = "model",
-    vision_memory: str | Path | None = None,
-) -> Model:
-    """Return the model of a memory: `model` (a `Model`, a name or a folder), or the recorded one.
-
-    A model that is loaded here gets the vision memory that the task memory was built with, from
-    `vision_memory` or from the recorded place; one that is loaded already stays as it is. Both
-    identities are checked before the first answer, wherever they were found. `option` is what
-    messages call `model`.
-
-    Raises `InputError` where the memory does not say where its model is, and `ModelError` where it
-    cannot be loaded.
-    """
-    if isinstance(model, Model):
-        return model
-    if model is not None and not isinstance(model, str | Path):
-        return Model(as_backbone(model))
-    loaded = load_model(model) if model is not None else _recorded_model(memory, option)
-    _attach_recorded(loaded, memory, vision_memory)
-    return loaded
-
-
-def _attach_recorded(model: Model, memory: TaskMemory, place: str | Path | None) -> None:
-    """Attach the vision memory that a task memory was built with."""
-    if place is not None:
-        model.attach_vision_memory(place)
-    elif memory.vision_memory:
-        try:
-            model.attach_vision_memory(memory.vision_memory)
-        except MismatchError:
-            memory.check(model.backbone.identity)  # where the model is another, that is the news
-            raise
-        except InputError as error:
-            raise type(error)(
-                f"{error} The task memory was built with the vision memory "
-                f"{memory.vision_memory}; --vision-memory (in Python vision_memory=…) says where "
-                "it is now."
-            ) from error
-
-
-def _recorded_model(memory: TaskMemory, option: str) -> Model:
-    if not memory.model_name:
-        raise InputError(
-            "The memory does not say where its model is (it was made from a model in Python). "
-            f"Give {option}."
-        )
-    try:
-        return load_model(memory.model_name)
-    except ModelError as error:
-        raise ModelError(
-            f"{error} The memory was built with {memory.model_name}; {option} says where it is now."
-        ) from error

@@ -23,11 +23,11 @@ from tasm.backbone.geometry import Geometry
 from tasm.backbone.head import Head
 from tasm.backbone.hugging_face import HfConfig, HfModel, HfProcessor, HfTokenizer
 from tasm.backbone.pickling import Reopen, reduced
+from tasm.backbone.prompt.batching import left_padded
 from tasm.backbone.prompt.image_layout import KEPT_BYTES
-from tasm.backbone.prompt.images import ImageInputs, batched
 from tasm.backbone.prompt.laying_out import Prompt
 from tasm.backbone.prompt.of_processor import conversations_of
-from tasm.backbone.prompt.questions import AskedImage, AskedImages
+from tasm.backbone.prompt.questions import AskedImages, asked_images
 from tasm.backbone.prompt.transcript import Layout, Transcript
 from tasm.backbone.running.guard import RunningModel, Source, VisionPart, refuse_training
 from tasm.backbone.running.weights import dtype_of
@@ -253,36 +253,18 @@ class Backbone:
         return tokens - int((sides.prod(-1) - sides.amax(-1)).sum())
 
     def _batch(self, prompts: Sequence[Prompt], layout: Layout) -> dict[str, Tensor]:
-        """Left-pad prompts and join their image tensors."""
         refuse_training(self.core)
         if not prompts:
             raise DemonstrationError("There are no queries; expected at least one.")
         images = [prompt.images.present() for prompt in prompts]
         if self.vision is not None:
             for prompt, shown in zip(prompts, images, strict=True):
-                noted = _asked_images(prompt.images.questions, shown)
+                noted = asked_images(prompt.images.questions, shown)
                 self.asked.note(prompt.input_ids, noted)
-        length = max(len(prompt.input_ids) for prompt in prompts)
-        ids = torch.full((len(prompts), length), self._pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        kinds = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            start = length - len(prompt.input_ids)
-            ids[row, start:] = prompt.input_ids
-            mask[row, start:] = 1
-            kinds[row, start:] = prompt.is_image.long()
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        for name in ("token_type_ids", "mm_token_type_ids"):
-            if name in self._arguments and self.family.kind == "image-text":
-                inputs[name] = kinds
-        inputs |= batched(images)
-        counts = [len(shown) for shown in images]
-        total = sum(counts)
-        if "batch_num_images" in self._arguments and total:
-            # The model tiles an image that is alone in its row; a larger number tells it not to.
-            several = [max(2, total)]
-            rows = several if layout.multi_image else [count for count in counts if count]
-            inputs["batch_num_images"] = torch.tensor(rows)
+        arguments = self._arguments
+        if self.family.kind == "text":
+            arguments = arguments - {"token_type_ids", "mm_token_type_ids"}
+        inputs = left_padded(prompts, images, self._pad_id, arguments, layout.multi_image)
         floats = {True: self.dtype, False: None}
         return {
             name: value.to(self.device, floats[value.is_floating_point()])
@@ -293,11 +275,3 @@ class Backbone:
     def _pad_id(self) -> int:
         ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
         return next((token for token in ids if token is not None), 0)
-
-
-def _asked_images(questions: Sequence[tuple[str, ...]], images: ImageInputs) -> list[AskedImage]:
-    """Each picture's question, and how many parts of it the vision tower sees."""
-    parts: tuple[int, ...] = (1,) * len(images)
-    if "pixel_values" in images.tensors and "image_grid_thw" not in images.tensors:
-        parts = images.tensors["pixel_values"].entries
-    return [AskedImage(*pair) for pair in zip(questions, parts, strict=True)]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tasm.backbone.prompt.images import ImageInputs
+
 REMEMBERED = 1 << 14
 """Prompts that are remembered; the oldest are forgotten first."""
 
@@ -25,6 +27,14 @@ class AskedImage:
 
     texts: tuple[str, ...]
     parts: int = 1
+
+
+def asked_images(questions: Sequence[tuple[str, ...]], images: ImageInputs) -> list[AskedImage]:
+    """Each picture's question, and how many parts of it the vision tower sees."""
+    parts: tuple[int, ...] = (1,) * len(images)
+    if "pixel_values" in images.tensors and "image_grid_thw" not in images.tensors:
+        parts = images.tensors["pixel_values"].entries
+    return [AskedImage(*pair) for pair in zip(questions, parts, strict=True)]
 
 
 class AskedImages:
