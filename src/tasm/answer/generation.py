@@ -113,7 +113,8 @@ def greedy_settings(backbone: Backbone, max_new_tokens: int) -> dict[str, Any]:
     """
     ends = answer_ends(backbone)
     settings = _neutral_settings()
-    if any(getattr(backbone.hf.config, name, None) is not None for name in _misplaced()):
+    misplaced = set(_defaults()) - {"use_cache"}
+    if any(getattr(backbone.hf.config, name, None) is not None for name in misplaced):
         # transformers refuses a configuration that holds such settings, unless it is given others.
         settings["generation_config"] = GenerationConfig()
     settings |= {
@@ -144,11 +145,6 @@ def _defaults() -> dict[str, Any]:
     """From transformers 5 on a new configuration holds None alone, and these are filled later."""
     found: dict[str, Any] = getattr(GenerationConfig, "_get_default_generation_params", dict)()
     return found
-
-
-def _misplaced() -> set[str]:
-    """Settings of generation that do not belong into a model's configuration."""
-    return set(_defaults()) - {"use_cache"}
 
 
 def _padding(backbone: Backbone, ends: tuple[int, ...]) -> int:

@@ -74,14 +74,10 @@ def as_query(question: Any, images: Any) -> Query:
         raise InputError("images is a dict; expected a picture or a list of pictures.")
     listed = isinstance(images, Iterable) and not isinstance(images, bytes | str | os.PathLike)
     several = images if listed and not _is_array_of_pixels(images) else [images]
-    return make_query(question, images=[_as_picture(image) for image in several])
+    paths = [Path(image) if isinstance(image, os.PathLike) else image for image in several]
+    return make_query(question, images=paths)
 
 
 def _is_array_of_pixels(images: Any) -> bool:
     """Whether it is one picture as an array: height, width and perhaps channels."""
     return len(getattr(images, "shape", ())) in (2, 3)
-
-
-def _as_picture(image: Any) -> Any:
-    """A path as `Path`; anything else is judged by `make_query`."""
-    return Path(image) if isinstance(image, os.PathLike) else image

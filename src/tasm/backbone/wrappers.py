@@ -53,7 +53,7 @@ def runner(hf: Any, core: HfModel) -> Any:
 
     Raises ModelError where such a wrapper computes something else than the model inside.
     """
-    if hf is core or _can_generate(hf):
+    if hf is core or (callable(getattr(hf, "generate", None)) and hasattr(hf, "config")):
         return hf
     if all(parameter.device.type != "meta" for parameter in core.parameters()):
         _refuse_another_function(hf.eval(), core.eval())
@@ -141,10 +141,6 @@ def _outermost(module: nn.Module, kind: type) -> Any:
             if id(model) not in seen:
                 seen.add(id(model))
                 yield model
-
-
-def _can_generate(hf: Any) -> bool:
-    return callable(getattr(hf, "generate", None)) and hasattr(hf, "config")
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -187,11 +188,10 @@ def remove_leftovers(path: Path) -> list[Path]:
         What was removed. Without file locks (Windows) nothing is.
     """
     removed = []
-    start = f".{cut(path.name)}."
+    name = re.compile(re.escape(f".{cut(path.name)}.") + "[0-9a-f]{8}" + re.escape(PARTIAL))
     with contextlib.suppress(OSError):
         for leftover in list(path.absolute().parent.iterdir()):
-            middle = leftover.name.removeprefix(start).removesuffix(PARTIAL)
-            if leftover.name != f"{start}{middle}{PARTIAL}" or not _is_token(middle):
+            if not name.fullmatch(leftover.name):
                 continue
             if leftover.is_symlink() or (handle := open_locked(leftover, wait=False)) is None:
                 continue
@@ -204,10 +204,6 @@ def remove_leftovers(path: Path) -> list[Path]:
             finally:
                 os.close(handle)
     return removed
-
-
-def _is_token(text: str) -> bool:
-    return len(text) == 8 and set(text) <= set("0123456789abcdef")
 
 
 def sync_folder(folder: Path) -> None:

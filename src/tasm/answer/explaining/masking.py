@@ -75,7 +75,9 @@ def masked_scores(
     found = []
     for start in range(0, len(maskings), rows):
         some = maskings[start : start + rows]
-        inputs = {name: _repeated(tensor, len(some)) for name, tensor in one.items()}
+        inputs = {
+            name: tensor.repeat(len(some), *[1] * (tensor.ndim - 1)) for name, tensor in one.items()
+        }
         found.append(_forced(backbone, inputs, leave_out(open_cache(), memory, some), wanted))
     said, other = torch.cat(found, 1)
     return Masked(said, said - other)
@@ -106,11 +108,6 @@ def _forced(
             mask = torch.cat([mask, mask.new_ones(rows, 1)], 1)
             logits = backbone.next_logits({"input_ids": ids, "attention_mask": mask}, cache)
     return torch.stack([so_far, other]).cpu()
-
-
-def _repeated(tensor: Tensor, rows: int) -> Tensor:
-    """The inputs of one query, for so many rows of it."""
-    return tensor.repeat(rows, *[1] * (tensor.ndim - 1))
 
 
 def effects(

@@ -27,11 +27,11 @@ def chosen_module(module: Any) -> Any:
 
 def running_adapters(layer: Any) -> list[str]:
     """Return the adapters that a layer adds while it runs, in order; merged ones are weights."""
-    if layer.disable_adapters:
-        if layer.merged:
-            layer.unmerge()  # as its forward pass would, before anything is computed
+    if layer.disable_adapters and layer.merged:
+        layer.unmerge()  # as its forward pass would, before anything is computed
+    if layer.disable_adapters or layer.merged:
         return []
-    return [] if layer.merged else [name for name in layer.active_adapters if _has(layer, name)]
+    return [name for name in layer.active_adapters if any(True for _ in own_tensors(layer, name))]
 
 
 def active_adapter_names(model: nn.Module) -> str | None:
@@ -113,7 +113,3 @@ def does_nothing(layer: Any, name: str) -> bool:
             for held, parameter in second[name].named_parameters()
         )
     )
-
-
-def _has(layer: Any, name: str) -> bool:
-    return any(True for _ in own_tensors(layer, name))

@@ -57,7 +57,11 @@ def write_folder(
         exists = os.path.lexists(folder)
         is_change = folder.is_dir() and any(folder.iterdir())
     if is_change or (exists and not folder.is_dir()):
-        _may_overwrite(folder, overwrite)
+        if not overwrite:
+            raise InputError(
+                f"{folder} exists. Choose another name, or replace it: overwrite=True."
+            )
+        check_replaceable(folder, "Choose another name.")
     check_writable(folder, needed)
     with naming_work(folder):
         if not is_change:
@@ -70,12 +74,6 @@ def write_folder(
                 )
             remove_leftovers(folder)
             return _change(folder, fill)
-
-
-def _may_overwrite(folder: Path, overwrite: bool) -> None:
-    if not overwrite:
-        raise InputError(f"{folder} exists. Choose another name, or replace it: overwrite=True.")
-    check_replaceable(folder, "Choose another name.")
 
 
 def check_replaceable(folder: Path, instead: str) -> None:

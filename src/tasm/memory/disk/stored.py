@@ -33,7 +33,7 @@ from tasm.memory.disk.packed import (
 from tasm.memory.disk.schema import FORMAT_VERSION, PLAIN_VERSION
 from tasm.memory.disk.soundness import check_core
 from tasm.memory.entry import DemonstrationEntry, absolute_hint
-from tasm.memory.packing.core import PackedCore
+from tasm.memory.packing.core import Core, PackedCore
 from tasm.memory.packing.vectors import Store
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
@@ -48,7 +48,8 @@ def open_stored(folder: Path) -> "tuple[MemoryFacts, StoredContents]":
     manifest = memory_folder.read_manifest(folder)
     while True:
         try:
-            return _opened(folder, manifest)
+            facts = _facts(folder, manifest)
+            return facts, StoredContents(folder, manifest, facts)
         except DamageError:
             # A writer may have replaced the manifest and deleted the old files in between.
             newer = memory_folder.read_manifest(folder)
@@ -57,18 +58,15 @@ def open_stored(folder: Path) -> "tuple[MemoryFacts, StoredContents]":
             manifest = newer
 
 
-def _opened(folder: Path, manifest: Manifest) -> "tuple[MemoryFacts, StoredContents]":
-    facts = _facts(folder, manifest)
-    return facts, StoredContents(folder, manifest, facts)
-
-
 def _facts(folder: Path, manifest: Manifest) -> MemoryFacts:
     model = manifest.model
     return MemoryFacts(
         next_position=manifest.next_position,
         logical_length=manifest.logical_length,
         full_bytes=manifest.sizes["full"],
-        geometry=_geometry(manifest.geometry),
+        geometry=Geometry(
+            **{**manifest.geometry, "layer_kinds": tuple(manifest.geometry["layer_kinds"])}
+        ),
         identity=Identity.from_json(model["identity"], model.get("environment")),
         layout=Layout.from_json(manifest.layout),
         recipe=manifest.recipe,
@@ -109,13 +107,13 @@ class StoredContents:
         return tuple(file for file in files if file is not None)
 
     @cached_property
-    def core(self) -> CoreTensors | PackedCore:
+    def core(self) -> Core:
         """The core file's tensors, the whole file checked once."""
         file = self._core_file
         file.check(0, file.record.size)
         spans = [entry.spans for entry in self._facts.demonstrations]
         try:
-            core = self._packed_core if self.packing is not None else self._plain_core()
+            core = self._packed_core() if self.packing is not None else self._plain_core()
             check_core(core, self._facts.next_position, spans)
         except ValueError as error:
             raise file.damage(str(error)) from error
@@ -135,14 +133,17 @@ class StoredContents:
             asked=read_asked(file, len(layers)),
         )
 
-    @cached_property
     def _packed_core(self) -> PackedCore:
         geometry = self._facts.geometry
         return open_packed_core(self._core_file, self._manifest, geometry, self._states())
 
     def _states(self) -> tuple[dict[str, Tensor] | None, ...]:
-        layers = range(self._facts.geometry.layers)
-        return tuple(_read_state(self._core_file, layer) for layer in layers)
+        file, states = self._core_file, []
+        for layer in range(self._facts.geometry.layers):
+            prefix = f"states.{layer}."
+            names = [name for name in file.names if name.startswith(prefix)]
+            states.append({name.removeprefix(prefix): file.read(name) for name in names} or None)
+        return tuple(states)
 
     @cached_property
     def bank(self) -> Bank | None:
@@ -155,12 +156,7 @@ class StoredContents:
             if self._index is not None:
                 file.read_sparsely()
             return Bank(lambda: bank_layers(file, manifest, geometry), self._index)
-        return Bank(lambda: open_packed_bank(file, manifest, geometry, self._checked_packed_core()))
-
-    def _checked_packed_core(self) -> PackedCore:
-        core = self.core
-        assert isinstance(core, PackedCore)
-        return core
+        return Bank(lambda: open_packed_bank(file, manifest, geometry, cast(PackedCore, self.core)))
 
     @property
     def digest(self) -> str:
@@ -248,16 +244,6 @@ class StoredContents:
             "versions": self._manifest.versions,
             "file_bytes": memory_folder.folder_bytes(self._folder),
         }
-
-
-def _read_state(file: MappedFile, layer: int) -> dict[str, Tensor] | None:
-    prefix = f"states.{layer}."
-    names = [name for name in file.names if name.startswith(prefix)]
-    return {name.removeprefix(prefix): file.read(name) for name in names} or None
-
-
-def _geometry(document: Mapping[str, Any]) -> Geometry:
-    return Geometry(**{**document, "layer_kinds": tuple(document["layer_kinds"])})
 
 
 def _gate(document: Mapping[str, Any]) -> GateSettings:

@@ -88,7 +88,8 @@ def _commit(
             "page, choose another name, or leave private out."
         )
     there = {one.rfilename for one in found.siblings or []}
-    files = {path.relative_to(folder).as_posix(): path for path in _all_files(folder)}
+    written = (path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in written}
     operations: list[Any] = [
         CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file))
         for path, file in sorted(files.items())
@@ -107,10 +108,6 @@ def _commit(
         revision=revision,
         parent_commit=found.sha,
     )
-
-
-def _all_files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def is_of_a_memory(path: str) -> bool:
