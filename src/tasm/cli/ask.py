@@ -1,5 +1,6 @@
 """`tasm ask`: one question, or a file of queries, answered from a memory."""
 
+import time
 from json import loads as parse_json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,18 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tasm.arguments import GateKind
-from tasm.cli.ask_many import Asked, Pages, ask_file
-from tasm.cli.ask_one import One, ask_one
+from tasm.cli import options
+from tasm.cli.asking import answer_file, answer_one, check_gate
+from tasm.cli.files import check_beside, check_no_input, check_out_file
 from tasm.cli.frame import Result, command
-from tasm.cli.options import (
-    Json,
-    MemoryPath,
-    MetricName,
-    ModelPlace,
-    Overwrite,
-    RecordedVisionMemory,
-    Top,
-)
+from tasm.cli.opening import open_memory, open_model, read_asked
 from tasm.errors import InputError
 
 BankOn = Literal["auto", "device", "host"]
@@ -29,96 +23,62 @@ BATCH_SIZE = 8
 
 @command
 def ask(
-    memory: MemoryPath,
+    memory: options.MemoryPath,
     question: Annotated[
         str | None,
-        typer.Option(
-            "--question",
-            metavar="TEXT",
-            help="The question; <image> says where an image stands.",
-            show_default=False,
-        ),
+        typer.Option(metavar="TEXT", help="The question; <image> says where an image stands."),
     ] = None,
     image: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--image", metavar="FILE", help="An image; give it again for more.", show_default=False
-        ),
+        list[Path] | None, typer.Option(metavar="FILE", help="An image; give it again for more.")
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(
-            "--queries",
-            metavar="FILE",
-            help="Many queries instead, in a demonstrations' format.",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="Many queries instead, in a demonstrations' format."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="With --queries: write the answers here, as JSONL.",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="With --queries: write the answers here, as JSONL."),
     ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html",
             metavar="FILE",
             help="With --queries: write a page of the answers with their pictures, wrong ones "
             "first. With --explain: a page of the demonstrations with heat maps.",
-            show_default=False,
         ),
     ] = None,
     metric: Annotated[
-        MetricName | None,
-        typer.Option(
-            "--metric",
-            help="With --queries: how answers are judged. Default: exact.",
-            show_default=False,
-        ),
+        options.MetricName | None,
+        typer.Option(help="With --queries: how answers are judged. Default: exact."),
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels",
             metavar="LABELS|demonstrations",
             help="Choose among labels, each with a probability: 'wren,robin', a JSON list, or the "
             "demonstrations' own answers.",
-            show_default=False,
         ),
     ] = None,
-    top: Top = None,
+    top: options.Top = None,
     calibration: Annotated[
         Calibration | None,
         typer.Option(
-            "--calibration",
             help="With labels: demonstrations uses the temperature that `tasm tune` found, "
-            "contextual takes away what is said to a grey picture. Default: none.",
-            show_default=False,
+            "contextual takes away what is said to a grey picture. Default: none."
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            "--batch-size",
-            metavar="N",
-            min=1,
-            help=f"With --queries: asked together. Default: {BATCH_SIZE}.",
-            show_default=False,
+            metavar="N", min=1, help=f"With --queries: asked together. Default: {BATCH_SIZE}."
         ),
     ] = None,
     explain: Annotated[
         Way | None,
         typer.Option(
-            "--explain",
             metavar="[attention|ablation]",
             help="Say which demonstrations the answer drew on: as attention read them, the usual, "
             "or by masking each in turn.",
-            show_default=False,
         ),
     ] = None,
     stream: Annotated[
@@ -129,43 +89,31 @@ def ask(
     ] = False,
     gate: Annotated[
         GateKind | None,
-        typer.Option(
-            "--gate",
-            help="When to retrieve from the bank. Default: the memory's own.",
-            show_default=False,
-        ),
+        typer.Option(help="When to retrieve from the bank. Default: the memory's own."),
     ] = None,
     epsilon: Annotated[
         str | None,
         typer.Option(
-            "--epsilon",
             metavar="FLOAT|calibrated",
             help="The gate's threshold in nats. Default: the memory's own.",
-            show_default=False,
         ),
     ] = None,
     bank_on: Annotated[
         BankOn | None,
-        typer.Option(
-            "--bank-on",
-            help="Where the bank is searched. Default: auto, on a GPU with room for it.",
-            show_default=False,
-        ),
+        typer.Option(help="Where the bank is searched. Default: auto, on a GPU with room for it."),
     ] = None,
     max_new_tokens: Annotated[
         int | None,
         typer.Option(
-            "--max-new-tokens",
             metavar="N",
             min=1,
             help="The longest answer. Default: twice the demonstrations' longest, and 8.",
-            show_default=False,
         ),
     ] = None,
-    model: ModelPlace = None,
-    vision_memory: RecordedVisionMemory = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
+    model: options.ModelPlace = None,
+    vision_memory: options.RecordedVisionMemory = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
 ) -> Result:
     """Answer questions from a task memory, greedily.
 
@@ -207,39 +155,61 @@ def ask(
         raise InputError(
             "--overwrite has no effect without --out or --html. Leave it out, or give one of them."
         )
-    if queries is not None:
-        if image or stream:
-            raise InputError("--image and --stream belong to --question, not to --queries.")
-        return ask_file(
-            Asked(
-                memory,
-                (model, vision_memory),
-                queries,
-                batch_size or BATCH_SIZE,
-                metric or "exact",
-                top or 1,
-            ),
-            Pages(out, html, overwrite),
-            settings,
+    if queries is None:
+        for name, given in (("--out", out), ("--metric", metric)):
+            if given is not None:
+                raise InputError(f"{name} belongs to --queries; a single answer is printed.")
+        if html is not None and explain is None:
+            raise InputError(
+                "--html belongs to --queries, or to --explain; a single answer is printed. Add one "
+                "of them, or leave it out."
+            )
+        if labels is not None and stream:
+            raise InputError(
+                "--stream has no effect with labels: one is chosen whole. Leave it out."
+            )
+        if batch_size is not None:
+            raise InputError("--batch-size belongs to --queries; a single question is asked alone.")
+    elif image or stream:
+        raise InputError("--image and --stream belong to --question, not to --queries.")
+    if out is not None and html is not None and out.absolute() == html.absolute():
+        raise InputError(f"--out and --html are both {out}. Give two files.")
+    pages = [(name, place) for name, place in (("--out", out), ("--html", html)) if place]
+    for name, place in pages:
+        check_out_file(place, overwrite, option=name, inputs=[queries, memory])
+
+    from tasm.demonstrations import make_query
+
+    if queries is None:
+        assert question is not None
+        asked = [make_query(question, images=image or [])]
+    else:
+        asked = read_asked(queries)
+    started = time.perf_counter()
+    opened = open_memory(memory)
+    check_gate(opened, settings)
+    shown = [*(image or []), *(picture.path for query in asked for picture in query.pictures)]
+    for name, place in pages:
+        check_no_input(place, shown, option=name)
+        if model_place := model or opened.model_name:
+            check_beside(place, Path(model_place), "the model's folder", option=name)
+    loaded = open_model(opened, model, vision_memory)
+    load_seconds = time.perf_counter() - started
+    if queries is None:
+        return answer_one(
+            loaded, opened, asked[0], settings, load_seconds, html=html, stream=stream, top=top or 1
         )
-    if out is not None:
-        raise InputError("--out belongs to --queries; a single answer is printed.")
-    if metric is not None:
-        raise InputError("--metric belongs to --queries; a single answer is printed.")
-    if html is not None and explain is None:
-        raise InputError(
-            "--html belongs to --queries, or to --explain; a single answer is printed. Add one of "
-            "them, or leave it out."
-        )
-    if labels is not None and stream:
-        raise InputError("--stream has no effect with labels: one is chosen whole. Leave it out.")
-    if batch_size is not None:
-        raise InputError("--batch-size belongs to --queries; a single question is asked alone.")
-    assert question is not None
-    return ask_one(
-        One(memory, (model, vision_memory), question, image or [], stream, top or 1),
-        Pages(None, html, overwrite),
+    settings["batch_size"] = batch_size or BATCH_SIZE
+    return answer_file(
+        loaded,
+        opened,
+        asked,
         settings,
+        load_seconds,
+        out=out,
+        html=html,
+        metric=metric or "exact",
+        top=top or 1,
     )
 
 

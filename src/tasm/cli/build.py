@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tasm.cli import completion
+from tasm.cli import completion, options
 from tasm.cli.building import (
     build_and_save,
     built_for_people,
-    check_question,
     check_settings,
     plan_for_people,
     read_files,
@@ -18,21 +17,7 @@ from tasm.cli.building import (
 )
 from tasm.cli.files import check_beside, check_no_input, check_out_memory, class_folder
 from tasm.cli.frame import Result, command, say, warn
-from tasm.cli.options import (
-    Bank,
-    DemonstrationsPath,
-    Device,
-    Dtype,
-    Json,
-    MaxPixels,
-    ModelName,
-    Overwrite,
-    PlannedMemory,
-    Question,
-    System,
-    VisionMemoryPlace,
-)
-from tasm.cli.progress import Progress
+from tasm.cli.opening import read_rows
 from tasm.cli.streaming import check_resuming, stream_and_save
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError, TasmError
@@ -46,13 +31,12 @@ Store = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 
 @command
 def build(
-    demonstrations: DemonstrationsPath,
-    model: ModelName,
-    out: PlannedMemory = None,
+    demonstrations: options.DemonstrationsPath,
+    model: options.ModelName,
+    out: options.PlannedMemory = None,
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe",
             metavar="NAME",
             help="The method; `tasm recipes` lists them.",
             autocompletion=completion.recipes,
@@ -61,43 +45,34 @@ def build(
     core: Annotated[
         str | None,
         typer.Option(
-            "--core",
             metavar="SIZE",
             help="What is always attended: 20%, 512 (tokens per layer and KV head) or 64MB; auto "
             "for the smallest that `tasm tune` finds. Default: the recipe's own, mostly 20%.",
-            show_default=False,
         ),
     ] = None,
-    bank: Bank = None,
+    bank: options.Bank = None,
     mode: Annotated[
         Mode,
         typer.Option(
-            "--mode",
             help="joint: every demonstration sees all before it. streaming: chunk after chunk "
             "against the compressed prefix, in bounded memory. independent: each by itself, so "
-            "that demonstrations can be added and removed.",
+            "that demonstrations can be added and removed."
         ),
     ] = "joint",
     chunk_tokens: Annotated[
         int | None,
         typer.Option(
-            "--chunk-tokens",
-            metavar="N",
-            min=1,
-            help="Tokens encoded at a time; chunks end between demonstrations.",
-            show_default=False,
+            metavar="N", min=1, help="Tokens encoded at a time; chunks end between demonstrations."
         ),
     ] = None,
-    question: Question = None,
-    system: System = None,
-    max_pixels: MaxPixels = None,
+    question: options.Question = None,
+    system: options.System = None,
+    max_pixels: options.MaxPixels = None,
     store: Annotated[
         Store | None,
         typer.Option(
-            "--store",
             help="The type keys and values are kept in; int8 and int4 are packed. Default: the one "
-            "the model ran in.",
-            show_default=False,
+            "the model ran in."
         ),
     ] = None,
     no_demonstrations: Annotated[
@@ -111,7 +86,7 @@ def build(
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Build without the rows that cannot be read.")
     ] = False,
-    overwrite: Overwrite = False,
+    overwrite: options.Overwrite = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -124,31 +99,25 @@ def build(
             "--plan", help="Print tokens, bytes and time that it would take; build nothing."
         ),
     ] = False,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    vision_memory: VisionMemoryPlace = None,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    vision_memory: options.VisionMemoryPlace = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            "--seed",
-            metavar="S",
-            min=0,
-            max=2**32 - 1,
-            help="For recipes that draw at random. Default: 0.",
-            show_default=False,
+            metavar="S", min=0, max=2**32 - 1, help="For recipes that draw at random. Default: 0."
         ),
     ] = None,
     shown: Annotated[
         int,
         typer.Option(
-            "--shown",
             metavar="N",
             min=1,
             help="Of --mode independent: how many of the first demonstrations all others are read "
             "after. These cannot be removed while others stay.",
         ),
     ] = 1,
-    json: Json = False,
+    json: options.Json = False,
 ) -> Result:
     """Build a task memory from demonstrations.
 
@@ -159,7 +128,6 @@ def build(
       tasm build birds.jsonl --model reference --core 512 --plan
     """
     from tasm.answer import load_model
-    from tasm.demonstrations import read_demonstrations
 
     check_settings(recipe, core, bank, seed=seed)
     if core == "auto":
@@ -177,15 +145,7 @@ def build(
     streams = mode == "streaming" and not plan
     rows: list[Demonstration] = []
     if not streams:
-        with Progress() as progress:
-            rows = read_demonstrations(
-                demonstrations,
-                question=question,
-                skip_bad_rows=skip_bad_rows,
-                warn=warn,
-                progress=progress,
-            )
-        check_question(question, rows)
+        rows = read_rows(demonstrations, question, skip_bad_rows=skip_bad_rows)
         if out is not None:
             check_no_input(out, read_files(rows))
     started = time.perf_counter()

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_settings(
-    recipe: str,
-    core: str | None,
-    bank: str | None,
-    *,
-    seed: int | None = None,
+    recipe: str, core: str | None, bank: str | None, *, seed: int | None = None
 ) -> None:
     """Refuse at once, before a model is loaded, what no model could make possible.
 
@@ -74,23 +70,6 @@ def _draws(recipe: "Recipe", bank: str | None) -> bool:
         part.name in DRAWING or part.settings.get("direction") == "random"
         for parts in tried
         for part in parts.values()
-    )
-
-
-def check_question(question: str | None, demonstrations: "Sequence[Demonstration]") -> None:
-    """Refuse a question for rows that have none where every row has one."""
-    from tasm.demonstrations import IMAGE_MARK
-
-    if question is None:
-        return
-    plain = " ".join(question.replace(IMAGE_MARK, " ").split())
-    for one in demonstrations:
-        for message in one.messages:
-            if " ".join(message.text.replace(IMAGE_MARK, " ").split()) == plain:
-                return
-    raise InputError(
-        f"--question {question!r} has no effect: it stands in for rows without a question, and "
-        "every row has one. Leave --question out."
     )
 
 

@@ -6,19 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasm.cli.building import check_question, read_files
+from tasm.cli import options
+from tasm.cli.building import read_files
 from tasm.cli.files import check_no_input, check_out_memory
 from tasm.cli.frame import Result, command, warn
-from tasm.cli.opening import check_here, open_memory, open_model
-from tasm.cli.options import (
-    DemonstrationsPath,
-    Json,
-    LocalMemory,
-    ModelPlace,
-    NewMemory,
-    Overwrite,
-    Question,
-)
+from tasm.cli.opening import check_here, open_memory, open_model, read_rows
 from tasm.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,23 +20,21 @@ SkipBadRows = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Add without the rows that cannot be read.")
 ]
 Ids = Annotated[
-    list[str],
-    typer.Argument(metavar="ID...", help="Which demonstrations; `tasm show` lists them."),
+    list[str], typer.Argument(metavar="ID...", help="Which demonstrations; `tasm show` lists them.")
 ]
 Memories = Annotated[
-    list[Path],
-    typer.Argument(metavar="MEMORY...", help="Two or more folders of task memories."),
+    list[Path], typer.Argument(metavar="MEMORY...", help="Two or more folders of task memories.")
 ]
 
 
 @command
 def add(
-    memory: LocalMemory,
-    demonstrations: DemonstrationsPath,
-    model: ModelPlace = None,
-    question: Question = None,
+    memory: options.LocalMemory,
+    demonstrations: options.DemonstrationsPath,
+    model: options.ModelPlace = None,
+    question: options.Question = None,
     skip_bad_rows: SkipBadRows = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> Result:
     """Add demonstrations to a memory; what it holds is not read again.
 
@@ -57,21 +47,12 @@ def add(
       tasm add birds.tasm photos/ --question "Which bird is this?"
     """
     from tasm.compress.changing import add as add_to
-    from tasm.demonstrations import read_demonstrations
     from tasm.view.thumbnails import thumbnails
 
     check_here(memory)
     old = open_memory(memory)
     check_out_memory(memory, overwrite=True, inputs=[demonstrations])
-    with Progress() as progress:
-        rows = read_demonstrations(
-            demonstrations,
-            question=question,
-            skip_bad_rows=skip_bad_rows,
-            warn=warn,
-            progress=progress,
-        )
-    check_question(question, rows)
+    rows = read_rows(demonstrations, question, skip_bad_rows=skip_bad_rows)
     check_no_input(memory, read_files(rows), option="MEMORY")
     loaded = open_model(old, model)
     with Progress() as progress:
@@ -82,10 +63,10 @@ def add(
 
 @command
 def remove(
-    memory: LocalMemory,
+    memory: options.LocalMemory,
     ids: Ids,
-    model: ModelPlace = None,
-    json: Json = False,
+    model: options.ModelPlace = None,
+    json: options.Json = False,
 ) -> Result:
     """Remove demonstrations from a memory of mode independent; nothing of them stays in it.
 
@@ -108,10 +89,10 @@ def remove(
 @command
 def merge(
     memories: Memories,
-    out: NewMemory,
-    model: ModelPlace = None,
-    overwrite: Overwrite = False,
-    json: Json = False,
+    out: options.NewMemory,
+    model: options.ModelPlace = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
 ) -> Result:
     """Make one memory of several of mode independent.
 

@@ -12,12 +12,7 @@ from tasm.cli.answers import drawn_on, label_lines
 from tasm.cli.ask import label_list
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import open_memory, open_model
-from tasm.cli.options import (
-    Json,
-    MemoryPath,
-    ModelPlace,
-    Top,
-)
+from tasm.cli.options import Json, MemoryPath, ModelPlace, Top
 from tasm.errors import InputError, TasmError
 
 if TYPE_CHECKING:
@@ -39,11 +34,9 @@ def chat(
     labels: Annotated[
         str | None,
         typer.Option(
-            "--labels",
             metavar="LABELS|demonstrations",
             help="Choose every answer among labels: 'wren,robin', a JSON list, or the "
             "demonstrations' own answers.",
-            show_default=False,
         ),
     ] = None,
     top: Top = None,
@@ -107,8 +100,7 @@ def chat(
         if not json:
             _show(answers[-1], top or 1, opened)
     return Result(
-        {"answers": answers, "failed": failed},
-        exit_code=0 if is_terminal or not failed else 2,
+        {"answers": answers, "failed": failed}, exit_code=0 if is_terminal or not failed else 2
     )
 
 

@@ -13,7 +13,7 @@ from tasm.cli.progress import Progress
 
 @command
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")] = Path(
         "out/demo"
     ),
     overwrite: Overwrite = False,

@@ -25,12 +25,7 @@ OPTIONAL = {
 def doctor(
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            metavar="MODEL",
-            help="Also load this model and let it read a token.",
-            show_default=False,
-        ),
+        typer.Option(metavar="MODEL", help="Also load this model and let it read a token."),
     ] = None,
     json: Json = False,
 ) -> Result:

@@ -44,11 +44,7 @@ def check_out(
 
 
 def check_out_file(
-    path: Path,
-    overwrite: bool,
-    *,
-    option: str = "--out",
-    inputs: Iterable[Path | None] = (),
+    path: Path, overwrite: bool, *, option: str = "--out", inputs: Iterable[Path | None] = ()
 ) -> None:
     """Refuse what `check_out` refuses, and a folder where a file is to be written."""
     if os.path.isdir(path):

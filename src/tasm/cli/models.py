@@ -10,10 +10,7 @@ from tasm.cli.options import Json
 from tasm.cli.parsing import Command
 
 models = typer.Typer(
-    name="models",
-    no_args_is_help=False,
-    rich_markup_mode=None,
-    invoke_without_command=True,
+    name="models", no_args_is_help=False, rich_markup_mode=None, invoke_without_command=True
 )
 models.command("convert", cls=Command)(convert)
 

@@ -33,21 +33,11 @@ FILES = (
 @command
 def convert(
     place: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE_OR_FOLDER",
-            help="A .gguf file, or a folder with one.",
-            show_default=False,
-        ),
+        Path, typer.Argument(metavar="FILE_OR_FOLDER", help="A .gguf file, or a folder with one.")
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", metavar="FOLDER", help="The model folder to write.", show_default=False
-        ),
-    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The model folder to write.")],
     dtype: Annotated[
-        str, typer.Option("--dtype", help="Of the written weights: float32, float16 or bfloat16.")
+        str, typer.Option(help="Of the written weights: float32, float16 or bfloat16.")
     ] = "float32",
     plain: Annotated[
         bool,
@@ -99,6 +89,5 @@ def convert(
     }
     million = written["parameters"] / 1e6
     return Result(
-        document,
-        f"{out}: {written['model_type']}, {million:,.1f} million parameters in {dtype}.",
+        document, f"{out}: {written['model_type']}, {million:,.1f} million parameters in {dtype}."
     )

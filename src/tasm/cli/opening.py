@@ -1,15 +1,50 @@
-"""How the commands open a memory and the model it was made for."""
+"""How the commands open what they are given: rows, a memory, the model it was made for."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasm.cli.frame import warn
+from tasm.cli.progress import Progress
 from tasm.errors import InputError
 
 if TYPE_CHECKING:
     from tasm.answer import Model
+    from tasm.demonstrations import Demonstration, Query
     from tasm.memory import TaskMemory
     from tasm.memory.hub.names import HubName
+
+
+def read_rows(
+    place: Path, question: str | None, *, skip_bad_rows: bool = False
+) -> "list[Demonstration]":
+    """Read demonstrations; refuse a question for rows that have none where every row has one."""
+    from tasm.demonstrations import IMAGE_MARK, read_demonstrations
+
+    with Progress() as progress:
+        rows = read_demonstrations(
+            place, question=question, skip_bad_rows=skip_bad_rows, warn=warn, progress=progress
+        )
+    if question is None:
+        return rows
+
+    def plain(text: str) -> list[str]:
+        return text.replace(IMAGE_MARK, " ").split()
+
+    asked = plain(question)
+    if any(plain(message.text) == asked for one in rows for message in one.messages):
+        return rows
+    raise InputError(
+        f"--question {question!r} has no effect: it stands in for rows without a question, and "
+        "every row has one. Leave --question out."
+    )
+
+
+def read_asked(place: Path) -> "list[Query]":
+    """Read a file of queries."""
+    from tasm.demonstrations import read_queries
+
+    with Progress() as progress:
+        return read_queries(place, warn=warn, progress=progress)
 
 
 def open_memory(path: Path) -> "TaskMemory":

@@ -13,32 +13,19 @@ Json = Annotated[
 MemoryPath = Annotated[
     Path,
     typer.Argument(
-        metavar="MEMORY",
-        help="The folder of a task memory, or owner/name[@revision] on the hub.",
-        show_default=False,
+        metavar="MEMORY", help="The folder of a task memory, or owner/name[@revision] on the hub."
     ),
 ]
-LocalMemory = Annotated[
-    Path, typer.Argument(metavar="MEMORY", help="The folder of a task memory.", show_default=False)
-]
+LocalMemory = Annotated[Path, typer.Argument(metavar="MEMORY", help="The folder of a task memory.")]
 DemonstrationsPath = Annotated[
     Path,
-    typer.Argument(
-        metavar="DEMOS",
-        help="JSONL, JSON, CSV or Parquet file, or an ImageFolder.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="DEMOS", help="JSONL, JSON, CSV or Parquet file, or an ImageFolder."),
 ]
-NewMemory = Annotated[
-    Path, typer.Option("--out", metavar="MEMORY", help="Where the memory goes.", show_default=False)
-]
+NewMemory = Annotated[Path, typer.Option("--out", metavar="MEMORY", help="Where the memory goes.")]
 PlannedMemory = Annotated[
     Path | None,
     typer.Option(
-        "--out",
-        metavar="MEMORY",
-        help="Where the memory goes; needed unless --plan is given.",
-        show_default=False,
+        "--out", metavar="MEMORY", help="Where the memory goes; needed unless --plan is given."
     ),
 ]
 ModelName = Annotated[
@@ -48,7 +35,6 @@ ModelName = Annotated[
         metavar="MODEL",
         help="A model folder or hub name, or 'reference' for the bundled model.",
         autocompletion=completion.models,
-        show_default=False,
     ),
 ]
 ModelPlace = Annotated[
@@ -58,7 +44,6 @@ ModelPlace = Annotated[
         metavar="MODEL",
         help="Where the memory's model is now. Default: where it was when the memory was built.",
         autocompletion=completion.models,
-        show_default=False,
     ),
 ]
 VisionMemoryPlace = Annotated[
@@ -67,7 +52,6 @@ VisionMemoryPlace = Annotated[
         "--vision-memory",
         metavar="ADAPTER",
         help="The folder of a vision memory (`tasm vision-memory train`) for the model's tower.",
-        show_default=False,
     ),
 ]
 RecordedVisionMemory = Annotated[
@@ -76,7 +60,6 @@ RecordedVisionMemory = Annotated[
         "--vision-memory",
         metavar="ADAPTER",
         help="Where the vision memory is now. Default: where it was when the memory was built.",
-        show_default=False,
     ),
 ]
 Question = Annotated[
@@ -85,13 +68,9 @@ Question = Annotated[
         "--question",
         metavar="TEXT",
         help="The question of every demonstration that has none (class folders).",
-        show_default=False,
     ),
 ]
-System = Annotated[
-    str | None,
-    typer.Option("--system", metavar="TEXT", help="A system prompt.", show_default=False),
-]
+System = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="A system prompt.")]
 MaxPixels = Annotated[
     int | None,
     typer.Option(
@@ -99,7 +78,6 @@ MaxPixels = Annotated[
         metavar="N",
         min=1,
         help="The largest image area; larger images are scaled down.",
-        show_default=False,
     ),
 ]
 Bank = Annotated[
@@ -108,7 +86,6 @@ Bank = Annotated[
         "--bank",
         metavar="SIZE",
         help="What can be retrieved: 40%, 1024, 64MB or 0. Default: the recipe's own.",
-        show_default=False,
     ),
 ]
 Top = Annotated[
@@ -118,7 +95,6 @@ Top = Annotated[
         metavar="N",
         min=1,
         help="Show the N most probable labels; by default of the demonstrations' answers.",
-        show_default=False,
     ),
 ]
 MetricName = Literal["exact", "contains", "f1", "number", "choice"]

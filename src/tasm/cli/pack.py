@@ -21,7 +21,7 @@ def pack(
     out: NewMemory,
     store: Annotated[
         Literal["int8", "int4"],
-        typer.Option("--store", help="How many bits a number of a key or value takes."),
+        typer.Option(help="How many bits a number of a key or value takes."),
     ] = "int4",
     model: ModelPlace = None,
     overwrite: Overwrite = False,

@@ -14,29 +14,16 @@ def push(
     memory: LocalMemory,
     repository: Annotated[
         str,
-        typer.Argument(
-            metavar="OWNER/NAME",
-            help="The repository; made where it is not there.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="OWNER/NAME", help="The repository; made where it is not there."),
     ],
     private: Annotated[
         bool, typer.Option("--private", help="Make the repository for you alone.")
     ] = False,
     message: Annotated[
-        str | None,
-        typer.Option(
-            "--message",
-            metavar="TEXT",
-            help="Of the commit. Default: Push a task memory.",
-            show_default=False,
-        ),
+        str | None, typer.Option(metavar="TEXT", help="Of the commit. Default: Push a task memory.")
     ] = None,
     revision: Annotated[
-        str | None,
-        typer.Option(
-            "--revision", metavar="BRANCH", help="A branch. Default: main.", show_default=False
-        ),
+        str | None, typer.Option(metavar="BRANCH", help="A branch. Default: main.")
     ] = None,
     json: Json = False,
 ) -> Result:
@@ -53,10 +40,7 @@ def push(
     check_here(memory)
     opened = open_memory(memory)
     commit = opened.push_to_hub(
-        repository,
-        private=private or None,
-        commit_message=message,
-        revision=revision,
+        repository, private=private or None, commit_message=message, revision=revision
     )
     document = {
         "memory": str(memory),

@@ -6,20 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tasm.cli import options
 from tasm.cli.building import build_and_save, built_for_people, read_files
 from tasm.cli.files import check_beside, check_no_input, check_out_memory
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.opening import open_memory
-from tasm.cli.options import (
-    Device,
-    Dtype,
-    Json,
-    MemoryPath,
-    ModelName,
-    NewMemory,
-    Overwrite,
-    VisionMemoryPlace,
-)
 from tasm.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,23 +20,20 @@ if TYPE_CHECKING:
 
 @command
 def rebuild(
-    memory: MemoryPath,
-    model: ModelName,
-    out: NewMemory,
+    memory: options.MemoryPath,
+    model: options.ModelName,
+    out: options.NewMemory,
     demonstrations: Annotated[
         Path | None,
         typer.Option(
-            "--demonstrations",
-            metavar="DEMOS",
-            help="Where the original demonstrations are. Default: where they were.",
-            show_default=False,
+            metavar="DEMOS", help="Where the original demonstrations are. Default: where they were."
         ),
     ] = None,
-    overwrite: Overwrite = False,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    vision_memory: VisionMemoryPlace = None,
-    json: Json = False,
+    overwrite: options.Overwrite = False,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    vision_memory: options.VisionMemoryPlace = None,
+    json: options.Json = False,
 ) -> Result:
     """Build a memory anew on another model: same demonstrations, recipe and settings.
 

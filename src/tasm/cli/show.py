@@ -29,10 +29,7 @@ def show(
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html",
-            metavar="FILE",
-            help="Write a page with heat maps over the demonstrations' pictures.",
-            show_default=False,
+            metavar="FILE", help="Write a page with heat maps over the demonstrations' pictures."
         ),
     ] = None,
     suspects: Annotated[
@@ -46,10 +43,8 @@ def show(
     demonstrations: Annotated[
         Path | None,
         typer.Option(
-            "--demonstrations",
             metavar="DEMOS",
             help="With --suspects: the demonstrations, where the original files have moved.",
-            show_default=False,
         ),
     ] = None,
     model: ModelPlace = None,

@@ -23,56 +23,32 @@ def suite(
         typer.Argument(
             metavar="NAME",
             help="bind, needle, late …; of text alone: past, category …",
-            show_default=False,
             autocompletion=completion.suites,
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The folder to write.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
     demonstrations: Annotated[
-        int | None,
-        typer.Option(
-            "--demonstrations",
-            metavar="N",
-            min=1,
-            help="How many. Default: the suite's own.",
-            show_default=False,
-        ),
+        int | None, typer.Option(metavar="N", min=1, help="How many. Default: the suite's own.")
     ] = None,
     queries: Annotated[
-        int | None,
-        typer.Option(
-            "--queries", metavar="M", min=1, help="How many. Default: 40.", show_default=False
-        ),
+        int | None, typer.Option(metavar="M", min=1, help="How many. Default: 40.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", help="One seed is one task.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", help="One seed is one task.")] = 0,
     split: Annotated[
-        Split, typer.Option("--split", help="held-out: classes and words the model never saw.")
+        Split, typer.Option(help="held-out: classes and words the model never saw.")
     ] = "held-out",
     ways: Annotated[
         int | None,
-        typer.Option(
-            "--ways",
-            metavar="N",
-            min=2,
-            help="How many classes, where there are classes.",
-            show_default=False,
-        ),
+        typer.Option(metavar="N", min=2, help="How many classes, where there are classes."),
     ] = None,
     font: Annotated[
-        Path | None,
-        typer.Option(
-            "--font", metavar="FILE", help="A TrueType font to draw with.", show_default=False
-        ),
+        Path | None, typer.Option(metavar="FILE", help="A TrueType font to draw with.")
     ] = None,
     cosine: Annotated[
         float | None,
         typer.Option(
-            "--cosine",
             metavar="X",
             help="Harder: held-out glyphs that look less than this like any training glyph (0.85).",
-            show_default=False,
         ),
     ] = None,
     overwrite: Overwrite = False,

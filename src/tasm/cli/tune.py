@@ -7,23 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasm.cli import completion
-from tasm.cli.building import check_question, check_settings, read_files
+from tasm.cli import completion, options
+from tasm.cli.building import check_settings, read_files
 from tasm.cli.files import check_beside, check_no_input, check_out_file, check_out_memory
 from tasm.cli.frame import Result, command, say, warn
-from tasm.cli.options import (
-    Bank,
-    DemonstrationsPath,
-    Device,
-    Dtype,
-    Json,
-    MaxPixels,
-    MetricName,
-    ModelName,
-    Overwrite,
-    Question,
-    System,
-)
+from tasm.cli.opening import read_asked, read_rows
 from tasm.cli.progress import Progress
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError
@@ -37,98 +25,74 @@ SHOWN_CONFUSIONS = 10
 
 @command
 def tune(
-    demonstrations: DemonstrationsPath,
-    model: ModelName,
+    demonstrations: options.DemonstrationsPath,
+    model: options.ModelName,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out",
-            metavar="MEMORY",
-            help="Write the chosen memory here. Default: none is written.",
-            show_default=False,
+            metavar="MEMORY", help="Write the chosen memory here. Default: none is written."
         ),
     ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
-            "--queries",
             metavar="FILE",
             help="What is asked. Default: every demonstration, hidden from its own query.",
-            show_default=False,
         ),
     ] = None,
     folds: Annotated[
         int | None,
         typer.Option(
-            "--folds",
             metavar="K",
             min=2,
             help="Ask each of K parts of a memory read without it. Alone: how good will the "
             "recipe's own core be?",
-            show_default=False,
         ),
     ] = None,
     target_agreement: Annotated[
         float | None,
         typer.Option(
-            "--target-agreement",
             metavar="X",
             min=0.0,
             max=1.0,
             help="The share of answers that must be the full context's. Default: 0.95 where no "
             "other target is given.",
-            show_default=False,
         ),
     ] = None,
     target_accuracy: Annotated[
         float | None,
         typer.Option(
-            "--target-accuracy",
-            metavar="X",
-            min=0.0,
-            max=1.0,
-            help="The share of answers that must be right.",
-            show_default=False,
+            metavar="X", min=0.0, max=1.0, help="The share of answers that must be right."
         ),
     ] = None,
     max_bytes: Annotated[
         str | None,
         typer.Option(
-            "--max-bytes",
             metavar="SIZE",
             help="The most that core and bank may take: 4MB, or 10% of the full context.",
-            show_default=False,
         ),
     ] = None,
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe",
             metavar="NAME[,NAME…]",
             help="The method, or several: the one that needs the fewest bytes is taken.",
             autocompletion=completion.recipes,
         ),
     ] = DEFAULT_RECIPE,
-    bank: Bank = None,
-    metric: Annotated[
-        MetricName, typer.Option("--metric", help="How answers are judged.")
-    ] = "exact",
+    bank: options.Bank = None,
+    metric: Annotated[options.MetricName, typer.Option(help="How answers are judged.")] = "exact",
     plot: Annotated[
         Path | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE",
-            help="Write the curve of sizes and answers here, as SVG.",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="Write the curve of sizes and answers here, as SVG."),
     ] = None,
-    question: Question = None,
-    system: System = None,
-    max_pixels: MaxPixels = None,
-    overwrite: Overwrite = False,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    json: Json = False,
+    question: options.Question = None,
+    system: options.System = None,
+    max_pixels: options.MaxPixels = None,
+    overwrite: options.Overwrite = False,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    json: options.Json = False,
 ) -> Result:
     """Find the smallest core that keeps what all demonstrations can do, and say how good it is.
 
@@ -139,7 +103,6 @@ def tune(
       tasm tune birds.jsonl --model reference --recipe tasm,compact --target-accuracy 0.9
     """
     from tasm.answer import load_model
-    from tasm.demonstrations import read_demonstrations, read_queries
     from tasm.sizing import tune as tuned_by
     from tasm.view.thumbnails import thumbnails
 
@@ -155,10 +118,8 @@ def tune(
     if plot is not None:
         check_out_file(plot, overwrite, option="--plot", inputs=given)
         check_beside(plot, Path(model), "the model's folder", option="--plot")
-    with Progress() as progress:
-        rows = read_demonstrations(demonstrations, question=question, warn=warn, progress=progress)
-        asked = None if queries is None else read_queries(queries, warn=warn, progress=progress)
-    check_question(question, rows)
+    rows = read_rows(demonstrations, question)
+    asked = None if queries is None else read_asked(queries)
     for option, place in (("--out", out), ("--plot", plot)):
         if place is not None:
             check_no_input(place, read_files(rows), option=option)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasm.cli.frame import Result, command, say, warn
-from tasm.cli.opening import check_there, open_memory
+from tasm.cli.frame import Result, command, say
+from tasm.cli.opening import check_there, open_memory, read_asked
 from tasm.cli.options import Json, MemoryPath, ModelPlace, RecordedVisionMemory
 from tasm.cli.progress import Progress
 from tasm.errors import ModelError
@@ -22,31 +22,21 @@ def verify(
     vision_memory: RecordedVisionMemory = None,
     queries: Annotated[
         Path | None,
-        typer.Option(
-            "--queries",
-            metavar="FILE",
-            help="What is asked. Default: the demonstrations themselves.",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="What is asked. Default: the demonstrations themselves."),
     ] = None,
     demonstrations: Annotated[
         Path | None,
         typer.Option(
-            "--demonstrations",
-            metavar="DEMOS",
-            help="The demonstrations, where the original files have moved.",
-            show_default=False,
+            metavar="DEMOS", help="The demonstrations, where the original files have moved."
         ),
     ] = None,
     min_agreement: Annotated[
         float | None,
         typer.Option(
-            "--min-agreement",
             metavar="X",
             min=0.0,
             max=1.0,
             help="Fail where fewer answers than this equal the full context's.",
-            show_default=False,
         ),
     ] = None,
     json: Json = False,
@@ -60,11 +50,10 @@ def verify(
     """
     from tasm.check.verify import Verification
     from tasm.check.verify import verify as verify_memory
-    from tasm.demonstrations import read_queries
 
     check_there(memory)
+    asked = None if queries is None else read_asked(queries)
     with Progress() as progress:
-        asked = None if queries is None else read_queries(queries, warn=warn, progress=progress)
         try:
             found = verify_memory(
                 memory,

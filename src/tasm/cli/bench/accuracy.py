@@ -23,21 +23,14 @@ MOST_SEEDS = 10_000
 @command
 def accuracy(
     model: ModelName,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where rows, tables and plots go.")
-    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where rows, tables and plots go.")],
     recipes: Annotated[
         str,
-        typer.Option(
-            "--recipes",
-            help="Recipes, separated by commas.",
-            autocompletion=completion.many_recipes,
-        ),
+        typer.Option(help="Recipes, separated by commas.", autocompletion=completion.many_recipes),
     ] = f"full,zero-shot,{DEFAULT_RECIPE},tasm",
     suites: Annotated[
         str | None,
         typer.Option(
-            "--suites",
             help="Bundled suites: bind,needle@100,bind@8:ways=4 …",
             autocompletion=completion.many_suites,
         ),
@@ -45,44 +38,29 @@ def accuracy(
     seeds: Annotated[
         int | None,
         typer.Option(
-            "--seeds",
             metavar="N",
             min=1,
             max=MOST_SEEDS,
             help=f"Tasks a suite; one seed is one task. Default: {DEFAULT_SEEDS}.",
-            show_default=False,
         ),
     ] = None,
     first_seed: Annotated[
-        int | None,
-        typer.Option(
-            "--first-seed",
-            metavar="S",
-            min=0,
-            max=2**32,
-            help="The first seed. Default: 0.",
-            show_default=False,
-        ),
+        int | None, typer.Option(metavar="S", min=0, max=2**32, help="The first seed. Default: 0.")
     ] = None,
     queries: Annotated[
         str | None,
         typer.Option(
-            "--queries",
             metavar="N|FILE",
             help="With --suites, queries a seed (40); otherwise a file of queries with answers.",
-            show_default=False,
         ),
     ] = None,
     demonstrations: Annotated[
-        Path | None,
-        typer.Option("--demonstrations", metavar="FILE", help="Your own demonstrations."),
+        Path | None, typer.Option(metavar="FILE", help="Your own demonstrations.")
     ] = None,
     core: Annotated[
         str | None,
         typer.Option(
-            "--core",
-            help=f"Core budgets, separated by commas: 20%,10%,5%,2.5%. Default: {DEFAULT_CORE}.",
-            show_default=False,
+            help=f"Core budgets, separated by commas: 20%,10%,5%,2.5%. Default: {DEFAULT_CORE}."
         ),
     ] = None,
     stored: Annotated[
@@ -91,30 +69,21 @@ def accuracy(
             "--bytes",
             help="Budgets of core and bank together, as shares of the full context's bytes: "
             "60%,20%,5%. Each recipe divides them in its own proportion.",
-            show_default=False,
         ),
     ] = None,
     bank: Annotated[
-        str | None,
-        typer.Option("--bank", help="Bank budget of every recipe. Default: the recipe's own."),
+        str | None, typer.Option(help="Bank budget of every recipe. Default: the recipe's own.")
     ] = None,
     split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            help="held-out or train classes of the suites. Default: held-out.",
-            show_default=False,
-        ),
+        str | None, typer.Option(help="held-out or train classes of the suites. Default: held-out.")
     ] = None,
     cards: Annotated[
         bool, typer.Option("--cards", help="Measure what each kind of token gives, a suite.")
     ] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 40,
+    batch_size: Annotated[int, typer.Option(min=1)] = 40,
     workers: Annotated[
         int | None,
-        typer.Option(
-            "--workers", min=1, max=1024, help="Processes. Default: one a core, small models only."
-        ),
+        typer.Option(min=1, max=1024, help="Processes. Default: one a core, small models only."),
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",

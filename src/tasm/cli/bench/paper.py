@@ -16,29 +16,25 @@ from tasm.errors import InputError
 @command
 def paper(
     model: ModelName,
-    table: Annotated[int, typer.Option("--table", help="1, 2, 3 or 5 of TASM's paper.")] = 1,
+    table: Annotated[int, typer.Option(help="1, 2, 3 or 5 of TASM's paper.")] = 1,
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data",
-            metavar="DIR",
-            help="DIR/BENCHMARK/ with the dataset's files. Default: the hub.",
+            metavar="DIR", help="DIR/BENCHMARK/ with the dataset's files. Default: the hub."
         ),
     ] = None,
     benchmarks: Annotated[
         str | None,
         typer.Option(
-            "--benchmarks",
-            help="Only these, separated by commas.",
-            autocompletion=completion.many_benchmarks,
+            help="Only these, separated by commas.", autocompletion=completion.many_benchmarks
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Ask only so many items a benchmark.")
+        int | None, typer.Option(min=1, help="Ask only so many items a benchmark.")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the table is written.")
+        Path | None, typer.Option(metavar="DIR", help="Where the table is written.")
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",

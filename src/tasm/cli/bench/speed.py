@@ -19,19 +19,17 @@ def speed(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model",
             metavar="MODEL",
             help=f"Also a geometry made here. Default: {MODEL}, with --quick {QUICK_MODEL}.",
             autocompletion=completion.models,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where speed.json and speed.md go.")
+        Path | None, typer.Option(metavar="DIR", help="Where speed.json and speed.md go.")
     ] = None,
     rows: Annotated[
         str | None,
         typer.Option(
-            "--rows",
             help="Only these rows, separated by commas. Default: all.",
             autocompletion=completion.speed_rows,
         ),

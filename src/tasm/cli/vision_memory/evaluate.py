@@ -17,21 +17,13 @@ def evaluate(
         typer.Argument(
             metavar="DATA...",
             help="Folders with demonstrations.jsonl and queries.jsonl, or folders of such folders.",
-            show_default=False,
         ),
     ],
     model: ModelName,
-    vision_memory: Annotated[
-        Path,
-        typer.Option(
-            "--vision-memory", metavar="ADAPTER", help="What is judged.", show_default=False
-        ),
-    ],
-    recipes: Annotated[
-        str, typer.Option("--recipes", help="Recipes, separated by commas.")
-    ] = "full,tasm",
-    core: Annotated[str, typer.Option("--core", help="Core budgets, separated by commas.")] = "20%",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 40,
+    vision_memory: Annotated[Path, typer.Option(metavar="ADAPTER", help="What is judged.")],
+    recipes: Annotated[str, typer.Option(help="Recipes, separated by commas.")] = "full,tasm",
+    core: Annotated[str, typer.Option(help="Core budgets, separated by commas.")] = "20%",
+    batch_size: Annotated[int, typer.Option(min=1)] = 40,
     dtype: Dtype = "auto",
     device: Device = "auto",
     json: Json = False,

@@ -22,37 +22,24 @@ def train(
             metavar="DATA...",
             help="Demonstrations; a folder with demonstrations.jsonl and queries.jsonl; or a "
             "folder of such folders.",
-            show_default=False,
         ),
     ],
     model: ModelName,
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="ADAPTER", help="The folder to write.", show_default=False),
-    ],
-    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1)] = 1000,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Runs a step.")] = 16,
+    out: Annotated[Path, typer.Option(metavar="ADAPTER", help="The folder to write.")],
+    steps: Annotated[int, typer.Option(metavar="N", min=1)] = 1000,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Runs a step.")] = 16,
     at_once: Annotated[
-        int,
-        typer.Option(
-            "--at-once", metavar="N", min=1, help="Runs a pass; gradients add up to --batch."
-        ),
+        int, typer.Option(metavar="N", min=1, help="Runs a pass; gradients add up to --batch.")
     ] = 4,
-    shots: Annotated[
-        int, typer.Option("--shots", metavar="N", min=0, help="Rows that a run shows.")
-    ] = 8,
+    shots: Annotated[int, typer.Option(metavar="N", min=0, help="Rows that a run shows.")] = 8,
     asked: Annotated[
-        int,
-        typer.Option(
-            "--asked", metavar="N", min=1, help="Rows after them, whose answers are learned."
-        ),
+        int, typer.Option(metavar="N", min=1, help="Rows after them, whose answers are learned.")
     ] = 4,
     rate: Annotated[
-        float, typer.Option("--rate", metavar="X", min=0.0, help="AdamW's largest learning rate.")
+        float, typer.Option(metavar="X", min=0.0, help="AdamW's largest learning rate.")
     ] = 1e-4,
     kind: Annotated[
-        Kind,
-        typer.Option("--kind", help="mema, or plain: a control of its size without the memory."),
+        Kind, typer.Option(help="mema, or plain: a control of its size without the memory.")
     ] = "mema",
     question_free: Annotated[
         bool,
@@ -60,16 +47,14 @@ def train(
             "--question-free", help="Leave the question out: features that can be used again."
         ),
     ] = False,
-    checkpoint_every: Annotated[
-        int, typer.Option("--checkpoint-every", metavar="N", min=1, help="Steps.")
-    ] = 100,
+    checkpoint_every: Annotated[int, typer.Option(metavar="N", min=1, help="Steps.")] = 100,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was interrupted.")
     ] = False,
     overwrite: Overwrite = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, max=2**32 - 1)] = 0,
     json: Json = False,
 ) -> Result:
     """Train a vision memory (Mema) for a model; the model itself stays as it is.
