@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasm.demonstrations import Picture, make_query, read_demonstrations
-from tasm.demonstrations.mark_text import escape_marks, split_at_marks
+from tasm.demonstrations.marks import escape_marks, split_at_marks
 from tasm.errors import DemonstrationError
 
 PICTURE = Image.new("RGB", (8, 8), "red")

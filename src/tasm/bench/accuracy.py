@@ -7,6 +7,7 @@ as soon as it is there, so an interrupted run continues where it stopped.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from tasm.bench.cells import Cell
 from tasm.bench.code import code_hash
 from tasm.bench.results import Row, append_rows, budget_text, read_rows, row_key
 from tasm.bench.sources import Source
-from tasm.bench.workers import in_this_process, open_backbone, over_processes
+from tasm.bench.workers import open_backbone, over_processes
 from tasm.errors import InputError, TasmError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _missing(unit: Unit, finished: Mapping[str, Row]) -> Unit:
 def _measured(plan: Plan, backbone: "Backbone", units: Sequence[Unit]) -> Iterator[Row | Refusal]:
     workers = min(plan.workers or _default_workers(backbone), len(units))
     if workers <= 1:
-        return in_this_process(backbone, units, measure_unit)
+        return chain.from_iterable(measure_unit(backbone, unit) for unit in units)
     return over_processes(workers, plan, units, measure_unit)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasm.bench.pool import PooledRow
 from tasm.compress.recipes.table import Part, Recipe
+from tasm.view.tables import markdown
 
 if TYPE_CHECKING:
     from tasm.memory.tokens import TokenTable
@@ -57,9 +58,7 @@ def role_tokens(recipe: Recipe, tokens: "TokenTable") -> int:
 def card_table(rows: Iterable[PooledRow]) -> str:
     """Return the cards of all measured suites as a Markdown table of accuracies."""
     header, *body = card_texts(rows)
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    lines += ["| " + " | ".join(cells) + " |" for cells in body]
-    return "\n".join(lines) + "\n"
+    return "\n".join(markdown(header, body)) + "\n"
 
 
 def card_texts(rows: Iterable[PooledRow]) -> list[list[str]]:
@@ -73,9 +72,7 @@ def card_texts(rows: Iterable[PooledRow]) -> list[list[str]]:
             found.setdefault(row.suite, {})[row.recipe] = row
     made = [["suite", *COLUMNS, "lost with answer tokens only"]]
     for suite, by_recipe in found.items():
-        cells = [suite]
-        for recipe in COLUMNS.values():
-            cells.append(_figure(by_recipe.get(recipe)))
+        cells = [suite, *(_figure(by_recipe.get(recipe)) for recipe in COLUMNS.values())]
         full, answers = by_recipe.get("full"), by_recipe.get("answer-tokens")
         lost = None if full is None or answers is None else full.accuracy - answers.accuracy
         cells.append("–" if lost is None else f"{lost:.2f}")

@@ -5,13 +5,14 @@ the one below, so retrieved tokens and banked bytes count, nothing is picked by 
 recipe stands where it was not measured. Knows rows only.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from tasm.bench.intervals import Interval, interval_over_suites
 from tasm.bench.pool import Cell, PooledRow, cell_of, pool
 from tasm.bench.results import Row
+from tasm.view.tables import markdown
 
 LIMITS = (0.025, 0.05, 0.10, 0.20, 0.40, 0.60, 1.0)
 """Shares of the full context at which recipes are compared."""
@@ -83,20 +84,19 @@ def standings(rows: Sequence[Row], limit: float, share: Share) -> list[Standing]
         limit: one of `LIMITS`, a share of the full context.
         share: `token_share` or `byte_share`.
     """
-    suites = list(dict.fromkeys(row.suite for row in rows))
-    pooled = {cell_of(row): row for row in pool(rows)}
     entered: dict[str, tuple[float, Budget, list[Row]]] = {}
-    for (recipe, *budget), own in _by_budget(rows).items():
+    for (recipe, budget), own in _by_budget(rows).items():
         if recipe not in REFERENCES and not _stands(own, limit, share):
             continue
         used = share(own)
         if recipe not in entered or used > entered[recipe][0]:
-            entered[recipe] = (used, (budget[0], budget[1], budget[2]), own)
-    found = [
-        _standing(recipe, budget, own, suites, pooled)
-        for recipe, (_, budget, own) in entered.items()
-    ]
-    return sorted(found, key=lambda item: -1.0 if item.mean is None else item.mean.mean)[::-1]
+            entered[recipe] = (used, budget, own)
+    return _ranked(rows, {(recipe, budget): own for recipe, (_, budget, own) in entered.items()})
+
+
+def all_budgets(rows: Sequence[Row]) -> list[Standing]:
+    """Return every recipe at every one of its budgets, best mean first."""
+    return _ranked(rows, _by_budget(rows))
 
 
 def _stands(rows: Sequence[Row], limit: float, share: Share) -> bool:
@@ -109,13 +109,22 @@ def _is_prompt(row: Row) -> bool:
     return bool(recipe.get("kind") == "prompt")
 
 
-def _by_budget(
-    rows: Sequence[Row],
-) -> dict[tuple[str, str | None, str | None, str | None], list[Row]]:
-    found: dict[tuple[str, str | None, str | None, str | None], list[Row]] = {}
+def _by_budget(rows: Sequence[Row]) -> dict[tuple[str, Budget], list[Row]]:
+    found: dict[tuple[str, Budget], list[Row]] = {}
     for row in rows:
-        found.setdefault((row.recipe, row.core, row.bank, row.stored), []).append(row)
+        found.setdefault((row.recipe, (row.core, row.bank, row.stored)), []).append(row)
     return found
+
+
+def _ranked(
+    rows: Sequence[Row], measured: Mapping[tuple[str, Budget], list[Row]]
+) -> list[Standing]:
+    suites = list(dict.fromkeys(row.suite for row in rows))
+    pooled = {cell_of(row): row for row in pool(rows)}
+    found = [
+        _standing(recipe, budget, own, suites, pooled) for (recipe, budget), own in measured.items()
+    ]
+    return sorted(found, key=lambda item: -1.0 if item.mean is None else item.mean.mean)[::-1]
 
 
 def _standing(
@@ -136,17 +145,6 @@ def _standing(
             [[row.correct for row in rows if row.suite == suite] for suite in suites]
         )
     return Standing(recipe, *budget, mean, by_suite, token_share(rows), byte_share(rows))
-
-
-def all_budgets(rows: Sequence[Row]) -> list[Standing]:
-    """Return every recipe at every one of its budgets, best mean first."""
-    suites = list(dict.fromkeys(row.suite for row in rows))
-    pooled = {cell_of(row): row for row in pool(rows)}
-    found = [
-        _standing(recipe, (core, bank, stored), own, suites, pooled)
-        for (recipe, core, bank, stored), own in _by_budget(rows).items()
-    ]
-    return sorted(found, key=lambda item: -1.0 if item.mean is None else item.mean.mean)[::-1]
 
 
 TABLES: tuple[tuple[str, Share], ...] = (
@@ -202,7 +200,7 @@ def _table(found: list[Standing], suites: Sequence[str]) -> list[str]:
     # Of one suite the mean is the suite's own figure, and is not said twice.
     mean = ["mean"] if len(suites) > 1 else []
     header = ["recipe", "budget", *mean, *suites, "tokens", "bytes", "seeds"]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    rows = []
     for item in found:
         cells = [item.recipe, item.budget]
         cells += [_figure(item.mean)] * len(mean)
@@ -212,8 +210,8 @@ def _table(found: list[Standing], suites: Sequence[str]) -> list[str]:
         cells += [f"{100 * item.token_share:.1f} %", f"{100 * item.byte_share:.1f} %"]
         seeds = sorted({row.seeds for row in item.by_suite.values()})
         cells.append(str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        rows.append(cells)
+    return markdown(header, rows)
 
 
 def _figure(value: Interval | None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tasm.demonstrations import Demonstration, Query, read_demonstrations, read_queries
-from tasm.demonstrations.mark_text import IMAGE_MARK
+from tasm.demonstrations.marks import IMAGE_MARK
 from tasm.errors import InputError, did_you_mean
 from tasm.suites.suites import SUITES, check_suite, write_suite
 

@@ -11,12 +11,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasm.errors import WorkError
-
-if TYPE_CHECKING:
-    from tasm.backbone.model import Backbone
 
 Measure = Callable[[Any, Any], Iterator[Any]]
 
@@ -25,16 +22,11 @@ _SECONDS_TO_LEAVE = 5.0
 _RESULT, _DONE, _FAILED = "result", "done", "failed"
 
 
-def in_this_process(backbone: "Backbone", units: Sequence[Any], measure: Measure) -> Iterator[Any]:
-    """Yield what `measure(backbone, unit)` yields, unit after unit."""
-    for unit in units:
-        yield from measure(backbone, unit)
-
-
 def over_processes(
     workers: int, plan: Any, units: Sequence[Any], measure: Measure
 ) -> Iterator[Any]:
-    """Yield the same from `workers` processes, in the order in which results come.
+    """Yield what `measure(backbone, unit)` yields for every unit, from `workers` processes, in the
+    order in which results come.
 
     `plan` names the model (`model`, `dtype`, `device`, `vision_memory`); `measure` must be a
     module's function.

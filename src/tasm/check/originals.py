@@ -17,7 +17,7 @@ from tasm.demonstrations import (
     content_hash,
     read_demonstrations,
 )
-from tasm.demonstrations.mark_text import escape_marks, split_at_marks
+from tasm.demonstrations.marks import escape_marks, split_at_marks
 from tasm.errors import DemonstrationError, InputError
 from tasm.memory import DemonstrationEntry, TaskMemory
 

@@ -143,6 +143,7 @@ def _suspects(found: "Sequence[Suspect]", memory: "TaskMemory") -> Any:
 
 def _layers(memory: "TaskMemory") -> Any:
     from tasm.cli.text import bytes_text, table
+    from tasm.view.memory_page import counts_text
 
     listing = table(
         "Layer", "Core tokens a head", "Bank tokens a head", "Core", right=("Layer", "Core")
@@ -153,18 +154,11 @@ def _layers(memory: "TaskMemory") -> Any:
         core = None if held is None else held[number]
         listing.add_row(
             str(number),
-            _counts(counts),
-            _counts(None if memory.bank_counts is None else memory.bank_counts[number]),
+            counts_text(counts),
+            counts_text(None if memory.bank_counts is None else memory.bank_counts[number]),
             bytes_text(layers[number]["core_bytes"] if core is None else core.nbytes),
         )
     return listing
-
-
-def _counts(counts: tuple[int, ...] | None) -> str:
-    if counts is None:
-        return "–"
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _demonstrations(memory: "TaskMemory") -> Any:

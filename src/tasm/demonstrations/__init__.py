@@ -3,7 +3,6 @@
 Knows pictures and text; knows nothing of models, tokens or memories, and does not import torch.
 """
 
-from tasm.demonstrations.accuracy import is_correct, normalise_answer
 from tasm.demonstrations.arriving import check_demonstrations, stream_demonstrations
 from tasm.demonstrations.conversation import (
     Conversation,
@@ -13,7 +12,8 @@ from tasm.demonstrations.conversation import (
     content_hash,
     shared_system,
 )
-from tasm.demonstrations.mark_text import IMAGE_MARK
+from tasm.demonstrations.marks import IMAGE_MARK
+from tasm.demonstrations.metrics import is_correct, normalise_answer
 from tasm.demonstrations.oddities import warn_of_unlike_pictures
 from tasm.demonstrations.picture import Picture
 from tasm.demonstrations.reading import make_query, read_demonstrations, read_queries

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasm.demonstrations.mark_text import IMAGE_MARK, split_at_marks
+from tasm.demonstrations.marks import IMAGE_MARK, split_at_marks
 from tasm.demonstrations.problems import RowProblem, check_text, describe
 
 _LARGEST_WHOLE = 10**15

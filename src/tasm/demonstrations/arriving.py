@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+from tasm.arguments import unheard
 from tasm.demonstrations.conversation import Demonstration
 from tasm.demonstrations.problems import RowProblem
 from tasm.demonstrations.reading import (
@@ -21,10 +22,6 @@ from tasm.demonstrations.reading import (
 )
 from tasm.demonstrations.source import open_source
 from tasm.errors import DemonstrationError
-
-
-def unheard(*_: Any) -> None:
-    """Hears progress of which nobody wants to know."""
 
 
 def stream_demonstrations(

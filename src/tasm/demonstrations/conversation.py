@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tasm.demonstrations.mark_text import IMAGE_MARK, escape_marks
+from tasm.demonstrations.marks import IMAGE_MARK, escape_marks
 from tasm.demonstrations.picture import Picture
+from tasm.demonstrations.problems import shorten
 from tasm.errors import DemonstrationError
 
 DEFAULT_ID_LENGTH = 16
@@ -174,6 +175,4 @@ def shared_system(conversations: Sequence[Conversation]) -> str | None:
 
 
 def _shown(text: str | None) -> str:
-    if text is None:
-        return "none"
-    return repr(text if len(text) <= 40 else text[:39] + "…")
+    return "none" if text is None else repr(shorten(text))

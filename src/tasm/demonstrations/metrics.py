@@ -5,10 +5,9 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
-
-from tasm.demonstrations.accuracy import is_correct, normalise_answer
+from collections.abc import Callable, Iterable, Sequence
 
 Metric = Callable[[str, Sequence[str]], float]
 
@@ -19,6 +18,32 @@ _NUMBER = re.compile(
 _LETTER = re.compile(r"(?<![A-Za-z])([A-H])(?![A-Za-z])")
 _SMALL_LETTER = re.compile(r"(?<![A-Za-z])([a-h])(?![A-Za-z])")
 _CLOSE = 1e-6
+
+
+def normalise_answer(text: str) -> str:
+    """Return `text` as it is compared: NFC, case folded, white space collapsed, one full stop less.
+
+    ```python
+    >>> normalise_answer("  A  Wren. ")
+    'a wren'
+    ```
+    """
+    # Folding can take a composed character apart, hence the second NFC.
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return " ".join(folded.split()).removesuffix(".").rstrip()
+
+
+def is_correct(text: str, answers: Iterable[str]) -> bool:
+    """Whether `text` is one of the accepted answers, both normalised.
+
+    ```python
+    >>> is_correct("Wren.", ["wren", "house wren"])
+    True
+    ```
+    """
+    accepted = [answers] if isinstance(answers, str) else answers
+    found = normalise_answer(text)
+    return any(normalise_answer(answer) == found for answer in accepted)
 
 
 def exact(prediction: str, answers: Sequence[str]) -> float:

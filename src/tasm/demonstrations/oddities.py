@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tasm.demonstrations.accuracy import normalise_answer
 from tasm.demonstrations.conversation import Conversation, Demonstration, content_hash
+from tasm.demonstrations.metrics import normalise_answer
 from tasm.demonstrations.picture import Picture
-from tasm.demonstrations.problems import shorten
+from tasm.demonstrations.problems import listed, shorten
 from tasm.errors import TasmError
 
-_SHOWN = 10
 _FEWEST = 10
 """Demonstrations from which the share of one answer says anything."""
 _LARGEST_SHARE = 0.8
@@ -43,11 +42,10 @@ def warn_of_contradictions(
                 f"{earlier.origin or earlier.id} answers {shorten(earlier.answer)!r}"
             )
     if found:
-        more = [f"… and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         warn(
             f"{len(found)} of {len(demonstrations)} demonstrations contradict another: the same "
             "pictures and question have different answers. All stay; correct what is wrong:"
-            + "".join(f"\n  {line}" for line in found[:_SHOWN] + more)
+            + listed(found)
         )
 
 

@@ -35,7 +35,7 @@ def describe(value: Any) -> str:
     article = "an" if name[:1].lower() in "aeiou" else "a"
     kind = _KINDS.get(name, f"{article} {name}")
     if isinstance(value, Mapping):
-        return f"an object with the fields {_listed(value)}" if value else "an empty object"
+        return f"an object with the fields {_fields(value)}" if value else "an empty object"
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return kind if value else "an empty list"
     if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**40):
@@ -48,7 +48,13 @@ def shorten(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def _listed(names: Mapping[Any, Any]) -> str:
+def listed(lines: Sequence[str], most: int = 10) -> str:
+    """Return lines of a message, the first `most`, each on its own; the others are counted."""
+    more = [f"… and {len(lines) - most} more"] if len(lines) > most else []
+    return "".join(f"\n  {line}" for line in [*lines[:most], *more])
+
+
+def _fields(names: Mapping[Any, Any]) -> str:
     shown = [repr(name) for name in list(names)[:8]]
     return ", ".join(shown) + (", …" if len(names) > 8 else "")
 

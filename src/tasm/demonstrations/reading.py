@@ -19,14 +19,11 @@ from tasm.demonstrations.conversation import (
     content_hash,
 )
 from tasm.demonstrations.oddities import warn_of_contradictions, warn_of_one_answer
-from tasm.demonstrations.problems import RowProblem, describe
+from tasm.demonstrations.problems import RowProblem, describe, listed
 from tasm.demonstrations.renaming import similar_field
 from tasm.demonstrations.rows import FIELDS, Row, other_names, parse_row
 from tasm.demonstrations.source import Found, open_source
 from tasm.errors import DemonstrationError
-
-_SHOWN = 10
-"""Bad rows that a message names; the others are counted."""
 
 _WAY_OUT = "Correct what is wrong, or leave it out with --skip-bad-rows (skip_bad_rows=True)."
 
@@ -222,17 +219,12 @@ def _parse(found: Found, folder: Path, question: str | None) -> Row:
 def report_bad_rows(bad: list[str], count: str, skip_bad_rows: bool, warn: Warn) -> None:
     """Warn of rows that are left out, or raise DemonstrationError."""
     if skip_bad_rows:
-        warn(f"{count} left out:{_listed(bad, len(bad))}")
+        warn(f"{count} left out:{listed(bad, len(bad))}")
     elif len(bad) == 1:
         stop = "" if bad[0].endswith((".", "?")) else "."
         raise DemonstrationError(f"{bad[0]}{stop} {_WAY_OUT}")
     else:
-        raise DemonstrationError(f"{count} cannot be used. {_WAY_OUT}{_listed(bad, _SHOWN)}")
-
-
-def _listed(lines: list[str], most: int) -> str:
-    more = [f"… and {len(lines) - most} more"] if len(lines) > most else []
-    return "".join(f"\n  {line}" for line in lines[:most] + more)
+        raise DemonstrationError(f"{count} cannot be used. {_WAY_OUT}{listed(bad)}")
 
 
 def _without_duplicates(read: list[Demonstration], warn: Warn) -> list[Demonstration]:
@@ -244,7 +236,7 @@ def _without_duplicates(read: list[Demonstration], warn: Warn) -> list[Demonstra
             repeats.append(f"{one.origin or one.id} is the same as {earlier.origin or earlier.id}")
     if repeats:
         count = f"{len(repeats)} of {len(read)} demonstrations"
-        warn(f"{count} left out as duplicates:{_listed(repeats, _SHOWN)}")
+        warn(f"{count} left out as duplicates:{listed(repeats)}")
     return list(first.values())
 
 

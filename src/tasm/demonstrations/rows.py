@@ -13,8 +13,7 @@ import numpy as np
 from tasm.demonstrations.answers import answers_from
 from tasm.demonstrations.chat import messages_of_chat
 from tasm.demonstrations.conversation import Message
-from tasm.demonstrations.mark_text import IMAGE_MARK
-from tasm.demonstrations.marks import Marks
+from tasm.demonstrations.marks import IMAGE_MARK, Marks
 from tasm.demonstrations.picture import Picture
 from tasm.demonstrations.picture_source import picture_from
 from tasm.demonstrations.problems import RowProblem, check_text, describe

@@ -13,7 +13,7 @@ from tasm.answer import Answer
 from tasm.answer.confidence import fit_temperature, sureness
 from tasm.answer.given import as_queries
 from tasm.answer.labels import FEW
-from tasm.arguments import listener, one_of, whole_number
+from tasm.arguments import listener, one_of, unheard, whole_number
 from tasm.backbone.given import as_backbone
 from tasm.compress.api import as_demonstrations
 from tasm.compress.encoded import Encoded
@@ -24,8 +24,8 @@ from tasm.demonstrations.metrics import METRICS
 from tasm.errors import InputError, RecipeError
 from tasm.memory import TaskMemory
 from tasm.sizing.estimate import Confusion, confusions, interval
-from tasm.sizing.evaluations import Report, Search
 from tasm.sizing.judge import Evaluation, Judge
+from tasm.sizing.search import Report, Search
 from tasm.sizing.target import Target
 
 
@@ -132,7 +132,7 @@ def tune(
     whole_number(batch_size, "batch_size", least=1)
     listener(progress, "progress")
     listener(notice, "notice")
-    report = progress or _silent
+    report = progress or unheard
     rows = as_demonstrations(demonstrations, question=question, notice=notice)
     asked = None if queries is None else as_queries(queries)
     _check(rows, asked, folds, target_accuracy)
@@ -244,7 +244,3 @@ def _check(
             f"There are {len(rows)} demonstrations; expected at least {needed}, since some are "
             "left out to be asked. Give queries instead."
         )
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass

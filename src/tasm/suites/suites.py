@@ -11,16 +11,14 @@ from tasm.errors import InputError, did_you_mean
 from tasm.files import write_text
 from tasm.suites import fonts, pictures
 from tasm.suites.episodes import Episode, Task, Turn, World
-from tasm.suites.tasks.bind import bind
+from tasm.suites.tasks.bind import bind, digits
 from tasm.suites.tasks.count import count
-from tasm.suites.tasks.digits import digits
 from tasm.suites.tasks.late import late
 from tasm.suites.tasks.locate import locate
 from tasm.suites.tasks.mixed import mixed
 from tasm.suites.tasks.needle import needle
-from tasm.suites.tasks.pair import pair
 from tasm.suites.tasks.read import read
-from tasm.suites.tasks.rule import rule
+from tasm.suites.tasks.rule import pair, rule
 from tasm.suites.text.forms import date, person
 from tasm.suites.text.kinds import category, language, sentiment
 from tasm.suites.text.pairs import of_pairs

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query
-from tasm.view.heat_maps import data_uri
 from tasm.view.html_page import render, share
 from tasm.view.tables import Cell, Column, Row, Table
-from tasm.view.thumbnails import thumbnails, within
+from tasm.view.thumbnails import address, thumbnails, within
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
@@ -51,7 +50,7 @@ def answers_page(
     pairs = sorted(zip(rows, queries, strict=True), key=_place)
     shown = pairs[:MOST_CARDS]
     pictures = within(thumbnails([query for _, query in shown]), MOST_PICTURE_BYTES)
-    addresses = {name: data_uri(content, _kind(content)) for name, content in pictures.items()}
+    addresses = {name: address(content) for name, content in pictures.items()}
     known = [row for row in rows if row["correct"] is not None]
     facts = [("queries", str(len(rows)))]
     if known:
@@ -124,7 +123,3 @@ def _card(row: Mapping[str, Any], query: Query, addresses: Mapping[str, str]) ->
             (one["label"], share(one["probability"])) for one in row["labels"][:SHOWN_LABELS]
         ),
     )
-
-
-def _kind(content: bytes) -> str:
-    return "image/png" if content.startswith(b"\x89PNG") else "image/jpeg"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tasm.demonstrations.mark_text import split_at_marks
+from tasm.demonstrations.marks import split_at_marks
 from tasm.view.heat_maps import BANK_COLOUR, CORE_COLOUR, Shares, as_sprite
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tasm.errors import InputError
-from tasm.view.heat_maps import Shares, data_uri
+from tasm.view.heat_maps import Shares
 from tasm.view.html_page import render, share
 from tasm.view.memory_cards import cards_of
-from tasm.view.thumbnails import thumbnails
+from tasm.view.thumbnails import address, thumbnails
 
 if TYPE_CHECKING:
     from tasm.answer import Answer
@@ -59,7 +59,7 @@ def explanation_page(answer: "Answer", memory: "TaskMemory") -> str:
         title="What an answer drew on",
         name=memory.place.name if memory.place is not None else "a task memory",
         question="" if query is None else query.question,
-        pictures=[data_uri(content, _kind(content)) for content in pictures],
+        pictures=[address(content) for content in pictures],
         answer=answer.text or "(an empty answer)",
         confidence="" if sure is None else share(sure),
         has_effects=ranked[0].effect is not None,
@@ -98,7 +98,3 @@ def _figures(one: "DemonstrationWeight") -> tuple[tuple[str, str], ...]:
     if one.effect is not None:
         figures.insert(0, ("log-odds lost without it", f"{one.effect:+.2f} nats"))
     return tuple(figures)
-
-
-def _kind(content: bytes) -> str:
-    return "image/png" if content.startswith(b"\x89PNG") else "image/jpeg"

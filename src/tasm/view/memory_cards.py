@@ -17,11 +17,10 @@ from tasm.view.heat_maps import (
     HeatMap,
     Shares,
     as_sprite,
-    data_uri,
     heat_maps,
 )
 from tasm.view.html_page import share
-from tasm.view.thumbnails import size, within
+from tasm.view.thumbnails import address, size, within
 
 if TYPE_CHECKING:
     from tasm.memory import DemonstrationEntry, TaskMemory
@@ -132,9 +131,8 @@ def _addresses(
     thumbnails = {name: data for name, data in memory.thumbnails().items() if name in shown}
     found = {}
     for name, content in within(thumbnails, MOST_PICTURE_BYTES).items():
-        kind = "image/png" if content.startswith(b"\x89PNG") else "image/jpeg"
         width, height = size(content)
-        found[name] = data_uri(content, kind), width / height
+        found[name] = address(content), width / height
     return found
 
 

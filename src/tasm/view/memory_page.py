@@ -140,14 +140,15 @@ def _by_layer(core: Shares, bank: Shares) -> BarChart:
 def _layer_table(memory: "TaskMemory") -> Table:
     banked = memory.bank_counts or (None,) * len(memory.core_counts)
     rows = [
-        (number, memory.geometry.layer_kinds[number], _counts(core), _counts(bank))
+        (number, memory.geometry.layer_kinds[number], counts_text(core), counts_text(bank))
         for number, (core, bank) in enumerate(zip(memory.core_counts, banked, strict=True))
     ]
     columns = ("layer", "attends", "core tokens a head", "bank tokens a head")
     return Table.of("Layers", columns, rows, columns[2:])
 
 
-def _counts(heads: tuple[int, ...] | None) -> str:
+def counts_text(heads: tuple[int, ...] | None) -> str:
+    """Return the tokens of a layer's heads for people, the fewest and the most."""
     if heads is None:
         return "–"
     low, high = min(heads, default=0), max(heads, default=0)

@@ -69,6 +69,18 @@ class Table:
         )
 
 
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown.
+
+    ```python
+    >>> markdown(["layer", "tokens"], [["0", "12"]])
+    ['| layer | tokens |', '|---|---|', '| 0 | 12 |']
+    ```
+    """
+    head, *body = ("| " + " | ".join(cells) + " |" for cells in (columns, *rows))
+    return [head, "|---" * len(columns) + "|", *body]
+
+
 @dataclass(frozen=True)
 class Bar:
     """One horizontal bar: its name, its parts as (value, kind), what is written after it.

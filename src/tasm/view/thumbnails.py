@@ -9,6 +9,7 @@ from PIL import Image
 from tasm.demonstrations import Conversation, Picture
 from tasm.errors import DemonstrationError
 from tasm.memory.entry import DemonstrationEntry
+from tasm.view.heat_maps import data_uri
 
 LONGEST_SIDE = 256
 SMALLEST_SIDE = 32
@@ -80,6 +81,12 @@ def within(pictures: dict[str, bytes], most_bytes: int) -> dict[str, bytes]:
         return pictures
     factor = (most_bytes / total) ** 0.5
     return {name: _smaller(content, factor) for name, content in pictures.items()}
+
+
+def address(content: bytes) -> str:
+    """Return a thumbnail as a data URI."""
+    kind = "image/png" if content.startswith(b"\x89PNG") else "image/jpeg"
+    return data_uri(content, kind)
 
 
 def size(content: bytes) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from tasm.arguments import unheard
 from tasm.demonstrations import (
     Demonstration,
     Message,
@@ -72,7 +73,7 @@ def read_tasks(places: Sequence[Path], warn: Callable[[str], None] | None = None
 
 
 def _read(place: Path, warn: Callable[[str], None] | None) -> Task:
-    say = warn or _quiet
+    say = warn or unheard
     if (place / DEMONSTRATIONS).is_file() and (place / QUERIES).is_file():
         shown = tuple(read_demonstrations(place / DEMONSTRATIONS, warn=say))
         asked = tuple(read_queries(place / QUERIES, warn=say))
@@ -86,10 +87,6 @@ def _read(place: Path, warn: Callable[[str], None] | None) -> Task:
     rows = tuple(read_demonstrations(place, warn=say))
     asked = tuple(row.as_query() for row in rows)
     return Task(str(place), rows, asked, asks_others=False)
-
-
-def _quiet(sentence: str) -> None:
-    pass
 
 
 def solved(query: Query) -> Demonstration:

@@ -10,7 +10,7 @@ import torch
 from tasm.backbone import Backbone, Layout, Role
 from tasm.backbone.prompt.control import PlainMarks
 from tasm.demonstrations import make_query, read_demonstrations
-from tasm.demonstrations.mark_text import escape_marks
+from tasm.demonstrations.marks import escape_marks
 from tasm.errors import DemonstrationError
 from tests.backbone.conftest import PICTURES
 from tests.tiny_folders import IMAGE_FAMILIES, TEXT_FAMILIES

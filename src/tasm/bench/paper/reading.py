@@ -4,12 +4,13 @@
 image paths, or one folder of images a class. Knows nothing of prompts.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tasm.bench.paper.benchmarks import Benchmark
+from tasm.demonstrations.files import READERS
+from tasm.demonstrations.problems import RowProblem, describe
 from tasm.errors import InputError
 
 Row = dict[str, Any]
@@ -63,24 +64,17 @@ def _from_hub(benchmark: Benchmark, split: str) -> list[Row]:
 def _from_folder(folder: Path, split: str) -> Iterator[Row]:
     tables = sorted(folder.glob("*.parquet"))
     of_split = [file for file in tables if file.name.startswith(f"{split}-")]
-    for file in of_split or tables:
-        yield from _from_parquet(file)
     lists = sorted(folder.glob("*.jsonl"))
-    for file in lists:
-        for line in file.read_text(encoding="utf-8").splitlines():
-            if line.strip():
-                yield {**json.loads(line), "__folder__": folder}
+    for file in (*(of_split or tables), *lists):
+        for origin, row in READERS[file.suffix](file):
+            if not isinstance(row, dict):
+                if not isinstance(row, RowProblem):
+                    row = RowProblem("", describe(row), "one JSON object a line")
+                raise InputError(f"{origin}, {row}.")
+            yield {**row, "__folder__": folder} if file in lists else row
     if tables or lists:
         return
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         for picture in sorted(place.iterdir()):
             if picture.suffix.lower() in _PICTURES:
                 yield {"image": picture, "label": place.name.replace("_", " ")}
-
-
-def _from_parquet(file: Path) -> Iterator[Row]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise InputError(f"{file}: reading Parquet needs pyarrow (the extra `data`).") from error
-    yield from parquet.read_table(file).to_pylist()

@@ -13,6 +13,7 @@ from tasm.bench.paper.published import Line, Table, find_table
 from tasm.compress.recipes.table import all_recipes
 from tasm.errors import TasmError
 from tasm.files import write_text
+from tasm.view.tables import markdown
 
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
@@ -65,18 +66,14 @@ class Reprint:
 
     def to_markdown(self) -> str:
         """Return the table as Markdown: printed / measured [interval], in per cent."""
+        rows = [[line.label, *map(_shown, cells)] for line, cells in self.lines]
         names = [cell.benchmark for cell in self.lines[0][1]] if self.lines else []
         text = [
             f"# Table {self.table.number}: {self.table.title}",
             "",
             f"Printed (Qwen2-VL-7B) / measured with {self.model}; per cent, 95 % interval.",
             "",
-            "| | " + " | ".join(names) + " |",
-            "|---" * (len(names) + 1) + "|",
-        ]
-        text += [
-            f"| {line.label} | " + " | ".join(map(_shown, cells)) + " |"
-            for line, cells in self.lines
+            *markdown(["", *names], rows),
         ]
         reasons = {cell.reason for _, cells in self.lines for cell in cells if cell.reason}
         if reasons:

@@ -1,4 +1,5 @@
-"""rule: which attribute the answer speaks of, and the words for its values."""
+"""rule: which attribute the answer speaks of, and the words for its values; pair, never trained on:
+two attributes together decide, a red star is no blue star."""
 
 from __future__ import annotations
 
@@ -59,3 +60,17 @@ def facts(colour: str, shape: str, place: int, count: int) -> dict[str, int]:
     if shape in pictures.SHAPES:
         found["shape"] = list(pictures.SHAPES).index(shape)
     return found
+
+
+def pair(world: World, demonstrations: int, queries: int, ways: int) -> Episode:
+    """Two colours times two shapes make four classes; place and number mean nothing."""
+    rng = world.rng
+    colours, shapes = world.colours(2), world.shapes(2)
+    kinds = [(c, s) for c in colours for s in shapes][:ways]
+    labels, asking = world.labels(len(kinds)), rng.choice(words.ASKING)
+    keys = world.order(demonstrations, len(kinds)) + world.order(queries, len(kinds))
+    turns = [
+        Turn((scene(world, *kinds[k], rng.randrange(4), rng.randint(1, 3)), asking), labels[k])
+        for k in keys
+    ]
+    return by_class(keys, demonstrations, turns)
