@@ -9,6 +9,7 @@ import pytest
 
 import tasm
 from tests.answer.conftest import demonstrations
+from tests.own_process import run_python
 from tests.tiny_folders import tiny_folder
 
 
@@ -144,14 +145,14 @@ def test_build_and_plan_take_the_same(model: tasm.Model) -> None:
 
 
 def test_build_is_a_plain_function_with_help() -> None:
-    code = (
+    program = (
         "import inspect, tasm; assert inspect.isfunction(tasm.build), tasm.build;"
         "print(list(inspect.signature(tasm.build).parameters)); help(tasm.build)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, printed = run_python(program, Path())
+    assert code == 0, printed
     for name in ("question", "skip_bad_rows", "core", "demonstrations: a file or folder"):
-        assert name in done.stdout
+        assert name in printed
 
 
 def test_listings_need_no_torch() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import typer
 
 from tasm import errors
 from tasm.cli.frame import Result, command, to_json
+from tests.own_process import run_python
 
 
 def leave(function: Callable[[], Any], **options: Any) -> int:
@@ -145,5 +147,4 @@ def test_an_interrupted_process_leaves_with_130() -> None:
         "from tasm.cli import main\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+    assert run_python(code, Path()) == (130, "Interrupted.\n")

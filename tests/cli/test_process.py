@@ -2,15 +2,14 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run
+from tests.own_process import run_python
 
 TASM = [sys.executable, "-m", "tasm"]
 
@@ -44,7 +43,7 @@ def test_a_signal_leaves_nothing_half_written(name: str, code: int, tmp_path: Pa
 def test_a_process_that_measures_removes_its_folder(tmp_path: Path) -> None:
     """`bench accuracy` ends its processes with SIGTERM; each draws suites into a folder."""
     program = (
-        "import sys, tempfile, time\n"
+        "import os, signal, sys, tempfile, threading, time\n"
         "from tasm.bench import workers\n"
         "def measure(backbone, unit):\n"
         "    with tempfile.TemporaryDirectory(dir=unit):\n"
@@ -58,20 +57,14 @@ def test_a_process_that_measures_removes_its_folder(tmp_path: Path) -> None:
         "waiting = queue.Queue()\n"
         "class Results:\n"
         "    def put(self, item):\n"
-        "        print(item[0], flush=True)\n"
+        "        print(item[0], len(os.listdir(sys.argv[1])))\n"
+        "        stop = lambda: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        threading.Timer(0.1, stop).start()\n"
         "    def cancel_join_thread(self): pass\n"
         "waiting.put(sys.argv[1]); waiting.put(None)\n"
         "workers._work(Unit, measure, waiting, Results())\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "result\n"
-    assert len(list(tmp_path.iterdir())) == 1
-    time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
+    assert run_python(program, tmp_path, [str(tmp_path)]) == (0, "result 1\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import tasm
 from tasm.compress.streams.unfinished import Unfinished
 from tasm.demonstrations import read_demonstrations
 from tests.cli.conftest import Run, draw, write_rows
+from tests.own_process import run_python
 
 COLOURS = ["red", "green", "blue", "orange", "purple", "black", "gray", "brown"]
 ASK = ("--mode", "streaming", "--core", "40", "--bank", "10", "--chunk-tokens", "40")
@@ -100,13 +99,8 @@ def test_killed_and_gone_on(run: Run, demos: Path, model: Path, tmp_path: Path) 
     assert run("build", demos, "--model", model, "--out", whole, *ASK).code == 0
     command = ["build", str(demos), "--model", str(model), "--out", str(out), *ASK]
     for stop, more in ((4, []), (8, ["--resume"])):
-        killed = subprocess.run(
-            [sys.executable, "-c", ONE_STATE_A_CHUNK, str(stop), *command, *more],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        code, printed = run_python(ONE_STATE_A_CHUNK, tmp_path, [str(stop), *command, *more])
+        assert code == -signal.SIGKILL, printed
         assert (tmp_path / "m.tasm.unfinished").is_dir() and not out.exists()
     ran = run(*command)
     assert ran.code == 2

@@ -7,11 +7,12 @@ The convention, for whoever writes a page:
   Blocks without such a word are not run.
 - The blocks of one page run in order, in one empty folder: what one writes, the next can read.
 - `file=NAME` (any language) writes the block's text to NAME in that folder.
-- `python test` runs the block in a fresh interpreter. Lines that begin with `#> ` are what it
+- `python test` runs the block in a process of its own. Lines that begin with `#> ` are what it
   prints, in their order; a block without them may print anything.
 - `console test`: each line that begins with `$ ` is run by bash, in order, with `tasm` and `python`
   on the path; the lines after it are its output, standard output and error together, and none means
   that it does not matter. A command must exit 0, unless the line after its output is `[exit N]`.
+  What is only `tasm` and plain words is run without bash.
 - In what is expected `…` stands for anything within the line, and a line that is only `…` for any
   number of lines. A command that ends in `\\` goes on in the next line.
 - `test slow` marks a block that takes more than ten seconds: then the whole page is a slow test.
@@ -21,12 +22,15 @@ The convention, for whoever writes a page:
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.own_process import run_python, run_tasm
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -72,13 +76,16 @@ def run_block(block: Block, folder: Path) -> None:
             return
     if block.language == "python":
         expected = [line[3:] for line in block.text.splitlines() if line.startswith("#> ")]
-        code, printed = _run([sys.executable, "-c", block.text], folder)
+        code, printed = run_python(block.text, folder)
         assert code == 0, f"line {block.line}: exit {code}\n{printed}"
         assert not expected or _matches("\n".join(expected), printed), _differs(block, printed)
         return
     assert block.language == "console", f"line {block.line}: no way to test {block.language!r}"
     for command, expected, wanted in _commands(block.text):
-        code, printed = _run(["bash", "-c", command], folder)
+        is_plain = command.startswith("tasm ") and not re.search(r"[][|<>;&$`*?~{}()\\]", command)
+        code, printed = (
+            run_tasm(shlex.split(command)[1:], folder) if is_plain else _by_bash(command, folder)
+        )
         assert code == wanted, f"line {block.line}: {command}: exit {code}\n{printed}"
         assert not expected or _matches(expected, printed), _differs(block, printed)
 
@@ -100,11 +107,11 @@ def _commands(text: str) -> list[tuple[str, str, int]]:
     return [(command, "\n".join(expected), code) for command, expected, code in commands]
 
 
-def _run(command: list[str], folder: Path) -> tuple[int, str]:
+def _by_bash(command: str, folder: Path) -> tuple[int, str]:
     scripts = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        command,
+        ["bash", "-c", command],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

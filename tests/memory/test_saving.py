@@ -1,8 +1,6 @@
 """Where a memory cannot be saved, a sentence before the work; after a kill, no litter."""
 
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from tasm.errors import InputError, WorkError
 from tasm.files import writing
 from tests.memory.memories import task_memory
 from tests.memory.test_files import assert_same, listing
+from tests.own_process import run_python
 
 Usage = namedtuple("Usage", "total used free")
 ROOT = Path(__file__).parents[2]
@@ -160,14 +159,9 @@ def test_a_writer_killed_at_any_step_leaves_the_old_or_the_new_memory(tmp_path, 
         (tmp_path / str(at)).mkdir()
         if change:
             task_memory().save(tmp_path / str(at) / "m.tasm")
-    done = subprocess.run(
-        [sys.executable, "-c", KILLER, str(tmp_path), str(points)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=100,
-    ).stdout.split()
+    code, printed = run_python(KILLER, ROOT, [str(tmp_path), str(points)])
+    assert code == 0, printed
+    done = printed.split()
     assert done.count("killed") > 6 and done[-1] == "done"  # and the last ones came to their end
     littered = 0
     for at in range(1, points):
