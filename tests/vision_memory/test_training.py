@@ -16,9 +16,10 @@ from tasm.errors import DamageError, FormatError, InputError, MismatchError
 from tasm.vision_memory.attached import VisionMemory
 from tasm.vision_memory.module import alignment_loss
 from tasm.vision_memory.saving import attach_vision_memory, read_saved, save_adapter
+from tasm.vision_training.checkpoints import check_trainable
 from tasm.vision_training.losses import losses
 from tasm.vision_training.tasks import Task, draw, read_tasks, solved
-from tasm.vision_training.train import Trained, TrainingSettings, check_trainable, train
+from tasm.vision_training.train import Trained, TrainingSettings, train
 from tests.backbone.conftest import PICTURES
 from tests.vision_memory.conftest import shaken_memory
 

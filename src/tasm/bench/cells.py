@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasm.bench.cards import CARDS, RANDOM_SHARE
-from tasm.compress.recipes.table import find_recipe
+from tasm.compress.recipes.table import Recipe, find_recipe
 from tasm.compress.sizes import parse_size
 from tasm.errors import BudgetError, InputError
 
@@ -27,11 +27,15 @@ class Cell:
     stored: str | None = None
 
     @property
+    def form(self) -> Recipe:
+        """The recipe, or the card's."""
+        return CARDS[self.recipe] if self.recipe in CARDS else find_recipe(self.recipe)
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """Everything of the recipe that could change its figures, as JSON."""
-        recipe = CARDS[self.recipe] if self.recipe in CARDS else find_recipe(self.recipe)
         budgets = {"core": self.core, "bank": self.bank, "stored": self.stored}
-        return {"recipe": recipe.to_json(), **budgets}
+        return {"recipe": self.form.to_json(), **budgets}
 
 
 def expand(

@@ -22,7 +22,7 @@ from tasm.bench.prompts import Prompts, nearest_prompts, zero_shot_prompts
 from tasm.bench.sources import Episode
 from tasm.check.fidelity import agreement, answer_distributions, mean_js
 from tasm.compress.encoded import Encoded
-from tasm.compress.recipes.table import Recipe, find_recipe
+from tasm.compress.recipes.table import find_recipe
 from tasm.compress.sizes import parse_size
 from tasm.demonstrations import Query, is_correct
 
@@ -89,7 +89,7 @@ class Examination:
         self.episode = episode
         self.seed = seed
         self.batch_size = batch_size
-        self.recipes = [_recipe(cell) for cell in cells if _recipe(cell).kind == "memory"]
+        self.recipes = [cell.form for cell in cells if cell.form.kind == "memory"]
 
     @cached_property
     def encoded(self) -> Encoded:
@@ -128,7 +128,7 @@ class Examination:
         return self._measure_memory(cell)
 
     def _measure_memory(self, cell: Cell) -> Measurement:
-        recipe, core, bank = _recipe(cell), cell.core, cell.bank
+        recipe, core, bank = cell.form, cell.core, cell.bank
         if cell.recipe in CARDS:
             core, bank = str(role_tokens(recipe, self.full.memory.tokens)), "0"
         memory = self.encoded.build(
@@ -235,10 +235,6 @@ def stored_share(memory: Any) -> float:
     vectors = sum(one.keys.nbytes + one.values.nbytes for one in layers)
     others = memory.core_bytes + memory.bank_bytes - vectors
     return float((vectors * 2 / width + others) / (memory.full_bytes * 2 / width))
-
-
-def _recipe(cell: Cell) -> Recipe:
-    return CARDS[cell.recipe] if cell.recipe in CARDS else find_recipe(cell.recipe)
 
 
 def core_tokens(memory: Any) -> float:

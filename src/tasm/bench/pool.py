@@ -113,7 +113,9 @@ def _pooled(cell: Cell, by_seed: dict[int, Row], cells: dict[Cell, dict[int, Row
         against_tasm=_difference(by_seed, _tasm(cells, cell)),
         note=_note(rows),
         stored=stored,
-        stored_share=_mean_of([row.stored_share for row in rows]),
+        stored_share=_mean(
+            [None if row.stored_share is None else [row.stored_share] for row in rows]
+        ),
         tuned=is_tuned(recipe),
         code=", ".join(dict.fromkeys(row.code for row in rows if row.code)),
         demonstrations=round(fmean(row.demonstrations for row in rows)),
@@ -137,11 +139,6 @@ def is_tuned(name: str) -> bool:
     """Return whether a recipe is a rival's form tuned here on training classes."""
     found = all_recipes().get(name)
     return found is not None and found.form == "tuned"
-
-
-def _mean_of(shares: Sequence[float | None]) -> float | None:
-    known = [share for share in shares if share is not None]
-    return fmean(known) if known else None
 
 
 def _mean(values: Sequence[Sequence[float] | None]) -> float | None:

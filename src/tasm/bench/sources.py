@@ -6,7 +6,7 @@ of models.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +19,13 @@ from tasm.suites.suites import SUITES, check_suite, write_suite
 
 _SAYS_NOTHING = ("demonstrations", "examples", "train", "training", "data", "metadata")
 
-OPTIONS = ("ways", "font", "cosine")
-"""What may stand after a suite's name, beside the number of demonstrations."""
+OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
+    "ways": (int, "whole number", "4"),
+    "font": (str, "file", "A.ttf"),
+    "cosine": (float, "number", "0.85"),
+}
+"""What may stand after a suite's name, beside the number of demonstrations: how it is read, what it
+is, an example."""
 
 
 @dataclass(frozen=True)
@@ -90,25 +95,17 @@ class SuiteSource:
     @property
     def _settings(self) -> dict[str, Any]:
         """What the suite is drawn with, but for the seed."""
-        ways, font = self.options.get("ways"), self.options.get("font")
-        cosine = self.options.get("cosine")
-        if ways is not None and not ways.isdecimal():
-            raise InputError(f"ways={ways} is no whole number. Write {self.name}:ways=4, for one.")
-        return {
-            "demonstrations": self.demonstrations,
-            "queries": self.queries,
-            "split": self.split,
-            "ways": None if ways is None else int(ways),
-            "font": font,
-            "cosine": None if cosine is None else self._number(cosine),
-        }
+        given = {name: self._read(name, text) for name, text in self.options.items()}
+        fixed = {"demonstrations": self.demonstrations, "queries": self.queries}
+        return {**fixed, "split": self.split, **given}
 
-    def _number(self, text: str) -> float:
+    def _read(self, name: str, text: str) -> Any:
+        kind, what, example = OPTIONS[name]
         try:
-            return float(text)
+            return kind(text)
         except ValueError as error:
             raise InputError(
-                f"cosine={text} is no number. Write {self.name}:cosine=0.85, for one."
+                f"{name}={text} is no {what}. Write {self.name}:{name}={example}, for one."
             ) from error
 
     def check(self) -> None:
@@ -144,10 +141,9 @@ class FileSource:
     def label(self) -> str:
         """What the leaderboard calls it: the demonstrations' file or folder name; of a file whose
         name says nothing, such as `demonstrations.jsonl`, the folder's."""
-        place = self.demonstrations.absolute()
-        above = Path(os.path.abspath(place)).parent.name
-        name = Path(os.path.abspath(place)).stem
-        return above if name.lower() in _SAYS_NOTHING and above else name
+        place = Path(os.path.abspath(self.demonstrations))
+        says_nothing = place.stem.lower() in _SAYS_NOTHING
+        return (says_nothing and place.parent.name) or place.stem
 
     def check(self) -> None:
         """Raise `DemonstrationError` or `InputError` where the files cannot be used."""

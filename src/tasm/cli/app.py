@@ -13,10 +13,11 @@ from tasm.cli.changing import add, merge, remove
 from tasm.cli.chat import chat
 from tasm.cli.demo import demo
 from tasm.cli.doctor import doctor
-from tasm.cli.frame import INTERRUPTED, Stopped, open_what_is_closed, stop_cleanly
+from tasm.cli.frame import INTERRUPTED
 from tasm.cli.models import models
 from tasm.cli.pack import pack
 from tasm.cli.parsing import Command
+from tasm.cli.process import Stopped, open_what_is_closed, stop_cleanly
 from tasm.cli.push import push
 from tasm.cli.rebuild import rebuild
 from tasm.cli.recipes import recipes

@@ -6,10 +6,8 @@ stands in is looked up by the prompt's ids (`Backbone.asked`), or said by `askin
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,47 +18,9 @@ from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.questions import AskedImage
 from tasm.backbone.running.weights import RunningWeights
 from tasm.errors import InputError, ModelError
-from tasm.vision_memory.grouping import Grouping
+from tasm.vision_memory.calls import Pass, States
 from tasm.vision_memory.module import VisionAdapter
 from tasm.vision_memory.towers import Tower, find_tower
-
-
-@dataclass(eq=False)
-class _Pass:
-    """One pass of a tower over the images it was given."""
-
-    grouping: Grouping
-    memory: Tensor
-    question: Tensor | None
-
-
-@dataclass(eq=False)
-class _State:
-    """What one thread's calls know: the pictures of the running prompt (None where no prompt runs,
-    or an unknown one), those that `asking` said, the pass under way, and the last memories where
-    somebody listens."""
-
-    pictures: list[AskedImage] | None = None
-    said: list[AskedImage] | None = None
-    running: _Pass | None = None
-    heard: list[Tensor] | None = None
-    prompts: int = 0
-
-
-@dataclass(eq=False)
-class _States:
-    """One `_State` a thread; a copy starts anew."""
-
-    local: threading.local = field(default_factory=threading.local)
-
-    def __deepcopy__(self, memo: object) -> "_States":
-        return _States()
-
-    @property
-    def here(self) -> _State:
-        if not hasattr(self.local, "state"):
-            self.local.state = _State()
-        return self.local.state  # type: ignore[no-any-return]
 
 
 class VisionMemory:
@@ -82,7 +42,7 @@ class VisionMemory:
         self.adapter = adapter
         self.place = place
         self.tower: Tower = find_tower(backbone.core)
-        self._states = _States()
+        self._states = States()
         self._handles: list[Any] = []
         self._check_fit()
         adapter.to(backbone.device, torch.float32)
@@ -230,7 +190,7 @@ class VisionMemory:
             pictures = state.pictures if state.said is None else state.said
             question = self._questions(pictures, grouping.images)
             start = self.adapter.start(grouping.images, tokens.device)
-            state.running = _Pass(grouping, start, question)
+            state.running = Pass(grouping, start, question)
             if state.prompts:
                 state.pictures = None  # one pass sees all of a prompt's images
         run = state.running

@@ -1,6 +1,7 @@
-"""A training under way, on disk: one file that is replaced whole, so that it can be gone on with.
+"""A training's folder: where one may begin, and a training under way as one file that is replaced
+whole, so that it can be gone on with.
 
-Holds the adapter, AdamW's moments and the figures so far; no pickle.
+The file holds the adapter, AdamW's moments and the figures so far; no pickle.
 """
 
 import json
@@ -15,9 +16,39 @@ from torch import Tensor, nn
 
 from tasm.errors import DamageError, InputError
 from tasm.files import naming_work, write_bytes
+from tasm.vision_memory.saving import CONFIG, WEIGHTS
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, CURVES = "checkpoint.safetensors", "curves.csv"
+MADE = (CONFIG, WEIGHTS, CHECKPOINT, CURVES)
+"""What a training writes into its folder."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def check_trainable(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that a training cannot write to.
+
+    Raises `InputError` where it holds something else, or an adapter or a training that may be
+    neither replaced nor gone on with.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"{out} is a file; expected a folder, or a name that is free.")
+    there = {path.name for path in out.iterdir()}
+    others = sorted(there - set(MADE))
+    if others:
+        raise InputError(
+            f"{out} also holds {others[0]}, which no training wrote, so it is not written to. Give "
+            "another --out."
+        )
+    if resume or overwrite or not there:
+        return
+    if CHECKPOINT in there:
+        raise InputError(
+            f"{out} holds a training that has not ended. Go on with it: --resume; or begin anew: "
+            "--overwrite."
+        )
+    raise InputError(f"{out} exists. Give another --out, or replace it: --overwrite.")
 
 
 def save_checkpoint(

@@ -20,16 +20,12 @@ from tasm.errors import InputError, WorkError
 from tasm.files import naming_work, write_bytes
 from tasm.vision_memory.attached import VisionMemory
 from tasm.vision_memory.module import make_adapter
-from tasm.vision_memory.saving import CONFIG, WEIGHTS, save_adapter
+from tasm.vision_memory.saving import save_adapter
 from tasm.vision_memory.settings import AdapterSettings, Kind
 from tasm.vision_memory.towers import find_tower
-from tasm.vision_training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
+from tasm.vision_training.checkpoints import CHECKPOINT, CURVES, load_checkpoint, save_checkpoint
 from tasm.vision_training.losses import losses, pairs_of, targets_of
 from tasm.vision_training.tasks import Task, draw
-
-CURVES = "curves.csv"
-MADE = (CONFIG, WEIGHTS, CHECKPOINT, CURVES)
-"""What a training writes into its folder."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -106,7 +102,7 @@ def train(
 
     Which runs a step draws depends on the seed and the step alone, so that a training that was
     interrupted and resumed is the one that was not. Raises `InputError` for tasks without a
-    picture, and what `check_trainable` raises.
+    picture, and what `load_checkpoint` raises.
     """
     if not any(row.pictures for task in tasks for row in (*task.shown, *task.asked)):
         raise InputError(
@@ -156,33 +152,6 @@ def train(
         (out / CHECKPOINT).unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     return Trained(out, adapter.parameter_count, settings.steps, tuple(curve), seconds)
-
-
-def check_trainable(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that a training cannot write to.
-
-    Raises `InputError` where it holds something else, or an adapter or a training that may be
-    neither replaced nor gone on with.
-    """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"{out} is a file; expected a folder, or a name that is free.")
-    there = {path.name for path in out.iterdir()}
-    others = sorted(there - set(MADE))
-    if others:
-        raise InputError(
-            f"{out} also holds {others[0]}, which no training wrote, so it is not written to. Give "
-            "another --out."
-        )
-    if resume or overwrite or not there:
-        return
-    if CHECKPOINT in there:
-        raise InputError(
-            f"{out} holds a training that has not ended. Go on with it: --resume; or begin anew: "
-            "--overwrite."
-        )
-    raise InputError(f"{out} exists. Give another --out, or replace it: --overwrite.")
 
 
 def _step(

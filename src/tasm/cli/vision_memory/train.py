@@ -70,8 +70,9 @@ def train(
     """
     from tasm.answer import load_model
     from tasm.errors import InputError
+    from tasm.vision_training.checkpoints import check_trainable
     from tasm.vision_training.tasks import read_tasks
-    from tasm.vision_training.train import TrainingSettings, check_trainable
+    from tasm.vision_training.train import TrainingSettings
     from tasm.vision_training.train import train as train_adapter
 
     if resume and overwrite:
