@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tasm.suites import words
+from tasm.suites.fonts import NAMED
+from tasm.suites.pictures import COLOURS, SHAPES
 
 TEMPLATE = (
     "{%- macro show(content) -%}"
@@ -24,6 +27,16 @@ TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}<|answer|>{%- endif -%}"
 )
+SPECIAL = (
+    "<|pad|>",
+    "<|end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|answer|>",
+    "<|system|>",
+)
 SPACE = "\u0120"  # how byte-level tokens write the space before a word
 
 
@@ -33,9 +46,16 @@ def _bytes() -> list[str]:
     return sorted(ByteLevel.alphabet())
 
 
+@cache
+def single_tokens() -> tuple[str, ...]:
+    """Every word that is one token."""
+    spoken = [*words.ASKING, *words.NOTED, *words.PLACES, *words.NUMBERS, *words.OTHER]
+    return tuple(dict.fromkeys([*spoken, *COLOURS, *SHAPES, *NAMED, *words.nonce()]))
+
+
 def vocabulary() -> dict[str, int]:
     """Special tokens, words, syllables that open and close a label, bytes and their pairs."""
-    found = [*words.SPECIAL, *(SPACE + w for w in words.single_tokens())]
+    found = [*SPECIAL, *(SPACE + w for w in single_tokens())]
     found += [SPACE + s for s in words.SYLLABLES] + list(words.SYLLABLES)
     found += [SPACE + c for c in words.CONSONANTS] + _bytes()
     return {token: i for i, token in enumerate(dict.fromkeys(found))}
@@ -54,12 +74,12 @@ def tokenizer() -> Any:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=True)]
     )
     inner.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
-    inner.add_special_tokens(list(words.SPECIAL))
+    inner.add_special_tokens(list(SPECIAL))
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         pad_token="<|pad|>",
         eos_token="<|end|>",
-        additional_special_tokens=list(words.SPECIAL[2:]),
+        additional_special_tokens=list(SPECIAL[2:]),
         model_max_length=16384,
         clean_up_tokenization_spaces=False,
         padding_side="left",
@@ -68,7 +88,7 @@ def tokenizer() -> Any:
 
 def special_ids() -> dict[str, int]:
     """The ids of the special tokens."""
-    return {token: vocabulary()[token] for token in words.SPECIAL}
+    return {token: vocabulary()[token] for token in SPECIAL}
 
 
 def text_ids(text: str, table: dict[str, int]) -> list[int]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tasm.suites import fonts, pictures, words
 from tasm.suites.suites import SUITES, episode, write_suite
+from training.tokenizer import single_tokens
 
 SMALL = {"demonstrations": 6, "queries": 4}
 
@@ -58,7 +59,7 @@ def test_what_is_held_out_is_not_in_training():
                 w
                 for t in made.demonstrations
                 for w in (t.question().split()[0], t.answer)
-                if len(w) == 4 and w[:2] in words.SYLLABLES and w not in words.single_tokens()
+                if len(w) == 4 and w[:2] in words.SYLLABLES and w not in single_tokens()
             }
             assert all(words.held_out(tag) == held for tag in tags), (name, split)
     for seed in range(8):

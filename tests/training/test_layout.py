@@ -5,13 +5,14 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from tasm.suites import pictures, words
+from tasm.suites import pictures
 from tasm.suites.episodes import Episode
 from tasm.suites.suites import PICTURED, episode
 from training import layout, net
 from training import tokenizer as tokens
 from training.bank import patches
 from training.evaluate import MODEL
+from training.tokenizer import single_tokens
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_most_of_a_demonstration_is_visual(name):
 
 
 def test_suite_words_are_single_tokens_and_any_text_survives(tokenizer):
-    for word in words.single_tokens():
+    for word in single_tokens():
         assert len(tokenizer(word)["input_ids"]) == 1, word
     for text in ("zanu", "Hello, world!", "naïve 東京", "what is it?"):
         found = tokenizer(text)["input_ids"]

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from tasm.errors import InputError
 from tasm.suites.fonts import font, fonts_with
 
-SIDE = 64  # pixels of a picture
-CELLS = 4  # a picture is read as 4x4 visual tokens of 16 pixels
+SIDE = 64  # pixels of a picture, which is read as 4x4 visual tokens of 16 pixels
 FRAME = (96, 112, 160)  # a thin frame tells the model where a picture ends
 
 Colour = tuple[int, int, int]

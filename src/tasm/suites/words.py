@@ -1,4 +1,4 @@
-"""The words: which are single tokens, which name things, and which labels training never sees."""
+"""The words: which name things, and which labels training never sees."""
 
 from __future__ import annotations
 
@@ -7,19 +7,8 @@ from functools import cache
 from itertools import product
 from random import Random
 
-from tasm.suites.fonts import NAMED
 from tasm.suites.pictures import COLOURS, SHAPES
 
-SPECIAL = (
-    "<|pad|>",
-    "<|end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|answer|>",
-    "<|system|>",
-)
 ASKING = "name what which this word call say tell label term title called".split()
 NOTED = "ok seen noted yes fine good".split()
 PLACES = ("northwest", "northeast", "southwest", "southeast")
@@ -39,13 +28,6 @@ def nonce() -> tuple[str, ...]:
     every = ["".join(p) for p in product(CONSONANTS, VOWELS, CONSONANTS)]
     real = set(ASKING) | set(NOTED) | set(NUMBERS) | set(OTHER) | set(COLOURS) | set(SHAPES)
     return tuple(sorted(Random(11).sample([w for w in every if w not in real], SINGLES)))
-
-
-@cache
-def single_tokens() -> tuple[str, ...]:
-    """Every word that is one token."""
-    plain = [*ASKING, *NOTED, *PLACES, *NUMBERS, *OTHER, *COLOURS, *SHAPES, *NAMED]
-    return tuple(dict.fromkeys([*plain, *nonce()]))
 
 
 def held_out(word: str) -> bool:
