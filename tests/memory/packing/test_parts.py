@@ -4,6 +4,7 @@ import contextlib
 import math
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasm.backbone.attention.rotary import Rotary
 from tasm.memory.packing.integers import deflated, inflated
-from tasm.memory.packing.layer import PackedBias, PackedTokens
+from tasm.memory.packing.layer import PackedBias, PackedTokens, every_mean, means_that_pay
 from tasm.memory.packing.rotation import Rotation
 from tasm.memory.packing.vectors import STORES, Vectors, hadamard, row_bytes
 from tests.memory.memories import layer_tokens
@@ -182,13 +183,14 @@ def test_biases_are_near_and_those_far_below_weigh_nothing():
 
 @pytest.mark.parametrize("lengths", [(12, 12), (5, 0), (1, 9), (0, 0)])
 @pytest.mark.parametrize("store", STORES)
-def test_a_layer_comes_back(lengths, store):
+@pytest.mark.parametrize("has_mean", [every_mean, means_that_pay])
+def test_a_layer_comes_back(lengths, store, has_mean):
     layer = layer_tokens(torch.Generator().manual_seed(3), lengths, total=40, bias=True)
     positions = torch.arange(40)[None]
     rotation = Rotation(
         torch.tensor([[0, 1], [4, 5], [0, 0]], dtype=torch.int32), torch.tensor([1.0, 0.1])
     )
-    packed = PackedTokens.of(layer, store, positions, rotation)
+    packed = PackedTokens.of(layer, store, positions, rotation, has_mean)
     plain = packed.plain(positions, rotation, torch.float32)
     assert plain.counts == layer.counts and torch.equal(plain.index, layer.index)
     for name in ("keys", "values"):
@@ -198,3 +200,29 @@ def test_a_layer_comes_back(lengths, store):
     with pytest.raises(ValueError, match="the table has 3" if sum(lengths) else "$^"):
         packed.plain(positions[:, :3], rotation, torch.float32)
         raise ValueError
+
+
+def test_only_the_means_that_pay_take_bytes():
+    generator = torch.Generator().manual_seed(4)
+    layer = layer_tokens(generator, (20, 20), total=40)
+    values = layer.values.clone()
+    values[1] += 9.0
+    positions, none = torch.zeros(1, 40, dtype=torch.int32), torch.zeros(3, 0, dtype=torch.int32)
+    given = (replace(layer, values=values), "int4", positions, Rotation(none, torch.zeros(0)))
+    some, every = (PackedTokens.of(*given, rule) for rule in (means_that_pay, every_mean))
+    assert some.means == ((False, False), (False, True))
+    row = row_bytes(values.shape[2], "int4")
+    assert every.nbytes - some.nbytes == 3 * row - 1  # a byte says which there are
+    assert torch.equal(some.plain_values(torch.float32)[1], every.plain_values(torch.float32)[1])
+
+
+@pytest.mark.parametrize("far", [0.0, 0.2, 0.5, 1.0, 2.0, 30.0])
+@pytest.mark.parametrize("tokens", [1, 2, 20, 200])
+def test_a_mean_pays_where_it_spares_more_bits_than_it_takes(far, tokens):
+    generator = torch.Generator().manual_seed(5)
+    vectors = torch.randn(tokens, 16, generator=generator) + far
+    whole = sum(number**2 for row in vectors.tolist() for number in row)
+    middle = [sum(column) / tokens for column in vectors.T.tolist()]
+    beside = whole - tokens * sum(number**2 for number in middle)
+    bits = 0.0 if tokens == 1 else tokens * 16 * math.log2(whole / beside) / 2
+    assert means_that_pay(vectors, "int8") == (bits > 8 * 18)

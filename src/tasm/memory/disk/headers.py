@@ -103,6 +103,18 @@ class HeaderCheck:
                 f"{name!r} is {entry}; {fields} of the manifest say {dtypes[0]} {list(shape)}"
             )
 
+    def rows(
+        self, name: str, dtype: str, between: tuple[int, int], width: int, fields: str
+    ) -> None:
+        """There is this tensor of rows of a width, and their number lies between the two."""
+        entry, (least, most) = self._found(name, fields), between
+        fits = len(entry.shape) == 2 and least <= entry.shape[0] <= most
+        if entry.dtype != dtype or not fits or entry.shape[1] != width:
+            raise ValueError(
+                f"{name!r} is {entry}; {fields} of the manifest say {dtype} [{least} to {most}, "
+                f"{width}]"
+            )
+
     def floats(self, name: str, shape: tuple[int, ...], fields: str) -> None:
         """There is this tensor, of the memory's dtype and of this shape."""
         self.take(name, (_STORED[self._manifest.dtype],), shape, fields)

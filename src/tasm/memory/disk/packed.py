@@ -4,9 +4,12 @@ All layers of a file share a few tensors, because a header's line for each of a 
 more than some layers do. Knows manifests and mapped files; nothing of folders or gates.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +25,7 @@ from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.bank import PackedBankLayer
 from tasm.memory.packing.core import PackedCore, PackedTable, Unpacking
 from tasm.memory.packing.integers import deflated, inflated
-from tasm.memory.packing.layer import PackedBias, PackedTokens
+from tasm.memory.packing.layer import Means, PackedBias, PackedTokens
 from tasm.memory.packing.rotation import Rotation
 from tasm.memory.packing.vectors import Store, Vectors, row_bytes
 
@@ -73,11 +76,28 @@ def packed_tensors(layers: Sequence[PackedTokens | None]) -> dict[str, Tensor]:
         "index": torch.cat([layer.index for layer in held]),
         "index.ends": ends,
     }
+    if not all(layer.has_all_means for layer in held):
+        tensors["means"] = torch.stack([_as_bits(layer.means) for layer in held])
     if any(layer.bias is not None for layer in held):
         biases = [layer.bias or PackedBias.of(torch.zeros(sum(layer.counts))) for layer in held]
         tensors["bias"] = torch.cat([bias.codes for bias in biases])
         tensors["bias.lines"] = torch.stack([bias.line for bias in biases])
     return tensors
+
+
+def _as_bits(means: Means) -> Tensor:
+    """Which means a layer has, a bit each: the keys' heads, then the values'."""
+    bits = np.packbits(np.array(means, dtype=bool).reshape(-1), bitorder="little")
+    return torch.from_numpy(bits)
+
+
+def _from_bits(bits: Tensor, heads: int) -> Means:
+    flat = np.unpackbits(bits.numpy(), bitorder="little")[: 2 * heads].astype(bool).tolist()
+    return tuple(flat[:heads]), tuple(flat[heads:])
+
+
+def _bits_bytes(heads: int) -> int:
+    return math.ceil(2 * heads / 8)
 
 
 # ---------------------------------------------------------------------- headers
@@ -87,7 +107,7 @@ def check_packed_core(header: Mapping[str, TensorEntry], manifest: Manifest) -> 
     """Whether a core file holds what the manifest says, and nothing else; raises ValueError."""
     check = HeaderCheck(header, manifest)
     check.stream("tokens")
-    counts = _check_layers(check, manifest, "core_tokens", with_bias=True)
+    counts = _check_layers(check, manifest, "core_tokens", of_core=True)
     kinds = manifest.geometry["layer_kinds"]
     for kind in dict.fromkeys(k for k, heads in zip(kinds, counts, strict=True) if heads):
         check.stream(f"rotation.{kind}.pairs")
@@ -101,11 +121,11 @@ def check_packed_core(header: Mapping[str, TensorEntry], manifest: Manifest) -> 
 def check_packed_bank(header: Mapping[str, TensorEntry], manifest: Manifest) -> None:
     """Whether a bank file holds what the manifest says, and nothing else; raises ValueError."""
     check = HeaderCheck(header, manifest)
-    _check_layers(check, manifest, "bank_tokens", with_bias=False)
+    _check_layers(check, manifest, "bank_tokens", of_core=False)
     check.nothing_else()
 
 
-def _check_layers(check: HeaderCheck, manifest: Manifest, field: str, *, with_bias: bool) -> Counts:
+def _check_layers(check: HeaderCheck, manifest: Manifest, field: str, *, of_core: bool) -> Counts:
     heads, size = manifest.geometry["kv_heads"], manifest.geometry["head_dim"]
     counts = per_head(getattr(manifest, field) or [], heads)
     held = [one for one in counts if one is not None]
@@ -114,11 +134,17 @@ def _check_layers(check: HeaderCheck, manifest: Manifest, field: str, *, with_bi
     tokens = sum(map(sum, held))
     width = row_bytes(size, cast("Store", manifest.packing))
     fields = f"{field}, geometry.kv_heads, geometry.head_dim and packing"
-    for part in ("keys", "values"):
-        check.take(part, ("U8",), (heads * len(held) + tokens, width), fields)
+    most = heads * len(held) + tokens
+    if of_core and check.has("means"):
+        check.take("means", ("U8",), (len(held), _bits_bytes(heads)), fields)
+        for part in ("keys", "values"):
+            check.rows(part, "U8", (tokens, most), width, fields)
+    else:
+        for part in ("keys", "values"):
+            check.take(part, ("U8",), (most, width), fields)
     check.stream("index")
     check.take("index.ends", ("I64",), (len(held),), fields)
-    if with_bias and check.has("bias"):
+    if of_core and check.has("bias"):
         check.take("bias", ("U8",), (tokens,), fields)
         check.take("bias.lines", ("F32",), (len(held), 2), fields)
     return counts
@@ -141,6 +167,22 @@ class PackedFile:
             self._first.append(tokens)
             tokens += sum(heads or ())
 
+    @cached_property
+    def means(self) -> list[Means]:
+        """Which means each layer that keeps any has; raises DamageError where the vectors are of
+        another number."""
+        heads = self.geometry.kv_heads
+        held = [one for one in self.counts if one is not None]
+        if "means" not in self.file.header:
+            return [((True,) * heads, (True,) * heads)] * len(held)
+        means = [_from_bits(bits, heads) for bits in self.file.read("means")]
+        tokens = sum(map(sum, held))
+        for part, name in enumerate(("keys", "values")):
+            wanted = tokens + sum(sum(one[part]) for one in means)
+            if self.file.header[name].shape[0] != wanted:
+                raise self.file.damage(f"'means' say that {name!r} has {wanted} vectors")
+        return means
+
     def layer(self, number: int) -> PackedTokens | None:
         """A layer's tokens as they are stored, its blocks checked; raises DamageError."""
         heads = self.counts[number]
@@ -148,8 +190,11 @@ class PackedFile:
             return None
         before = sum(one is not None for one in self.counts[:number])
         first, tokens = self._first[number], sum(heads)
-        row = first + before * self.geometry.kv_heads
-        stop = row + tokens + self.geometry.kv_heads
+        means = self.means[before]
+        rows = []
+        for part in (0, 1):
+            row = first + sum(sum(one[part]) for one in self.means[:before])
+            rows.append((row, row + sum(means[part]) + tokens))
         size, store = self.geometry.head_dim, self.store
         ends = [0, *self.file.read("index.ends").tolist()]
         begin, end = ends[before], ends[before + 1]
@@ -163,11 +208,12 @@ class PackedFile:
                 raise self.file.damage(f"a bias of layer {number} is infinite or not a number")
             bias = PackedBias(codes, line)
         return PackedTokens(
-            Vectors(self.file.view("keys").between(row, stop), size, store),
-            Vectors(self.file.view("values").between(row, stop), size, store),
+            Vectors(self.file.view("keys").between(*rows[0]), size, store),
+            Vectors(self.file.view("values").between(*rows[1]), size, store),
             self.file.view("index").between(begin, end),
             bias,
             heads,
+            means,
         )
 
 

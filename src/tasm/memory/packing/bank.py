@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.core import PackedCore
-from tasm.memory.packing.layer import PackedTokens
+from tasm.memory.packing.layer import PackedTokens, every_mean
 from tasm.memory.retrieval.bank import Bank, HeldLayer
 
 
@@ -81,7 +81,7 @@ def packed_bank(bank: Bank, core: PackedCore) -> Bank:
             continue
         rotation = unpacking.rotations[unpacking.kinds[number]]
         try:
-            made = PackedTokens.of(layer.held(), core.store, positions, rotation)
+            made = PackedTokens.of(layer.held(), core.store, positions, rotation, every_mean)
         except ValueError as error:
             raise ValueError(f"layer {number} of the bank: {error}") from None
         layers.append(_in_memory(number, made, core))

@@ -16,7 +16,7 @@ from tasm.memory.asked import KeptQueries
 from tasm.memory.core_tensors import CoreTensors, Counts
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.integers import deflated, inflated
-from tasm.memory.packing.layer import PackedTokens
+from tasm.memory.packing.layer import PackedTokens, means_that_pay
 from tasm.memory.packing.rotation import Rotates, Rotation
 from tasm.memory.packing.segment import PackedSegment, packed_segment
 from tasm.memory.packing.vectors import Store
@@ -203,7 +203,7 @@ def packed_core(
             packed.append(
                 None
                 if layer is None
-                else PackedTokens.of(layer, store, table.positions, rotations[kind])
+                else PackedTokens.of(layer, store, table.positions, rotations[kind], means_that_pay)
             )
         except ValueError as error:
             raise ValueError(f"layer {number}: {error}") from None

@@ -1,9 +1,11 @@
 """One layer's tokens in few bits, and how they become plain again.
 
-Keys are packed as they were before rotation, less their head's mean; values as they are, less
-theirs. Knows layers' tokens and positions; nothing of files.
+Keys are packed as they were before rotation, values as they are; less their head's mean where that
+pays for its bytes. Knows layers' tokens and positions; nothing of files.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +14,13 @@ from torch import Tensor
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.integers import deflated, inflated
 from tasm.memory.packing.rotation import Rotation
-from tasm.memory.packing.vectors import Store, Vectors
+from tasm.memory.packing.vectors import Store, Vectors, row_bytes
+
+Means = tuple[tuple[bool, ...], tuple[bool, ...]]
+"""Of which heads the mean of keys is stored, and of which that of values."""
+
+HasMean = Callable[[Tensor, Store], bool]
+"""Whether the mean of a head's vectors (tokens, size) is stored beside them."""
 
 _END = 8
 _LOWEST = -30.0
@@ -62,11 +70,12 @@ class PackedTokens:
     ```
 
     Attributes:
-        keys, values: one vector a head, its mean, and then one for every token, the first head's
-            first: what it has beside the mean.
+        keys, values: one vector, its mean, for each head that `means` says has one, and then one for
+            every token, the first head's first: what it has beside the mean.
         index: stream of all heads' indices (see `deflated`).
         bias: or None.
         counts: tokens of each KV head.
+        means: which heads' keys, and which heads' values, have a mean.
     """
 
     keys: Vectors
@@ -74,12 +83,19 @@ class PackedTokens:
     index: Tensor
     bias: PackedBias | None
     counts: tuple[int, ...]
+    means: Means
 
     @classmethod
     def of(
-        cls, layer: LayerTokens, store: Store, positions: Tensor, rotation: Rotation
+        cls,
+        layer: LayerTokens,
+        store: Store,
+        positions: Tensor,
+        rotation: Rotation,
+        has_mean: HasMean,
     ) -> "PackedTokens":
-        """Pack a layer; `positions` (rows, tokens) are the token table's.
+        """Pack a layer; `positions` (rows, tokens) are the token table's, `has_mean` says of every
+        head's vectors whether their mean is stored.
 
         Raises:
             ValueError: a key or value is not finite, or too large to be packed.
@@ -92,19 +108,32 @@ class PackedTokens:
 
         index = flat(given.index)
         keys = rotation.turned(flat(given.keys).float(), positions[:, index.long()], back=True)
+        values = flat(given.values).float()
+        means = tuple(
+            tuple(has_mean(head, store) for head in torch.split(part, list(counts)))
+            for part in (keys, values)
+        )
         return cls(
-            _beside_means(keys, counts, store),
-            _beside_means(flat(given.values).float(), counts, store),
+            _beside_means(keys, counts, store, means[0]),
+            _beside_means(values, counts, store, means[1]),
             deflated(index),
             None if given.bias is None else PackedBias.of(flat(given.bias)),
             counts,
+            (means[0], means[1]),
         )
 
     @property
     def nbytes(self) -> int:
-        """Bytes as they are stored, the number that says where the index ends included."""
+        """Bytes as they are stored, the number that says where the index ends and the bits that say
+        which means there are included."""
+        beside = _END + (0 if self.has_all_means else math.ceil(2 * len(self.counts) / 8))
         bias = 0 if self.bias is None else self.bias.nbytes
-        return self.keys.nbytes + self.values.nbytes + self.index.nbytes + _END + bias
+        return self.keys.nbytes + self.values.nbytes + self.index.nbytes + beside + bias
+
+    @property
+    def has_all_means(self) -> bool:
+        """Whether every head's keys and values have a mean."""
+        return all(map(all, self.means))
 
     def plain(self, positions: Tensor, rotation: Rotation, dtype: torch.dtype) -> LayerTokens:
         """The tokens as attention reads them.
@@ -147,12 +176,12 @@ class PackedTokens:
     def plain_keys(self, at: Tensor, rotation: Rotation, dtype: torch.dtype) -> Tensor:
         """(kv_heads, tokens, head_dim) rotated keys; `at` (rows, all heads' tokens) are their
         positions."""
-        keys = rotation.turned(_with_means(self.keys, self.counts), at, back=False)
+        keys = rotation.turned(_with_means(self.keys, self.counts, self.means[0]), at, back=False)
         return self._by_head(keys.to(dtype))
 
     def plain_values(self, dtype: torch.dtype) -> Tensor:
         """(kv_heads, tokens, head_dim) values."""
-        return self._by_head(_with_means(self.values, self.counts).to(dtype))
+        return self._by_head(_with_means(self.values, self.counts, self.means[1]).to(dtype))
 
     def _by_head(self, flat: Tensor) -> Tensor:
         if len(set(self.counts)) <= 1:
@@ -165,21 +194,54 @@ class PackedTokens:
         return replace(self, keys=self.keys.to(device), values=self.values.to(device))
 
 
-def _beside_means(vectors: Tensor, counts: tuple[int, ...], store: Store) -> Vectors:
-    """Each head's mean and then what every vector has beside it."""
+def every_mean(vectors: Tensor, store: Store) -> bool:
+    """Yes."""
+    return True
+
+
+def means_that_pay(vectors: Tensor, store: Store) -> bool:
+    """Whether a head's mean takes fewer bits than it spares its vectors at the same error.
+
+    Of numbers that are r times smaller in the mean square, ½·log2 r bits less say as much.
+
+    ```python
+    >>> means_that_pay(torch.ones(20, 64) + 0.1 * torch.randn(20, 64), "int4")
+    True
+    >>> means_that_pay(torch.randn(20, 64), "int4")
+    False
+    ```
+    """
+    whole = float(vectors.pow(2).sum())
+    beside = float((vectors - vectors.mean(0)).pow(2).sum()) if len(vectors) > 1 else whole
+    if not math.isfinite(whole) or beside >= whole:
+        return False
+    spared = vectors.numel() / 2 * math.log2(whole / max(beside, 1e-9 * whole))
+    return spared > 8 * row_bytes(vectors.shape[1], store)
+
+
+def _beside_means(
+    vectors: Tensor, counts: tuple[int, ...], store: Store, has: Sequence[bool]
+) -> Vectors:
+    """The heads' means, of those that `has` says, and then what every vector has beside them."""
     heads = torch.split(vectors, list(counts))
     means = torch.stack(
-        [head.mean(0) if len(head) else head.new_zeros(vectors.shape[1]) for head in heads]
+        [
+            head.mean(0) if wanted and len(head) else head.new_zeros(vectors.shape[1])
+            for head, wanted in zip(heads, has, strict=True)
+        ]
     )
-    rounded = Vectors.of(means, store).plain()
-    owner = _owner(counts)
-    return Vectors.of(torch.cat([means, vectors - rounded[owner]]), store)
+    stored = means[torch.tensor(has)]
+    rounded = torch.zeros_like(means)
+    rounded[torch.tensor(has)] = Vectors.of(stored, store).plain()
+    return Vectors.of(torch.cat([stored, vectors - rounded[_owner(counts)]]), store)
 
 
-def _with_means(packed: Vectors, counts: tuple[int, ...]) -> Tensor:
+def _with_means(packed: Vectors, counts: tuple[int, ...], has: Sequence[bool]) -> Tensor:
     plain = packed.plain()
-    heads = len(counts)
-    return plain[heads:] + plain[:heads][_owner(counts).to(plain.device)]
+    stored = sum(has)
+    means = plain.new_zeros(len(counts), plain.shape[1])
+    means[torch.tensor(has, device=plain.device)] = plain[:stored]
+    return plain[stored:] + means[_owner(counts).to(plain.device)]
 
 
 def _owner(counts: tuple[int, ...]) -> Tensor:
