@@ -70,8 +70,8 @@ class PackedTokens:
     ```
 
     Attributes:
-        keys, values: one vector, its mean, for each head that `means` says has one, and then one for
-            every token, the first head's first: what it has beside the mean.
+        keys, values: one vector for each head that `means` says has one, its mean, and then one
+            for every token, the first head's first: what it has beside the mean.
         index: stream of all heads' indices (see `deflated`).
         bias: or None.
         counts: tokens of each KV head.
