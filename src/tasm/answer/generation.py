@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -61,7 +62,7 @@ def generate(
     streamer = None if on_text is None else _TextStream(backbone.tokenizer, on_text)
     cached = {} if cache is None else {"past_key_values": cache}
     started = time.perf_counter()
-    with torch.inference_mode(), _alone(backbone) if cache is None else nullcontext():
+    with torch.inference_mode(), _alone(backbone, cache):
         output = backbone.hf.generate(
             **inputs,
             **cached,
@@ -90,12 +91,19 @@ def generate(
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 
 
-def _alone(backbone: Backbone) -> Any:
-    """One ordinary prompt at a time on models that keep a prompt's positions on themselves.
+# Versions before 5.2 record hidden states, which many a vision tower is asked for, by putting other
+# `forward`s on the modules while a model runs: two threads would get each other's.
+_RECORDS_BY_THREAD = find_spec("transformers.utils.output_capturing") is not None
 
-    Beside a memory the cache counts by itself, and threads need not wait.
+
+def _alone(backbone: Backbone, cache: MemoryCache | None) -> Any:
+    """One prompt at a time where threads would disturb each other.
+
+    That is on models that keep an ordinary prompt's positions on themselves (beside a memory the
+    cache counts), and in older versions of transformers.
     """
-    if backbone.geometry.position_rows == 1:
+    keeps_positions = cache is None and backbone.geometry.position_rows > 1
+    if _RECORDS_BY_THREAD and not keeps_positions:
         return nullcontext()
     return _LOCKS.setdefault(backbone.core, threading.RLock())
 
