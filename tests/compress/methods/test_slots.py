@@ -1,8 +1,14 @@
-"""CAMELoT's slots on five tokens, followed by hand."""
+"""CAMELoT's slots on five tokens, followed by hand, and against a plain version on many."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
-from tasm.compress.parts.slots import SlotFounders, SlotMerge, write_slots
+from tasm.compress.parts.slot_writing import write_slots
+from tasm.compress.parts.slots import SlotFounders, SlotMerge
 from tests.compress.examples import evidence, table
 from tests.compress.methods.examples import selection
 
@@ -40,3 +46,51 @@ def test_slots_are_means() -> None:
     torch.testing.assert_close(reduced.keys[1, 1], torch.tensor([7 / 4, 7.1 / 4]))
     torch.testing.assert_close(reduced.values[1, 1], torch.tensor([2.5, 2.0]))
     torch.testing.assert_close(reduced.keys[0, 2], torch.tensor([-1.0, 0.0]))
+
+
+def one_by_one(
+    keys: Tensor, counts: Tensor, writes: Tensor, slots: int, threshold: float
+) -> list[int]:
+    """One head's tokens written one after the other, as the paper says it."""
+    held: list[tuple[Tensor, float, int]] = []  # key, count, founder; longest left alone first
+    joined = [-1] * len(keys)
+    for token, key in enumerate(keys):
+        if not writes[token]:
+            continue
+        count, founder = float(counts[token]), token
+        near = [float(cosine_similarity(key, slot, dim=0)) for slot, _, _ in held]
+        if near and max(near) > threshold:
+            slot, old, founder = held.pop(near.index(max(near)))
+            key, count = (old * slot + count * key) / (old + count), old + count
+        elif len(held) == slots:
+            held.pop(0)
+        held.append((key, count, founder))
+        joined[token] = founder
+    alive = {founder for _, _, founder in held}
+    return [founder if founder in alive else -1 for founder in joined]
+
+
+def drifting(heads: int, tokens: int) -> Tensor:
+    return torch.randn(heads, tokens, 8, dtype=torch.float64).mul(0.3).cumsum(1)
+
+
+def alike(heads: int, tokens: int) -> Tensor:
+    centres = torch.randn(heads, 9, 8, dtype=torch.float64)
+    noise = torch.randn(heads, tokens, 8, dtype=torch.float64)
+    return centres[:, torch.randint(9, (tokens,))] + 0.4 * noise
+
+
+@pytest.mark.parametrize("make", [drifting, alike])
+@pytest.mark.parametrize("slots", [1, 3, 40])
+def test_blocks_write_what_one_after_the_other_do(
+    make: Callable[[int, int], Tensor], slots: int
+) -> None:
+    torch.manual_seed(slots)
+    keys, counts = make(2, 150), torch.randint(1, 4, (2, 150)).double()
+    writes = torch.rand(2, 150) > 0.1
+    found = write_slots(keys, counts, writes, slots, 0.9)
+    expected = [one_by_one(keys[head], counts[head], writes[head], slots, 0.9) for head in range(2)]
+    assert found.tolist() == expected
+    if slots == 3:  # tokens join, slots are replaced
+        members = found[found >= 0]
+        assert len(members.unique()) < len(members) < int(writes.sum())

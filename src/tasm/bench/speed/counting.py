@@ -142,10 +142,10 @@ class _Held(TorchDispatchMode):
         self._known: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {_address(one) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
         result = func(*args, **(kwargs or {}))
-        for one in tree_leaves(result):
-            if isinstance(one, Tensor) and _address(one) not in given | self._known.keys():
+        for one in [result] if isinstance(result, Tensor) else tree_leaves(result):
+            is_new = isinstance(one, Tensor) and _address(one) not in self._known
+            if is_new and not any(_shares(one, it) for it in tree_leaves((args, kwargs))):
                 self._note(one)
         return result
 
@@ -163,3 +163,7 @@ class _Held(TorchDispatchMode):
 
 def _address(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def _shares(tensor: Tensor, given: Any) -> bool:
+    return isinstance(given, Tensor) and _address(given) == _address(tensor)

@@ -129,26 +129,28 @@ def error_curve(
     low, high = float("-inf"), float("inf")
     placed = scores.float().masked_fill(evidence.always, high).masked_fill(~evidence.valid, low)
     order = placed.sort(dim=1, descending=True, stable=True).indices
-    keys, values = take(evidence.keys, order), take(evidence.values, order).float()
-    index = take(evidence.index, order)
     edges = grid(max(1, int(evidence.always.sum(1).max())), int(evidence.valid.sum(1).max()))
+    parts = [order[:, start:stop] for start, stop in zip([0, *edges[:-1]], edges, strict=True)]
     projection = output_projection(evidence)
     sums = torch.zeros(len(edges), device=scores.device)
-    step = max(
-        1, evidence.block // max(1, asked.queries.shape[0] * asked.queries.shape[1] * keys.shape[1])
-    )
+    # Neither outputs at all points nor weights of the longest part are more than a block.
+    longest = max(len(edges) * evidence.keys.shape[2], *(part.shape[1] for part in parts))
+    heads = asked.queries.shape[0] * asked.queries.shape[1]
+    step = max(1, evidence.block // max(1, heads * longest))
     for first in range(0, asked.rows, step):
         some = slice(first, first + step)
-        weights = asked.weights(keys, index, some)
-        live, rest = asked.live[:, :, some].float(), asked.rest[:, :, some]
         masses, outputs = [], []
-        for start, stop in zip([0, *edges[:-1]], edges, strict=True):
-            part = weights[..., start:stop]
-            masses.append(part.sum(-1))
-            outputs.append(part @ values[:, None, start:stop])
-        mass = torch.stack(masses).cumsum(0) + rest  # (points, kv_heads, group, rows)
-        output = (torch.stack(outputs).cumsum(0) + live) / mass.clamp(min=1e-12)[..., None]
-        error = output - output[-1]
+        for part in parts:  # a sorted layer is never held whole
+            weights = asked.weights(take(evidence.keys, part), take(evidence.index, part), some)
+            masses.append(weights.sum(-1))
+            outputs.append(weights @ take(evidence.values, part).float()[:, None])
+            del weights
+        mass = torch.stack(masses).cumsum(0).add_(asked.rest[:, :, some])
+        output = torch.stack(outputs)  # (points, kv_heads, group, rows, head_dim)
+        del outputs
+        output = output.cumsum_(0).add_(asked.live[:, :, some].float())
+        output.div_(mass.clamp_(min=1e-12)[..., None])
+        error = output.sub_(output[-1].clone())
         flat = error.permute(0, 3, 1, 2, 4).flatten(2)  # (points, rows, query_heads · head_dim)
         sums += (projected(projection, flat, evidence.keys).pow(2).sum(-1) / scale[some]).sum(1)
     return edges, (sums / max(1, asked.rows)).tolist()
