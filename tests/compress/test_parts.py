@@ -78,7 +78,7 @@ def make(kind: type, **names: object) -> type:
         (Scorer, {"scoer": print}, "has no 'scoer'. Did you mean 'score'"),
         (Scorer, {"score": print, "allocate_bank": print}, "a Scorer has no 'allocate_bank'"),
         (Scorer, {"score": print, "sourcelayer": print}, "Did you mean 'source_layer'"),
-        (Budget, {"allocate": print, "resume": True}, "Did you mean 'resumes'"),
+        (Budget, {"allocate": print, "read_again": True}, "Did you mean 'reads_again'"),
         (Budget, {"allocate": print, "source_layer": ()}, "a Budget has no 'source_layer'"),
         (Reducer, {"reduce": print, "wishes": print}, "begins with an underscore"),
         (Reducer, {}, "Mine has no method 'reduce'"),
@@ -103,13 +103,13 @@ def test_what_a_part_is_unless_it_says_otherwise() -> None:
     @dataclass(frozen=True)
     class Even(Budget):
         power: float = 1.0
-        resumes = True
+        reads_again = True
 
         def allocate(self, stage: object) -> list[torch.Tensor | None]:  # type: ignore[override]
             return []
 
     assert (Plain().records, Plain().replayed, Plain().source_layer(3, 9)) == ((), (), 3)
-    assert (Even().resumes, Even(2.0).power, Even().records) == (True, 2.0, ())
+    assert (Even().reads_again, Even(2.0).power, Even().records) == (True, 2.0, ())
     counts = [torch.tensor([3, 5]), None]
     banked = Even().allocate_bank(None, counts, 7)  # type: ignore[arg-type]
     assert banked[0] is not None and banked[0].tolist() == [7, 7] and banked[1] is None

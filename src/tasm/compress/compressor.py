@@ -261,12 +261,12 @@ class Compressor:
 
     def _read_again(self, whole: Mapping[int, LayerTokens], replay: Replay) -> ReadAgain | None:
         """Read the new demonstrations again over everything, if a part asks for it."""
-        records, resumes = self.parts.replayed, self.parts.resumes
+        records = self.parts.replayed
         single = tuple(record for record in records if not record.of_contexts)
         together = tuple(record for record in records if record.of_contexts)
         reading = None
-        if single or resumes:
-            reading = replay.read(dict(whole), single, keep_inputs=resumes)
+        if single or self.parts.reads_again:
+            reading = replay.read(dict(whole), single)
         if not together:
             return reading
         held = replay.read_contexts(dict(whole), together)

@@ -76,12 +76,7 @@ class Encoded:
         caught = listening.caught
         assert caught is not None
         self._caught = caught
-        again = [
-            (part.resumes, record)
-            for part in parts
-            for record in part.replayed
-            if not record.of_contexts
-        ]
+        again = [record for part in parts for record in part.replayed if not record.of_contexts]
         self._replay = _Remembering(
             **vars(caught.replay),
             everyone=caught.replay.demonstrations,
@@ -176,8 +171,8 @@ class Encoded:
         parts = compressor.parts
         shared = self.seconds
         together = tuple(record for record in parts.replayed if record.of_contexts)
-        if parts.resumes or len(together) < len(parts.replayed):
-            shared += self._replay.seconds_of(parts.resumes)
+        if len(together) < len(parts.replayed):
+            shared += sum(seconds for _, seconds in self._replay.remembered)
         if together:
             shared += self._replay.of_contexts[together][1]
         own = time.perf_counter() - started - (self._replay.seconds - before)
@@ -230,15 +225,15 @@ class _Heard(Recorder):
 
 @dataclass(frozen=True, eq=False)
 class _Remembering(Replay):
-    """A replay that reads over the whole memory once for all recipes: with the records that any of
-    them wants, and once more for those that resume a reading, which reads one by one.
+    """A replay that reads over the whole memory once for all recipes, with the records that any of
+    them wants.
 
     `everyone` are the demonstrations of that reading; fewer are a trial's.
     """
 
     everyone: tuple[Transcript, ...] = ()
-    wanted: tuple[tuple[bool, Record], ...] = ()
-    remembered: dict[bool, tuple[ReadAgain, float]] = field(default_factory=dict)
+    wanted: tuple[Record, ...] = ()
+    remembered: list[tuple[ReadAgain, float]] = field(default_factory=list)
     of_contexts: dict[tuple[Record, ...], tuple[Mapping[int, Mapping[Record, Any]], float]] = field(
         default_factory=dict
     )
@@ -259,39 +254,28 @@ class _Remembering(Replay):
         layers: Mapping[int, LayerTokens],
         records: tuple[Record, ...] = (),
         *,
-        keep_inputs: bool = False,
         hides: Hides | None = None,
     ) -> ReadAgain:
         """As a replay's."""
-        wanted = tuple(record for resumes, record in self.wanted if resumes == keep_inputs)
-        if not (records or keep_inputs) or not self._is_whole(layers, wanted, records):
-            return super().read(layers, records, keep_inputs=keep_inputs, hides=hides)
-        if keep_inputs not in self.remembered:
+        if not records or not self._is_whole(layers, records):
+            return super().read(layers, records, hides=hides)
+        if not self.remembered:
             started = time.perf_counter()
-            reading = super().read(layers, wanted, keep_inputs=keep_inputs)
-            self.remembered[keep_inputs] = reading, time.perf_counter() - started
-        reading, _ = self.remembered[keep_inputs]
+            reading = super().read(layers, self.wanted)
+            self.remembered.append((reading, time.perf_counter() - started))
+        reading, _ = self.remembered[0]
         return replace(reading, held={layer: dict(held) for layer, held in reading.held.items()})
 
     @property
     def seconds(self) -> float:
         """What all readings that are remembered took."""
-        readings = (*self.remembered.values(), *self.of_contexts.values())
+        readings = (*self.remembered, *self.of_contexts.values())
         return sum(seconds for _, seconds in readings)
 
-    def seconds_of(self, resumes: bool) -> float:
-        """What the one took that recipes of a kind share; 0 where there was none."""
-        return self.remembered[resumes][1] if resumes in self.remembered else 0.0
-
-    def _is_whole(
-        self,
-        layers: Mapping[int, LayerTokens],
-        wanted: tuple[Record, ...],
-        records: tuple[Record, ...],
-    ) -> bool:
+    def _is_whole(self, layers: Mapping[int, LayerTokens], records: tuple[Record, ...]) -> bool:
         """Whether this is the reading that recipes share: nothing less, and by everyone."""
         return (
-            set(records) <= set(wanted)
+            set(records) <= set(self.wanted)
             and self.demonstrations is self.everyone
             and all(
                 kept.bias is None and kept.keys.shape[1] == self.logical_length

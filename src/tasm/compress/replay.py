@@ -1,11 +1,9 @@
 """Reading demonstrations once more against a candidate memory: what EMLoC and KVzip judge by.
 
 Every demonstration of the stage is asked by itself, as if it came right after the memory. A reading
-gives the model's states where answers are said, attention records over the memory's entries, and
-can be resumed at a deeper layer with other entries there, without running the layers below again.
+gives the model's states where answers are said, and attention records over the memory's entries.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,26 +29,8 @@ _TIMES_ELSEWHERE = 4
 """As many times more are read together on an accelerator, which small batches leave idle."""
 
 
-_CACHE = object()
-
 Hides = Callable[[Sequence[int]], Iterable[tuple[int, Tensor]]]
 """By layer, what each of some demonstrations does not see."""
-
-
-@dataclass(eq=False)
-class LayerInputs:
-    """What one demonstration's layers were called with.
-
-    `hidden` (1, n, hidden_size) of the first layer, and of the one that was resumed at last, a
-    multiple of `stride`: from there the layers between are run again. `arguments` are each layer's
-    others, a cache among them as `_CACHE`; `added` what the decoder added to the output of the
-    layer before (deep visual features), by layer, where that was anything.
-    """
-
-    stride: int
-    hidden: dict[int, Tensor] = field(default_factory=dict)
-    arguments: list[Mapping[str, Any]] = field(default_factory=list)
-    added: dict[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +38,11 @@ class ReadAgain:
     """One reading of every demonstration.
 
     `said` holds, by demonstration, the final states (rows, hidden_size) of the rows that say its
-    answer; `held` the records by layer, columns for the memory's entries only; `inputs` each
-    demonstration's calls, where they were asked for, and `layers` what it was read over.
+    answer; `held` the records by layer, columns for the memory's entries only.
     """
 
     said: tuple[Tensor, ...]
     held: Mapping[int, Mapping[Record, Any]] = field(default_factory=dict)
-    inputs: tuple[LayerInputs, ...] = ()
-    layers: Mapping[int, LayerTokens] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +52,8 @@ class Replay:
     `beside` gives the segments of layers that do not compete, `states` those of recurrent layers.
 
     ```python
-    teacher = stage.replay.read(everything, keep_inputs=True)
-    tried = stage.replay.resume(teacher, 12, candidate)          # layers 12 and deeper
+    teacher = stage.replay.read(everything)
+    tried = stage.replay.read(candidate)
     stage.replay.divergence(teacher, tried)                      # nats
     ```
     """
@@ -108,7 +85,6 @@ class Replay:
         layers: Mapping[int, LayerTokens],
         records: tuple[Record, ...] = (),
         *,
-        keep_inputs: bool = False,
         hides: Hides | None = None,
     ) -> ReadAgain:
         """Read every demonstration after a memory of `layers` (by number).
@@ -117,18 +93,16 @@ class Replay:
         (numbers, 1 or kv_heads, entries) bool: what each of them does not see.
         """
         segments = self._segments(layers)
-        together = all(record.takes_batches for record in records) and not keep_inputs
+        together = all(record.takes_batches for record in records)
         pads = together and all(state is None for state in self.states)
         said: dict[int, Tensor] = {}
-        inputs = []
         with Recorder(self.backbone, records) as recorder, torch.inference_mode():
-            # A call that is to be resumed has one row.
-            for numbers in self._together(1 if keep_inputs else self.at_once, pads):
+            for numbers in self._together(pads):
                 chunks = [self.demonstrations[number] for number in numbers]
                 cache = self._cache(_hiding(segments, hides, numbers), numbers)
                 rows = [self._rows(chunk) for chunk in chunks]
                 recorder.start(rows, cache)
-                with _Listening(self.backbone, keep_inputs) as heard:
+                with _Listening(self.backbone) as heard:
                     self.backbone.encode_rows(chunks, cache)
                 recorder.stop()
                 self._measure_head(heard)
@@ -136,18 +110,13 @@ class Replay:
                 for row, number in enumerate(numbers):
                     padding = heard.final.shape[1] - len(rows[row])
                     said[number] = heard.final[row, padding + rows[row].select("predictions")]
-                inputs.append(heard.inputs)
         ordered = tuple(said[number] for number in range(len(said)))
-        if not keep_inputs:
-            return ReadAgain(ordered, recorder.held)
-        return ReadAgain(ordered, recorder.held, tuple(inputs), layers)
+        return ReadAgain(ordered, recorder.held)
 
-    def _together(self, at_once: int, pads: bool) -> list[list[int]]:
+    def _together(self, pads: bool) -> list[list[int]]:
         """Demonstrations by number, those of one length together: none needs padding, unless it
         `pads`."""
         lengths = [len(chunk) for chunk in self.demonstrations]
-        if at_once == 1:
-            return [[number] for number in range(len(lengths))]
         by_length: dict[int, list[int]] = {}
         for number in sorted(range(len(lengths)), key=lengths.__getitem__):
             by_length.setdefault(0 if pads else lengths[number], []).append(number)
@@ -156,43 +125,9 @@ class Replay:
             same[first : first + step]
             for same in by_length.values()
             for most in [times * _TOKENS_AT_ONCE // max(1, lengths[same[-1]])]
-            for step in [max(1, min(times * at_once, most))]
+            for step in [max(1, min(times * self.at_once, most))]
             for first in range(0, len(same), step)
         ]
-
-    def resume(
-        self, earlier: ReadAgain, first: int, layers: Mapping[int, LayerTokens]
-    ) -> ReadAgain:
-        """Read again from layer `first` on, with what the layers below did taken from `earlier`.
-
-        `earlier` must have been made with `keep_inputs`. Layers of `layers` below `first` do not
-        matter.
-        """
-        below = {number: kept for number, kept in earlier.layers.items() if number < first}
-        segments = self._segments({**layers, **below})
-        said = []
-        with torch.inference_mode():
-            for chunk, calls in zip(self.demonstrations, earlier.inputs, strict=True):
-                cache = self._cache(segments)
-                start = first - first % calls.stride
-                from_layer = start if start in calls.hidden else 0
-                hidden = calls.hidden[from_layer]
-                cache.begin_call(hidden, None, None)
-                for number in range(from_layer, len(calls.arguments)):
-                    if number > from_layer and number in calls.added:
-                        hidden = hidden + calls.added[number]
-                    if number == start:  # the next resumption begins here or higher up
-                        calls.hidden = {0: calls.hidden[0], start: hidden}
-                    arguments = {
-                        name: cache if value is _CACHE else value
-                        for name, value in calls.arguments[number].items()
-                    }
-                    output = self.backbone.decoder.layers[number](hidden, **arguments)
-                    hidden = output[0] if isinstance(output, tuple) else output
-                cache.end_call()
-                final = self.backbone.decoder.norm(hidden)
-                said.append(final[0, self._rows(chunk).select("predictions")])
-        return ReadAgain(tuple(said), inputs=earlier.inputs, layers={**layers, **below})
 
     @torch.inference_mode()
     def log_probabilities(self, states: Tensor) -> Tensor:
@@ -275,49 +210,22 @@ def _hiding(
 
 
 class _Listening:
-    """Hooks that keep the decoder's final states, the logits and, if wanted, the layers' calls."""
+    """Hooks that keep the decoder's final states and the logits."""
 
-    def __init__(self, backbone: Backbone, keep_inputs: bool) -> None:
-        self._model, self._decoder, self._keep = backbone.core, backbone.decoder, keep_inputs
-        self.inputs = LayerInputs(math.isqrt(len(self._decoder.layers) - 1) + 1)
+    def __init__(self, backbone: Backbone) -> None:
+        self._model, self._decoder = backbone.core, backbone.decoder
         self.final, self.logits = torch.empty(0), torch.empty(0)
-        self._last_output: Tensor | None = None
 
     def __enter__(self) -> "_Listening":
         self._handles = [
             self._decoder.register_forward_hook(self._end),
             self._model.register_forward_hook(self._said),
         ]
-        if self._keep:
-            for layer in self._decoder.layers:
-                before = layer.register_forward_pre_hook(self._before, with_kwargs=True)
-                self._handles += [before, layer.register_forward_hook(self._after)]
         return self
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
-
-    def _before(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = dict(kwargs)
-        hidden = args[0] if args else given.pop("hidden_states")
-        before, number = self._last_output, len(self.inputs.arguments)
-        if before is not None:
-            difference = hidden - before.to(hidden.device)
-            if bool(difference.any()):
-                self.inputs.added[number] = difference
-        if number == 0:
-            self.inputs.hidden[0] = hidden
-        # Not the cache itself, which holds what every layer has made of the demonstration.
-        self.inputs.arguments.append(
-            {name: _CACHE if isinstance(one, MemoryCache) else one for name, one in given.items()}
-        )
-
-    def _after(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        # Some decoders add to it in place afterwards; what was added is the difference to this
-        # copy.
-        self._last_output = hidden.clone()
 
     def _end(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.final = output[0] if isinstance(output, tuple) else output.last_hidden_state

@@ -90,9 +90,9 @@ class Budget(_Part):
     method = "allocate"
 
     @property
-    def resumes(self) -> bool:
-        """Whether it needs `stage.read`: a reading of the demonstrations over everything, to be
-        resumed at any layer (`tasm.compress.replay`)."""
+    def reads_again(self) -> bool:
+        """Whether it needs `stage.read`: a reading of the demonstrations over everything
+        (`tasm.compress.replay`)."""
         return False
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
@@ -156,9 +156,9 @@ class Parts:
         return tuple(dict.fromkeys(found))
 
     @property
-    def resumes(self) -> bool:
-        """Whether a budget needs that reading to be resumed."""
-        return self.budget.resumes or any(other.resumes for other in self.others)
+    def reads_again(self) -> bool:
+        """Whether a budget needs that reading."""
+        return self.budget.reads_again or any(other.reads_again for other in self.others)
 
 
 def _made(parts: Mapping[str, Part], recipe: str) -> dict[str, Any]:

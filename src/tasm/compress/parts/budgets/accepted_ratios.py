@@ -44,7 +44,7 @@ class AcceptedRatios(Budget):
     together: int = 1
     tries: int = 6
     spend: Literal["whole", "accepted"] = "whole"
-    resumes = True
+    reads_again = True
 
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
@@ -112,8 +112,7 @@ class AcceptedRatios(Budget):
                 if ratio < 1:
                     case = (ratio, *above)
                     if case not in known:
-                        said = replay.resume(teacher, group[0], tried)
-                        known[case] = replay.divergence(teacher, said)
+                        known[case] = replay.divergence(teacher, replay.read(tried))
                     if known[case] > delta:
                         continue
                 held = dict(tried)
