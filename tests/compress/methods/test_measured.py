@@ -11,11 +11,14 @@ from torch import nn
 
 from tasm.compress.parts.attended import asked_of
 from tasm.compress.parts.base import Scorer
+from tasm.compress.parts.budgets.compromise import Compromise
 from tasm.compress.parts.budgets.measured import Measured, error_curve, lower_hull, steepest
 from tasm.compress.parts.budgets.pooled import Pooled
 from tasm.compress.parts.scorers.effect import Effect
+from tasm.compress.parts.scorers.reconstruction import Reconstruction
 from tasm.compress.recipes.recipe import Part
 from tasm.compress.recipes.table import find_recipe
+from tasm.compress.records.received import Received
 from tasm.compress.records.references import Asked, References
 from tests.compress.examples import evidence, table
 from tests.compress.methods import capture
@@ -151,6 +154,44 @@ def test_pooled_threshold() -> None:
     assert [c.tolist() for c in Pooled().allocate(one) if c is not None] == [[3], [1]]
     assert [c.tolist() for c in Pooled("layer").allocate(one) if c is not None] == [[2], [2]]
     assert [c.tolist() for c in Pooled(heads="alike").allocate(one) if c is not None] == [[3], [1]]
+
+
+def test_a_compromise_is_the_geometric_mean_of_two_budgets() -> None:
+    part = Compromise(floor=0.0)
+    curves, attention = part.replayed
+    scores = [torch.tensor([[3.0, 2.0, 1.0]])] * 2
+    held = []
+    for number, mass in enumerate([[0.9, 0.8, 0.7], [0.1, 0.2, 0.3]]):
+        one = layer(Measured(), asked(scale=10.0 ** (3 * number)), number)
+        received = Received(torch.tensor([mass]), torch.ones(1, 3))
+        object.__setattr__(one, "replayed", {curves: one.replayed[curves], attention: received})
+        held.append(one)
+    measured = [
+        int(c[0]) for c in Measured(floor=0.0).allocate(stage(held, scores, 2)) if c is not None
+    ]
+    pooled = [3, 1]  # the threshold lies below all of the first layer's attention
+    wanted = [math.sqrt(a * b) for a, b in zip(measured, pooled, strict=True)]
+    one = stage(held, scores, 2)
+    found = [int(count[0]) for count in part.allocate(one) if count is not None]
+    assert sum(found) == 4
+    assert abs(found[0] - 4 * wanted[0] / sum(wanted)) < 1
+    assert one.notes["layer_tokens"] == [round(wish) for wish in wanted]
+
+
+def test_the_larger_of_two_attentions_each_as_a_part_of_its_heads() -> None:
+    part = Reconstruction(among="both", last_rows="predictions")
+    inside, whole = part.replayed
+    assert (inside.among, inside.last_rows) == ("memory", "predictions")
+    assert (whole.among, whole.last_rows) == ("everything", "all")
+    masses = {
+        inside: [[0.5, 0.3, 0.2], [2.0, 1.0, 1.0]],
+        whole: [[0.02, 0.06, 0.02], [0.0, 0.0, 0.0]],
+    }
+    found = evidence(torch.ones(2, 3, 2), torch.ones(2, 3, 2), table([2] * 3, [0] * 3))
+    received = {r: Received(torch.tensor(mass), torch.ones(1, 3)) for r, mass in masses.items()}
+    object.__setattr__(found, "replayed", received)
+    assert part.score(found)[0].tolist() == pytest.approx([0.5, 0.6, 0.2])
+    assert part.score(found)[1].tolist() == pytest.approx([0.5, 0.25, 0.25])
 
 
 def two_heads(scores: list[list[float]], tokens: int) -> Any:

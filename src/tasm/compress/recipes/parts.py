@@ -29,6 +29,7 @@ PARTS = {
     "text-raters": "scorers.visual:TextRaters",
     "visual-attention": "scorers.visual:VisualAttention",
     "accepted-ratios": "budgets.accepted_ratios:AcceptedRatios",
+    "compromise": "budgets.compromise:Compromise",
     "dense-first": "budgets.dense_first:DenseFirst",
     "importance-mass": "budgets.mass:ImportanceMass",
     "inverse-variance": "budgets.variance:InverseVariance",

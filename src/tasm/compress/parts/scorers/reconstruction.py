@@ -6,6 +6,7 @@ Kim et al., "KVzip", arXiv 2505.23416, equation (2).
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from tasm.compress.evidence import Evidence
@@ -20,8 +21,8 @@ class Reconstruction(Scorer):
 
     | setting | |
     |---|---|
-    | `among` | attention is a part of what goes to "everything", or to the "memory" alone |
-    | `last_rows` | the rows of the last layer, whose output is read only where something is said |
+    | `among` | attention is a part of what goes to "everything", or to the "memory" alone; "both": the larger of the two, each divided by what all tokens of a head have of it |
+    | `last_rows` | the rows of the last layer (of "both": of the attention among the memory), whose output is read only where something is said |
     | `repeats` | "each" demonstration by itself, or the "context": all, behind an instruction to repeat |
 
     Differs from the paper in: of contexts over 2,000 tokens every chunk has the first one's
@@ -29,7 +30,7 @@ class Reconstruction(Scorer):
     everything, also to other chunks. With `repeats` "each" there is no instruction.
     """  # noqa: E501
 
-    among: Literal["everything", "memory"] = "everything"
+    among: Literal["everything", "memory", "both"] = "everything"
     last_rows: str = "all"
     repeats: Literal["each", "context"] = "each"
 
@@ -37,9 +38,16 @@ class Reconstruction(Scorer):
     def replayed(self) -> tuple[AttentionReceived, ...]:
         """The attention of the second reading."""
         together = self.repeats == "context"
+        if self.among == "both":
+            inside = AttentionReceived("all", "max", "memory", self.last_rows, together)
+            return (inside, AttentionReceived("all", "max", "everything", "all", together))
         return (AttentionReceived("all", "max", self.among, self.last_rows, together),)
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
-        mass: Tensor = evidence.replayed[self.replayed[0]].mass
-        return mass
+        found = [evidence.replayed[record].mass for record in self.replayed]
+        if self.among != "both":
+            mass: Tensor = found[0]
+            return mass
+        inside, whole = (one / one.sum(1, keepdim=True).clamp(min=1e-12) for one in found)
+        return torch.maximum(inside, whole)
