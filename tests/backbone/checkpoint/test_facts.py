@@ -82,15 +82,15 @@ def test_image_tensors_come_apart_and_together() -> None:
         parts = [whole.slice(0, 1), whole.slice(1, 1), whole.slice(1, 4)]
         assert [len(part) for part in parts] == [1, 0, 3]
         joined = concatenate(parts)
-        assert torch.equal(joined.arguments()["pixel_values"], whole.arguments()["pixel_values"])
+        assert torch.equal(batched([joined])["pixel_values"], batched([whole])["pixel_values"])
         assert joined.tensors["pixel_values"].entries == (1, 2, 3, 4)
-    assert concatenate([NO_IMAGES]).arguments() == {}
+    assert batched([concatenate([NO_IMAGES])]) == {}
 
 
 def test_other_dimensions_are_padded_with_zeros() -> None:
     small = ImageInputs(1, {"p": PackedTensor(torch.ones(1, 2, 3), 0, (1,))})
     large = ImageInputs(1, {"p": PackedTensor(torch.ones(1, 4, 1), 0, (1,))})
-    values = concatenate([small, large]).arguments()["p"]
+    values = batched([concatenate([small, large])])["p"]
     assert values.shape == (2, 4, 3)
     assert values.sum() == 6 + 4 and values[0, :2].sum() == 6 and values[1, :, 0].sum() == 4
 
@@ -99,7 +99,7 @@ def test_rows_of_a_batch_keep_their_own_images() -> None:
     rows = [packed(2, 1), NO_IMAGES, packed(1, 1)]
     values = batched(rows)["pixel_values"]
     assert values.shape == (3, 3, 2)
-    assert torch.equal(values[0], packed(2, 1).arguments()["pixel_values"][0])
+    assert torch.equal(values[0], batched([packed(2, 1)])["pixel_values"][0])
     assert not values[1].any()
-    assert torch.equal(values[2, :1], packed(1, 1).arguments()["pixel_values"][0])
+    assert torch.equal(values[2, :1], batched([packed(1, 1)])["pixel_values"][0])
     assert batched([NO_IMAGES, NO_IMAGES]) == {}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tasm.backbone import Layout, Role
+from tasm.backbone.prompt.images import batched
 from tasm.demonstrations import make_query, read_demonstrations
 from tasm.errors import DemonstrationError, FormatError
 from tests.backbone.conftest import PICTURES, demonstrations_for, queries_for
@@ -72,7 +73,7 @@ def test_a_system_prompt_is_the_head(backbone_of: Any) -> None:
 
 def test_places_on_qwen2_vl_follow_the_merged_grid(backbone_of: Any) -> None:
     transcript = backbone_of("qwen2_vl").transcript(demonstrations_for("qwen2_vl"))
-    grids = transcript.images.arguments()["image_grid_thw"]
+    grids = batched([transcript.images])["image_grid_thw"]
     for image, (t, h, w) in enumerate(grids.tolist()):
         own = transcript.place[transcript.place[:, 0] == image][:, 1:]
         expected = [[a, b, c] for a in range(t) for b in range(h // 2) for c in range(w // 2)]
@@ -94,7 +95,7 @@ def test_chunks_carry_their_own_images_and_make_up_the_whole(backbone_of: Any, f
     assert torch.equal(torch.cat([c.input_ids for c in chunks]), transcript.input_ids)
     assert torch.equal(torch.cat([c.place for c in chunks]), transcript.place)
     assert [len(c.images) for c in chunks] == [1, 2, 0, 1]
-    assert chunks[2].images.arguments() == {}
+    assert batched([chunks[2].images]) == {}
     assert chunks[0].spans[0][0] > 0 or transcript.spans[0][0] == 0
     assert chunks[1].spans == ((0, len(chunks[1])),)
     for name, packed in transcript.images.tensors.items():
@@ -126,8 +127,8 @@ def test_image_tensors_too_large_to_keep_are_made_again_chunk_by_chunk(
     assert torch.equal(dropped.place, kept.place)
     assert not dropped.images.tensors
     for first, stop in ((0, 1), (1, 2), (2, 3), (1, 4)):
-        expected = kept.chunk(first, stop).images.arguments()
-        made = dropped.chunk(first, stop).images.arguments()
+        expected = batched([kept.chunk(first, stop).images])
+        made = batched([dropped.chunk(first, stop).images])
         assert made.keys() == expected.keys()
         for name, value in made.items():
             # Padding to the largest image of the whole may be narrower in a part.

@@ -60,18 +60,13 @@ class Segment:
         """Slots a head, unused ones included."""
         return self.keys.shape[2]
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether one copy serves every row of a batch."""
-        return self.keys.shape[0] == 1
-
     def map_rows(self, change: Callable[[Tensor], Tensor]) -> "Segment":
         """Return the segment with `change` applied to what it holds a row; a shared one as is."""
 
         def apply(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor if tensor.shape[0] == 1 else change(tensor)
 
-        if self.is_shared and (self.bias is None or self.bias.shape[0] == 1):
+        if self.keys.shape[0] == 1 and (self.bias is None or self.bias.shape[0] == 1):
             return self
         index = apply(self.index) if self.index is not None and self.index.ndim == 3 else self.index
         keys, values = apply(self.keys), apply(self.values)

@@ -38,7 +38,7 @@ class ImageInputs:
 
     ```python
     first_two = transcript.images.slice(0, 2)
-    hf(input_ids=…, **first_two.arguments())
+    hf(input_ids=…, **batched([first_two]))
     ```
     """
 
@@ -66,12 +66,6 @@ class ImageInputs:
         if self.count == 0 or self.tensors or self.made_again is None:
             return self
         return self.made_again(self.first, self.first + self.count)
-
-    def arguments(self) -> dict[str, Tensor]:
-        """Return the tensors as arguments of the model; empty where there is no image."""
-        if self.count == 0:
-            return {}
-        return {name: packed.values for name, packed in self.present().tensors.items()}
 
 
 NO_IMAGES = ImageInputs(0, {})

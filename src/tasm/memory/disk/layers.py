@@ -63,15 +63,14 @@ class MappedLayer:
     @classmethod
     def open(cls, file: MappedFile, layer: int, tokens: int) -> "MappedLayer":
         """Find a layer in a file; only the file's header and its offsets are read."""
-        names = set(file.names)
 
         def view(part: str) -> MappedTensor:
             return file.view(f"layers.{layer}.{part}")
 
         parts = {part: view(part) for part in ("keys", "values", "index")}
-        if f"layers.{layer}.bias" in names:
+        if f"layers.{layer}.bias" in file.header:
             parts["bias"] = view("bias")
-        if f"layers.{layer}.offsets" in names:
+        if f"layers.{layer}.offsets" in file.header:
             offsets = view("offsets").whole()
             counts = tuple(offsets.diff().tolist())
             sound = offsets.ndim == 1 and int(offsets[0]) == 0 and min(counts, default=-1) >= 0

@@ -148,11 +148,6 @@ class MappedFile:
         """The tensors' entries."""
         return self._header[1]
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the tensors."""
-        return list(self._header[1])
-
     def view(self, name: str) -> "MappedTensor":
         """A tensor of the file, mapped and not yet checked.
 

@@ -141,7 +141,7 @@ class StoredContents:
         file, states = self._core_file, []
         for layer in range(self._facts.geometry.layers):
             prefix = f"states.{layer}."
-            names = [name for name in file.names if name.startswith(prefix)]
+            names = [name for name in file.header if name.startswith(prefix)]
             states.append({name.removeprefix(prefix): file.read(name) for name in names} or None)
         return tuple(states)
 

@@ -59,11 +59,6 @@ class PackedSegment(Segment):
         """Slots a head, unused ones included."""
         return max(self.source.packed.counts)
 
-    @property
-    def is_shared(self) -> bool:
-        """True: one copy serves every row."""
-        return True
-
     def lies_as(self, live: Tensor) -> bool:
         """Whether unpacked keys have the device and dtype of a layer's live ones."""
         like = self.source.like
