@@ -4,7 +4,7 @@ Knows segments, positions and layers; nothing of how a memory was built. `attach
 to read it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,7 @@ from torch import Tensor
 
 from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, MemoryLayer, StaticMemoryLayer
 from tasm.backbone.attention.live import LiveCache
-from tasm.backbone.attention.masks import Mask, live_mask, real_tokens
 from tasm.backbone.attention.positions import LiveRows
-from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra, Segment
 from tasm.backbone.attention.starts import Starts
 from tasm.backbone.attention.states import StateMemoryLayer, number_of_states
@@ -37,8 +35,7 @@ class MemoryCache(LiveCache):
     output = model.generate(**query, past_key_values=cache.fork())    # any number of sessions
     ```
 
-    Attributes: `starts`, where the live tokens of each row begin; `positions` (position_rows,
-    tokens) of everything committed to this cache.
+    `positions` are (position_rows, tokens), of everything committed to this cache.
     """
 
     made_for: Identity | None = None
@@ -54,13 +51,10 @@ class MemoryCache(LiveCache):
         live_tokens: int | None,
         transcript: TranscriptDigest | None = None,
     ) -> None:
-        super().__init__(layers, rows)
+        super().__init__(layers, rows, starts, live_tokens)
         self.transcript = transcript
         self.config = config
-        self.starts = starts
-        self.live_tokens = live_tokens
         self.positions = torch.empty(position_rows(config), 0, dtype=torch.long)
-        self._states = [layer for layer in layers if isinstance(layer, StateMemoryLayer)]
 
     @classmethod
     def empty(cls, config: HfConfig, *, live_tokens: int | None = None) -> "MemoryCache":
@@ -124,16 +118,6 @@ class MemoryCache(LiveCache):
         )
 
     @property
-    def next_position(self) -> int:
-        """Position of the first live token; of several rows' memories the furthest."""
-        return max(self.starts.positions)
-
-    @property
-    def logical_length(self) -> int:
-        """Tokens before the first live token; of several rows' memories the most."""
-        return max(self.starts.indices)
-
-    @property
     def segments(self) -> list[tuple[Segment, ...] | None]:
         """The segments of each layer; None for a recurrent layer."""
         return [getattr(layer, "segments", None) for layer in self.layers]
@@ -185,124 +169,3 @@ class MemoryCache(LiveCache):
         twin.positions = self.positions
         twin.made_for = self.made_for
         return twin
-
-    def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
-        super()._map_rows(change)
-        self.starts = self.starts.map(change)
-
-    def live_mask(self, mask: Mask, batch: int, tokens: int) -> Mask:
-        """Return a call's attention mask as the mask of the live tokens alone; see `masks`.
-
-        The padding of earlier calls is remembered, so a later call without a mask is right too.
-        Raises InputError for a mask that cannot belong to the live tokens.
-        """
-        self.refuse_unfinished()
-        rows = self.live_rows
-        live: int | Tensor = self.get_seq_length()  # a tensor where the live part is a buffer
-        if mask is not None and mask is rows.mask:
-            return mask  # from a module further out
-        fronts = None
-        if rows.next_position is not None:
-            fronts = (self.logical_length, rows.front or 0)
-        elif rows.front is None and isinstance(mask, Tensor) and mask.ndim == 2:
-            rows.front = mask.shape[1] - tokens
-        mask = live_mask(
-            mask, batch=batch, tokens=tokens, live=live, fronts=fronts, buffer=self.live_tokens
-        )
-        if mask is None or not torch.compiler.is_compiling():
-            columns = live + tokens
-            if mask is None and isinstance(live, Tensor):
-                columns = self.live_tokens or 0
-            mask = rows.keep_mask(mask, batch, columns)
-        rows.mask = mask
-        return mask
-
-    def begin_call(
-        self,
-        tokens: Tensor,
-        position_ids: Tensor | None,
-        attention_mask: Mask,
-        dtype: torch.dtype | None = None,
-        switch: LengthSwitch | None = None,
-    ) -> Tensor:
-        """Arm the cache for one decoder call and return the positions of its tokens.
-
-        `tokens` are ids (batch, n) or embeddings (batch, n, hidden); `attention_mask` is what
-        `live_mask` returned; `dtype` is the model's, for states of recurrent layers; `switch` is
-        where its rotation changes with the length.
-        """
-        rows, extra = self.live_rows, self.extra
-        batch, count = tokens.shape[:2]
-        begins = rows.next_position is None
-        if not begins and count > 1 and extra is not None and not extra.chunkable:
-            raise InputError(
-                "A query was read in several calls (or by assisted decoding) while the memory "
-                "retrieves from its bank. Read it in one call, or use gate='never'."
-            )
-        before = min(self.starts.positions)
-        if switch is not None and rows.next_position is not None:
-            before = int(rows.next_position.min())
-        real = self._real(attention_mask, batch, count, begins)
-        numbers = self.positions.shape[0]
-        live = 0 if begins or rows.places is None else int(self.get_seq_length())
-        positions = rows.place(
-            batch, count, tokens.device, position_ids, real, self.starts, numbers, live
-        )
-        if switch is not None and not torch.compiler.is_compiling():
-            switch.check(before, int(positions.max()) + 1)
-        for layer in self._states if begins else ():
-            layer.begin(batch, tokens.device, dtype)
-        rows.take_ids(batch, count)
-        rows.mask = rows.places = None
-        rows.armed = True
-        return positions
-
-    def _real(self, mask: Mask, batch: int, count: int, begins: bool) -> Tensor | None:
-        """Which tokens of a call are no padding, None where all are; refuses what has no place."""
-        rows, live = self.live_rows, self.get_seq_length()
-        real = real_tokens(mask, batch, count, live)
-        if torch.compiler.is_compiling():  # reading numbers would break the graph
-            return real
-        live = int(live)
-        self.check_room(live + count)
-        if real is not None and (begins or count > 1) and bool(real.all()):
-            real = None
-        if self._states and real is not None and (begins or count > 1):
-            raise InputError(
-                "A padded batch was given to a hybrid model with a memory: its recurrent state "
-                "would pass over the padding. Ask one query at a time, or queries of equal length."
-            )
-        continues = rows.ends_in_padding
-        if real is None or begins or count > 1 or rows.padding is not None:
-            rows.note_padding(real, batch, count, live)
-        slides = any(getattr(layer, "window", None) is not None for layer in self.layers)
-        if slides and (continues or rows.has_holes):
-            raise InputError(
-                "Padding stands between the tokens of a row, and this model has sliding-window "
-                "layers, which would count it. Pad on the left."
-            )
-        return real
-
-    def placeholder_positions(self, tokens: Tensor) -> Tensor | None:
-        """Positions for one more token of each row where they have three rows, else None."""
-        rows = self.positions.shape[0]
-        if self.live_rows.next_position is None or tokens.shape[1] > 1 or rows == 1:
-            return None
-        return torch.zeros(rows, *tokens.shape[:2], dtype=torch.long, device=tokens.device)
-
-    def refuse_unfinished(self) -> None:
-        """Raise InputError where the last call broke off between layers."""
-        if self.live_rows.armed:
-            raise InputError(
-                "The last call of this cache did not end, so its layers hold different tokens. "
-                "Take a fresh memory.cache() or cache.fork(), or call cache.reset()."
-            )
-
-    def check_room(self, tokens: int) -> None:
-        """Raise InputError where a live part of fixed size cannot hold so many tokens."""
-        if self.live_tokens is not None and tokens > self.live_tokens:
-            raise InputError(
-                f"The cache was made with live_tokens={self.live_tokens}, and question and answer "
-                f"need {tokens}. Make it with live_tokens={tokens} or more, or without, which "
-                "grows."
-            )

@@ -1,27 +1,46 @@
-"""What transformers calls on a cache about live tokens: rows, crop, reset.
+"""The live tokens of a cache: what begins a call, and what transformers asks of its rows.
 
-Knows live tokens and who else keeps something a row; nothing of where a memory comes from.
+Knows where live tokens stand and who else keeps something a row; nothing of where a memory comes
+from.
 """
 
 import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, MemoryLayer, unread_memory
+from tasm.backbone.attention.masks import Mask, live_mask, real_tokens
 from tasm.backbone.attention.positions import LiveRows
+from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra
+from tasm.backbone.attention.starts import Starts
+from tasm.backbone.attention.states import StateMemoryLayer
 from tasm.errors import InputError
 
 
 class LiveCache(Cache):
     """A cache whose counters, segments and retrieved tokens follow its rows."""
 
-    def __init__(self, layers: list[MemoryLayer], rows: LiveRows) -> None:
+    positions: Tensor
+    """(position_rows, tokens) of everything that is live no more."""
+
+    def __init__(
+        self,
+        layers: list[MemoryLayer],
+        rows: LiveRows,
+        starts: Starts,
+        live_tokens: int | None,
+    ) -> None:
         super().__init__(layers=layers)
+        self.starts = starts
+        """Where the live tokens of each row begin."""
+        self.live_tokens = live_tokens
+        self._states = [layer for layer in layers if isinstance(layer, StateMemoryLayer)]
         self.live_rows = rows
         """What is known of every row's live tokens."""
 
@@ -55,6 +74,133 @@ class LiveCache(Cache):
     def live_positions(self) -> Tensor | None:
         """Positions (position_rows, batch, n) of the first live call's tokens, None before it."""
         return self.live_rows.first
+
+    @property
+    def next_position(self) -> int:
+        """Position of the first live token; of several rows' memories the furthest."""
+        return max(self.starts.positions)
+
+    @property
+    def logical_length(self) -> int:
+        """Tokens before the first live token; of several rows' memories the most."""
+        return max(self.starts.indices)
+
+    def live_mask(self, mask: Mask, batch: int, tokens: int) -> Mask:
+        """Return a call's attention mask as the mask of the live tokens alone; see `masks`.
+
+        The padding of earlier calls is remembered, so a later call without a mask is right too.
+        Raises InputError for a mask that cannot belong to the live tokens.
+        """
+        self.refuse_unfinished()
+        rows = self.live_rows
+        live: int | Tensor = self.get_seq_length()  # a tensor where the live part is a buffer
+        if mask is not None and mask is rows.mask:
+            return mask  # from a module further out
+        fronts = None
+        if rows.next_position is not None:
+            fronts = (self.logical_length, rows.front or 0)
+        elif rows.front is None and isinstance(mask, Tensor) and mask.ndim == 2:
+            rows.front = mask.shape[1] - tokens
+        mask = live_mask(
+            mask, batch=batch, tokens=tokens, live=live, fronts=fronts, buffer=self.live_tokens
+        )
+        if mask is None or not torch.compiler.is_compiling():
+            columns = live + tokens
+            if mask is None and isinstance(live, Tensor):
+                columns = self.live_tokens or 0
+            mask = rows.keep_mask(mask, batch, columns)
+        rows.mask = mask
+        return mask
+
+    def begin_call(
+        self,
+        tokens: Tensor,
+        position_ids: Tensor | None,
+        attention_mask: Mask,
+        dtype: torch.dtype | None = None,
+        switch: LengthSwitch | None = None,
+    ) -> Tensor:
+        """Arm the cache for one decoder call and return the positions of its tokens.
+
+        `tokens` are ids (batch, n) or embeddings (batch, n, hidden); `attention_mask` is what
+        `live_mask` returned; `dtype` is the model's, for states of recurrent layers; `switch` is
+        where its rotation changes with the length.
+        """
+        rows, extra = self.live_rows, self.extra
+        batch, count = tokens.shape[:2]
+        begins = rows.next_position is None
+        if not begins and count > 1 and extra is not None and not extra.chunkable:
+            raise InputError(
+                "A query was read in several calls (or by assisted decoding) while the memory "
+                "retrieves from its bank. Read it in one call, or use gate='never'."
+            )
+        before = min(self.starts.positions)
+        if switch is not None and rows.next_position is not None:
+            before = int(rows.next_position.min())
+        real = self._real(attention_mask, batch, count, begins)
+        numbers = self.positions.shape[0]
+        live = 0 if begins or rows.places is None else int(self.get_seq_length())
+        positions = rows.place(
+            batch, count, tokens.device, position_ids, real, self.starts, numbers, live
+        )
+        if switch is not None and not torch.compiler.is_compiling():
+            switch.check(before, int(positions.max()) + 1)
+        for layer in self._states if begins else ():
+            layer.begin(batch, tokens.device, dtype)
+        rows.take_ids(batch, count)
+        rows.mask = rows.places = None
+        rows.armed = True
+        return positions
+
+    def _real(self, mask: Mask, batch: int, count: int, begins: bool) -> Tensor | None:
+        """Which tokens of a call are no padding, None where all are; refuses what has no place."""
+        rows, live = self.live_rows, self.get_seq_length()
+        real = real_tokens(mask, batch, count, live)
+        if torch.compiler.is_compiling():  # reading numbers would break the graph
+            return real
+        live = int(live)
+        self.check_room(live + count)
+        if real is not None and (begins or count > 1) and bool(real.all()):
+            real = None
+        if self._states and real is not None and (begins or count > 1):
+            raise InputError(
+                "A padded batch was given to a hybrid model with a memory: its recurrent state "
+                "would pass over the padding. Ask one query at a time, or queries of equal length."
+            )
+        continues = rows.ends_in_padding
+        if real is None or begins or count > 1 or rows.padding is not None:
+            rows.note_padding(real, batch, count, live)
+        slides = any(getattr(layer, "window", None) is not None for layer in self.layers)
+        if slides and (continues or rows.has_holes):
+            raise InputError(
+                "Padding stands between the tokens of a row, and this model has sliding-window "
+                "layers, which would count it. Pad on the left."
+            )
+        return real
+
+    def placeholder_positions(self, tokens: Tensor) -> Tensor | None:
+        """Positions for one more token of each row where they have three rows, else None."""
+        rows = self.positions.shape[0]
+        if self.live_rows.next_position is None or tokens.shape[1] > 1 or rows == 1:
+            return None
+        return torch.zeros(rows, *tokens.shape[:2], dtype=torch.long, device=tokens.device)
+
+    def refuse_unfinished(self) -> None:
+        """Raise InputError where the last call broke off between layers."""
+        if self.live_rows.armed:
+            raise InputError(
+                "The last call of this cache did not end, so its layers hold different tokens. "
+                "Take a fresh memory.cache() or cache.fork(), or call cache.reset()."
+            )
+
+    def check_room(self, tokens: int) -> None:
+        """Raise InputError where a live part of fixed size cannot hold so many tokens."""
+        if self.live_tokens is not None and tokens > self.live_tokens:
+            raise InputError(
+                f"The cache was made with live_tokens={self.live_tokens}, and question and answer "
+                f"need {tokens}. Make it with live_tokens={tokens} or more, or without, which "
+                "grows."
+            )
 
     def expect_reading(self) -> None:
         """Expect every layer with a memory to read it before `end_call`."""
@@ -117,6 +263,7 @@ class LiveCache(Cache):
 
     def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
         self.live_rows.map(change)
+        self.starts = self.starts.map(change)
         for layer in self.layers:
             if hasattr(layer, "map_segments"):
                 layer.map_segments(change)

@@ -19,6 +19,11 @@ from tasm.errors import ModelError
 
 _MARK = re.compile(r"zqtasm(\d{7})qz")
 
+
+def _mark(number: int) -> str:
+    return f"zqtasm{number:07d}qz"
+
+
 Part = str | None
 """A text, or None for an image."""
 
@@ -30,6 +35,10 @@ class Turn:
     role: str
     parts: tuple[Part, ...]
     origin: str = "The conversation"
+
+
+_ANSWERED = (Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),)))
+_ASKED_AGAIN = (*_ANSWERED, Turn("user", (_mark(2),)))
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,6 @@ class ChatTemplate:
     ) -> None:
         self.tokenizer = tokenizer
         self.source = template["default"] if isinstance(template, dict) else template
-        self._flat = not candidates
         self.placeholder = self._settle(tuple(candidates))
         self._ends: dict[str | None, str] = {}
 
@@ -85,20 +93,19 @@ class ChatTemplate:
             role = Role.ANSWER if turn.role == "assistant" else Role.QUESTION
             texts += [(role, number, part) for part in turn.parts if part is not None]
         text = self._conversation(turns, system, answer_next)
-        marked_turns, marked_system = _marked(turns, system)
-        skeleton = self._apply(_messages(marked_turns, marked_system, self._flat), answer_next)
+        skeleton = self._apply(*_marked(turns, system), answer_next)
         places = self._read(text, skeleton, texts)
         images = sum(part is None for turn in turns for part in turn.parts)
         return Rendering(text, tuple(self._with_turns(places, turns, images)))
 
     def _conversation(self, turns: Sequence[Turn], system: str | None, answer_next: bool) -> str:
         try:
-            return self._apply(_messages(turns, system, self._flat), answer_next)
+            return self._apply(turns, system, answer_next)
         except ModelError as error:
             if system is None:
                 raise
             try:
-                self._apply(_messages(turns, None, self._flat), answer_next)
+                self._apply(turns, None, answer_next)
             except ModelError:
                 raise error from None
             raise ModelError(
@@ -128,24 +135,17 @@ class ChatTemplate:
         template.after_answer()     # ('<|im_end|>\\n<|im_start|>user\\n', '<|im_end|>\\n')
         ```
         """
-        asked, answered = Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),))
-        last = self._apply(_messages([asked, answered], system, self._flat), False)
-        followed = [asked, answered, Turn("user", (_mark(2),))]
-        middle = self._apply(_messages(followed, system, self._flat), True)
+        last = self._apply(_ANSWERED, system, False)
+        middle = self._apply(_ASKED_AGAIN, system, True)
         between = middle.partition(_mark(1))[2].partition(_mark(2))[0]
         return between, last.partition(_mark(1))[2]
 
     def between_turns(self) -> list[str]:
         """Return what the template writes before, between and behind texts of each role."""
-        turns = [
-            Turn("user", (_mark(1),)),
-            Turn("assistant", (_mark(2),)),
-            Turn("user", (_mark(3),)),
-        ]
         literals: list[str] = []
-        for system in (None, _mark(0)):
+        for system in (None, _mark(3)):
             try:
-                text = self._apply(_messages(turns, system, self._flat), True)
+                text = self._apply(_ASKED_AGAIN, system, True)
             except ModelError:  # some templates know no system prompt
                 continue
             literals += _MARK.split(text)[::2]
@@ -153,12 +153,10 @@ class ChatTemplate:
 
     def start_of_turn(self, first: Turn, system: str | None) -> str:
         """Return what the template writes before the first part of a later turn of the user."""
-        asked, answered = Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),))
         parts = tuple(part if part is None else _mark(2 + i) for i, part in enumerate(first.parts))
-        turns = [asked, answered, Turn(first.role, parts)]
-        system_prompt = None if system is None else "Hello."
-        text = self._apply(_messages(turns, system_prompt, self._flat), True).partition(_mark(1))[2]
-        text = text[len(self.end_of_turn(system)) :]
+        turns = [*_ANSWERED, Turn(first.role, parts)]
+        whole = self._apply(turns, None if system is None else "Hello.", True)
+        text = whole.partition(_mark(1))[2][len(self.end_of_turn(system)) :]
         stop = _MARK.search(text)
         text = text[: stop.start()] if stop else text
         return text.partition(self.placeholder)[0] if self.placeholder else text
@@ -166,15 +164,12 @@ class ChatTemplate:
     def _settle(self, candidates: tuple[str, ...]) -> str | None:
         """Find out whether texts go as strings or as parts, and which image token is written."""
         picture: tuple[Part, ...] = (None,) if candidates else ()
-        turns = [
-            Turn("user", (*picture, _mark(0))),
-            Turn("assistant", (_mark(1),)),
-            Turn("user", (_mark(2),)),
-        ]
+        turns = [Turn("user", (*picture, _mark(0))), *_ASKED_AGAIN[1:]]
         seen: list[str] = []
-        for flat in (self._flat, not self._flat):
+        for flat in (not candidates, bool(candidates)):
+            self._flat = flat
             try:
-                text = self._apply(_messages(turns, None, flat), True)
+                text = self._apply(turns, None, True)
             except ModelError as error:
                 seen.append(str(error))
                 continue
@@ -185,7 +180,6 @@ class ChatTemplate:
                 and "'type'" not in text
                 and bool(written) == bool(candidates)
             ):
-                self._flat = flat
                 return written[0] if written else None
             seen.append(f"it writes {text!r}")
         raise ModelError(
@@ -194,10 +188,10 @@ class ChatTemplate:
             f"{'; '.join(seen)}."
         )
 
-    def _apply(self, messages: list[dict[str, Any]], answer_next: bool) -> str:
+    def _apply(self, turns: Sequence[Turn], system: str | None, answer_next: bool) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                messages,
+                _messages(turns, system, self._flat),
                 chat_template=self.source,
                 tokenize=False,
                 add_generation_prompt=answer_next,
@@ -295,10 +289,6 @@ def _marked(turns: Sequence[Turn], system: str | None) -> tuple[list[Turn], str 
             number += part is not None
         marked.append(Turn(turn.role, tuple(parts)))
     return marked, None if system is None else _mark(0)
-
-
-def _mark(number: int) -> str:
-    return f"zqtasm{number:07d}qz"
 
 
 def _end_of(text: str, position: int, content: str, following: str) -> int | None:
