@@ -8,11 +8,7 @@ knows nothing about how a memory is built or where it lies.
 from tasm.answer.ask import ask_all
 from tasm.answer.model import Model, load_model, wrap
 from tasm.answer.result import Answer
-from tasm.answer.without_memory import (
-    full_context,
-    ordinary_answers,
-    zero_shot_answers,
-)
+from tasm.answer.without_memory import full_context, ordinary_answers, zero_shot_answers
 
 __all__ = [
     "Answer",

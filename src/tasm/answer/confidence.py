@@ -9,12 +9,10 @@ BINS = 10
 LARGEST_TEMPERATURE = 20.0
 
 
-def calibration_error(
-    confidences: Sequence[float | None], correct: Sequence[bool], *, bins: int = BINS
-) -> float | None:
+def calibration_error(confidences: Sequence[float | None], correct: Sequence[bool]) -> float | None:
     """Return the expected calibration error (Naeini et al. 2015), None where nothing is known.
 
-    Answers are put into `bins` of equal width by their confidence; in each, the mean confidence is
+    Answers are put into `BINS` of equal width by their confidence; in each, the mean confidence is
     compared with the share that is right; the mean of the differences weighs bins by their answers.
 
     ```python
@@ -29,7 +27,7 @@ def calibration_error(
         return None
     sums: dict[int, float] = {}
     for confidence, right in known:
-        place = min(int(confidence * bins), bins - 1)
+        place = min(int(confidence * BINS), BINS - 1)
         sums[place] = sums.get(place, 0.0) + confidence - right
     return sum(map(abs, sums.values())) / len(known)
 

@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasm.arguments import unheard
-from tasm.demonstrations import (
-    Demonstration,
-    Message,
-    Picture,
-    content_hash,
-    read_demonstrations,
-)
+from tasm.demonstrations import Demonstration, Message, Picture, content_hash, read_demonstrations
 from tasm.demonstrations.marks import escape_marks, split_at_marks
 from tasm.errors import DemonstrationError, InputError
 from tasm.memory import DemonstrationEntry, TaskMemory

@@ -53,11 +53,7 @@ class Placement:
         self._lock = threading.Lock()
 
     def core(
-        self,
-        contents: Core,
-        devices: Devices,
-        dtype: torch.dtype | None,
-        unpack: Unpack = "once",
+        self, contents: Core, devices: Devices, dtype: torch.dtype | None, unpack: Unpack = "once"
     ) -> Placed:
         """The core's tensors as asked; those that lie so already are not copied."""
         key = _key(devices, dtype), unpack

@@ -30,11 +30,7 @@ class LiveCache(Cache):
     """(position_rows, tokens) of everything that is live no more."""
 
     def __init__(
-        self,
-        layers: list[MemoryLayer],
-        rows: LiveRows,
-        starts: Starts,
-        live_tokens: int | None,
+        self, layers: list[MemoryLayer], rows: LiveRows, starts: Starts, live_tokens: int | None
     ) -> None:
         super().__init__(layers=layers)
         self.starts = starts

@@ -8,6 +8,8 @@ can be taken apart; what is missing is then said in a `ModelError`.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tasm.backbone.checkpoint.random_models import RANDOM_MODELS
+
 Places = Literal["text", "grid", "square", "anyres", "tiles", "rows"]
 
 
@@ -90,26 +92,7 @@ def family_of(model_type: str, *, has_images: bool) -> Family:
     return Family(model_type, model_type, "square" if has_images else "text", "")
 
 
-BUNDLED = (
-    {
-        "name": "reference",
-        "title": "The small vision-language model that comes with tasm; it learns in context",
-    },
-    {
-        "name": "random:qwen2_vl-0.15b",
-        "title": "Random weights of 150 million parameters, made in memory, for measuring speed",
-    },
-    {"name": "random:qwen2_vl-0.5b", "title": "The same of 500 million parameters"},
-    {"name": "random:qwen2_vl-7b", "title": "The same of 7 billion, for a GPU"},
-    {
-        "name": "random:qwen2_vl-deep",
-        "title": "Eight small layers whose keys and values outweigh all else, for counting bytes",
-    },
-    {
-        "name": "random:qwen2_vl-tiny",
-        "title": "The same of under a million, for trying what runs",
-    },
-)
+_REFERENCE = "The small vision-language model that comes with tasm; it learns in context"
 
 
 def models() -> dict[str, list[dict[str, Any]]]:
@@ -125,4 +108,6 @@ def models() -> dict[str, list[dict[str, Any]]]:
         {"name": one.name, "title": one.title, "kind": one.kind, "example": one.example}
         for one in FAMILIES.values()
     ]
-    return {"bundled": [dict(row) for row in BUNDLED], "families": families}
+    bundled = [{"name": "reference", "title": _REFERENCE}]
+    bundled += [{"name": f"random:{name}", "title": m.title} for name, m in RANDOM_MODELS.items()]
+    return {"bundled": bundled, "families": families}

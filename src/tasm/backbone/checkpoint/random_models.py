@@ -47,28 +47,42 @@ class RandomModel:
     patch: int = 14
     merge: int = 2
     max_positions: int = 32768
+    title: str = ""
 
 
 _LONG = 1 << 20
 RANDOM_MODELS: dict[str, RandomModel] = {
-    # About 150 million parameters, grouped-query attention, 64 tokens for a square image.
-    "qwen2_vl-0.15b": RandomModel(768, 3072, 16, 12, 4, 8192, 256, 4, 4, 224),
-    # Half a billion: the decoder of Qwen2-0.5B, whose groups are large and heads few.
-    "qwen2_vl-0.5b": RandomModel(896, 4864, 24, 14, 2, 32768, 384, 6, 6, 224),
-    # The decoder and the vision tower of Qwen2-VL-7B-Instruct: 15 GB in bfloat16, for a GPU.
-    "qwen2_vl-7b": RandomModel(3584, 18944, 28, 28, 4, 152064, 1280, 32, 16, 224),
-    # Small layers, many of them, of which the keys and values are the largest part, as they are in
-    # long contexts of large models: for counting what a build holds.
-    "qwen2_vl-deep": RandomModel(128, 128, 8, 2, 2, 512, 64, 1, 2, 56, max_positions=_LONG),
-    # Under a million parameters, 4 tokens for a square image: everything runs in seconds.
-    "qwen2_vl-tiny": RandomModel(128, 256, 4, 4, 2, 512, 64, 1, 2, 56, max_positions=_LONG),
+    # Grouped-query attention, 64 tokens for a square image.
+    "qwen2_vl-0.15b": RandomModel(
+        *(768, 3072, 16, 12, 4, 8192, 256, 4, 4, 224),
+        title="Random weights of 150 million parameters, made in memory, for measuring speed",
+    ),
+    # The decoder of Qwen2-0.5B, whose groups are large and heads few.
+    "qwen2_vl-0.5b": RandomModel(
+        *(896, 4864, 24, 14, 2, 32768, 384, 6, 6, 224), title="The same of 500 million parameters"
+    ),
+    # The decoder and the vision tower of Qwen2-VL-7B-Instruct: 15 GB in bfloat16.
+    "qwen2_vl-7b": RandomModel(
+        *(3584, 18944, 28, 28, 4, 152064, 1280, 32, 16, 224),
+        title="The same of 7 billion, for a GPU",
+    ),
+    # Keys and values are the largest part, as they are in long contexts of large models.
+    "qwen2_vl-deep": RandomModel(
+        *(128, 128, 8, 2, 2, 512, 64, 1, 2, 56),
+        max_positions=_LONG,
+        title="Eight small layers whose keys and values outweigh all else, for counting bytes",
+    ),
+    # 4 tokens for a square image: everything runs in seconds.
+    "qwen2_vl-tiny": RandomModel(
+        *(128, 256, 4, 4, 2, 512, 64, 1, 2, 56),
+        max_positions=_LONG,
+        title="The same of under a million, for trying what runs",
+    ),
 }
 """Numbers in the order of `RandomModel`'s fields."""
 
 
-def random_model(
-    name: str, *, seed: int = 0, device: str = "cpu", dtype: str = "float32"
-) -> tuple[Any, Any]:
+def random_model(name: str, *, device: str = "cpu", dtype: str = "float32") -> tuple[Any, Any]:
     """Return a random model of `RANDOM_MODELS` and its processor, made where and as it will run.
 
     ```python
@@ -84,12 +98,10 @@ def random_model(
         )
     geometry = RANDOM_MODELS[name]
     tokenizer = _tokenizer()
-    return _model(geometry, tokenizer, seed, device, dtype), _processor(geometry, tokenizer)
+    return _model(geometry, tokenizer, device, dtype), _processor(geometry, tokenizer)
 
 
-def _model(
-    geometry: RandomModel, tokenizer: HfTokenizer, seed: int, device: str, dtype: str
-) -> Any:
+def _model(geometry: RandomModel, tokenizer: HfTokenizer, device: str, dtype: str) -> Any:
     import torch
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
@@ -128,7 +140,7 @@ def _model(
         tie_word_embeddings=True,
     )
     with torch.random.fork_rng(devices=[]), torch.device(device):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = Qwen2VLForConditionalGeneration._from_config(config, dtype=getattr(torch, dtype))
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id

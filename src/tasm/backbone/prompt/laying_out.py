@@ -68,10 +68,7 @@ class Conversations:
         self.special_tokens = special_tokens
 
     def transcript(
-        self,
-        demonstrations: Sequence[Demonstration],
-        layout: Layout,
-        kept_bytes: int = KEPT_BYTES,
+        self, demonstrations: Sequence[Demonstration], layout: Layout, kept_bytes: int = KEPT_BYTES
     ) -> Transcript:
         """Lay demonstrations out as one conversation; see `Backbone.transcript`."""
         turns: list[Turn] = []
@@ -154,10 +151,7 @@ class Conversations:
             )
 
     def _lay_out(
-        self,
-        conversations: Sequence[Conversation],
-        layout: Layout,
-        kept_bytes: int = KEPT_BYTES,
+        self, conversations: Sequence[Conversation], layout: Layout, kept_bytes: int = KEPT_BYTES
     ) -> LaidOutImages:
         pictures = [picture for conversation in conversations for picture in conversation.pictures]
         if not pictures:

@@ -102,12 +102,7 @@ def _packs(query: Tensor, bias: Tensor | None) -> bool:
 
 
 def _over_shared_keys(
-    attend: Attend,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None,
-    scaling: float,
+    attend: Attend, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor]:
     """Batch, group and tokens all become rows: the keys are read once for the whole batch."""
     batch, query_heads, rows, head_dim = query.shape
