@@ -6,56 +6,32 @@ last.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tasm.backbone.hugging_face import HfImageProcessor, HfTokenizer
 
 
+@dataclass(eq=False)
 class PixtralRows:
     """An image processor, a tokenizer and a chat template, laid out as `PixtralProcessor` does.
 
     Source: transformers, `PixtralProcessor.replace_image_token` (Mistral Small 3.1, Pixtral 12B).
 
     ```python
-    processor = PixtralRows.from_settings(image_processor, tokenizer, {"patch_size": 14,
-    "spatial_merge_size": 2}) inputs = processor(images=[[image]], text=["[IMG]What is it?"],
-    return_tensors="pt")
+    processor = PixtralRows(image_processor, tokenizer, patch_size=14, spatial_merge_size=2)
+    inputs = processor(images=[[image]], text=["[IMG]What is it?"], return_tensors="pt")
     ```
     """
 
-    def __init__(
-        self,
-        image_processor: HfImageProcessor,
-        tokenizer: HfTokenizer,
-        patch_size: int = 16,
-        spatial_merge_size: int = 1,
-        image_token: str = "[IMG]",
-        image_break_token: str = "[IMG_BREAK]",
-        image_end_token: str = "[IMG_END]",
-    ) -> None:
-        self.image_processor = image_processor
-        self.tokenizer = tokenizer
-        self.patch_size = patch_size
-        self.spatial_merge_size = spatial_merge_size
-        self.image_token = image_token
-        self.image_break_token = image_break_token
-        self.image_end_token = image_end_token
-        self.chat_template: str | None = None
-
-    @classmethod
-    def from_settings(
-        cls, image_processor: HfImageProcessor, tokenizer: HfTokenizer, settings: dict[str, Any]
-    ) -> "PixtralRows":
-        """Build it from the entries of processor_config.json."""
-        names = (
-            "patch_size",
-            "spatial_merge_size",
-            "image_token",
-            "image_break_token",
-            "image_end_token",
-        )
-        given = {name: settings[name] for name in names if name in settings}
-        return cls(image_processor, tokenizer, **given)
+    image_processor: HfImageProcessor
+    tokenizer: HfTokenizer
+    patch_size: int = 16
+    spatial_merge_size: int = 1
+    image_token: str = "[IMG]"
+    image_break_token: str = "[IMG_BREAK]"
+    image_end_token: str = "[IMG_END]"
+    chat_template: str | None = None
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], **settings: Any) -> str:
         """Render a conversation as text, images as one image token each."""

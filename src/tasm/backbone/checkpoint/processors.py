@@ -82,9 +82,9 @@ def _assembled(folder: Path, model_type: str, tokenizer: HfTokenizer) -> Any:
     image_processor = _image_processor(folder)
     settings = read_json(folder / "processor_config.json")
     class_name = _class_name(folder, model_type)
-    if class_name == "PixtralProcessor":
-        return PixtralRows.from_settings(image_processor, tokenizer, settings)
-    base = _processor_class(LAID_OUT_LIKE.get(class_name, class_name))
+    is_pixtral = class_name == "PixtralProcessor"
+    name = LAID_OUT_LIKE.get(class_name, class_name)
+    base = PixtralRows if is_pixtral else _processor_class(name)
     if base is None:
         raise ModelError(
             f"The processor {class_name!r} of {folder} (model type {model_type!r}) cannot be built "
@@ -99,7 +99,8 @@ def _assembled(folder: Path, model_type: str, tokenizer: HfTokenizer) -> Any:
     }
     scalars.pop("chat_template", None)
     try:
-        return without_video(base)(image_processor=image_processor, tokenizer=tokenizer, **scalars)
+        kind = base if is_pixtral else without_video(base)
+        return kind(image_processor=image_processor, tokenizer=tokenizer, **scalars)
     except Exception as error:
         raise ModelError(
             f"The processor {class_name!r} of {folder} cannot be assembled: {error}"

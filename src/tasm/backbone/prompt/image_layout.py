@@ -65,6 +65,7 @@ class UnusablePicture(DemonstrationError):
         self.picture = picture
 
 
+@dataclass(frozen=True, eq=False)
 class ImageLayout:
     """The image side of a processor.
 
@@ -77,22 +78,12 @@ class ImageLayout:
     ```
     """
 
-    def __init__(
-        self,
-        processor: HfProcessor,
-        family: Family,
-        config: HfConfig,
-        *,
-        image_token: str,
-        placeholder: str,
-        arguments: frozenset[str],
-    ) -> None:
-        self.processor = processor
-        self.family = family
-        self.config = config
-        self.image_token = image_token
-        self.placeholder = placeholder
-        self.arguments = arguments
+    processor: HfProcessor
+    family: Family
+    config: HfConfig
+    image_token: str
+    placeholder: str
+    arguments: frozenset[str]
 
     def __call__(
         self,

@@ -45,6 +45,7 @@ class Prompt:
     images: ImageInputs
 
 
+@dataclass(eq=False)
 class Conversations:
     """Lays conversations out for one model.
 
@@ -52,20 +53,11 @@ class Conversations:
     its own tokens to a rendered conversation that does not begin with them.
     """
 
-    def __init__(
-        self,
-        tokenizer: HfTokenizer,
-        template: ChatTemplate,
-        images: ImageLayout | None,
-        *,
-        image_token_id: int | None,
-        special_tokens: bool,
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.template = template
-        self.images = images
-        self.image_token_id = image_token_id
-        self.special_tokens = special_tokens
+    tokenizer: HfTokenizer
+    template: ChatTemplate
+    images: ImageLayout | None
+    image_token_id: int | None
+    special_tokens: bool
 
     def transcript(
         self, demonstrations: Sequence[Demonstration], layout: Layout, kept_bytes: int = KEPT_BYTES
