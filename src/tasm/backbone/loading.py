@@ -19,7 +19,7 @@ from tasm.backbone.dtypes import dtype_named
 from tasm.backbone.hugging_face import HfConfig, HfModel, HfProcessor
 from tasm.backbone.model import Backbone
 from tasm.backbone.pickling import check_arrived
-from tasm.backbone.running.guard import FolderSource, ObjectSource
+from tasm.backbone.running.guard import folder_source
 from tasm.backbone.wrappers import unwrap
 from tasm.errors import InputError, ModelError, did_you_mean, first_line
 
@@ -60,10 +60,10 @@ def load_backbone(
         with quiet():
             hf, processor = random_model(name.removeprefix("random:"))
         hf = hf.to(place, kind or torch.float32)
-        return Backbone(hf, processor, name, ObjectSource(), reopen=_opened_again)
+        return Backbone(hf, processor, name, reopen=_opened_again)
     folder = reference_folder() if name == REFERENCE else _folder(name)
     wanted: Any = kind or (torch.float32 if place.type == "cpu" else "auto")
-    source = FolderSource.of(folder)
+    source = folder_source(folder)
     with quiet():
         config = _config(folder)
         has_images = _takes_images(config, folder)
@@ -95,7 +95,7 @@ def wrap_backbone(hf: HfModel, processor: HfProcessor, *, name: str | None = Non
         raise ModelError("hf is a tasm.Model, which is wrapped already: use it as it is.")
     core = unwrap(hf)
     known = name or getattr(core.config, "_name_or_path", "") or type(core).__name__
-    return Backbone(hf, processor, str(known), ObjectSource())
+    return Backbone(hf, processor, str(known))
 
 
 def reference_folder() -> Path:

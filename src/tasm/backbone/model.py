@@ -68,7 +68,7 @@ class Backbone:
         hf: nn.Module,
         processor: HfProcessor,
         name: str,
-        source: Source,
+        source: Source = dict,
         *,
         reopen: Reopen | None = None,
     ) -> None:

@@ -16,47 +16,37 @@ from tasm.memory.retrieval.gate import GateReference
 
 class Contents(Protocol):
     """A memory's tensors. Only `core` and what a search of the bank touches need be read; the
-    figures are known without reading."""
+    figures are known without reading. What each is says `DescribedMemory`."""
 
     @property
-    def core(self) -> Core:
-        """What every answer needs, checked where it lies on disk."""
+    def core(self) -> Core: ...
 
     @property
-    def bank(self) -> Bank | None:
-        """Originals that a query may retrieve."""
+    def bank(self) -> Bank | None: ...
 
     @property
-    def reference(self) -> GateReference | None:
-        """What the gate learned while the memory was built."""
+    def reference(self) -> GateReference | None: ...
 
     @property
-    def dtype(self) -> str:
-        """The dtype of keys and values, such as "float32"."""
+    def dtype(self) -> str: ...
 
     @property
-    def packing(self) -> Store | None:
-        """How keys and values are packed; None where they are not."""
+    def packing(self) -> Store | None: ...
 
     @property
-    def core_counts(self) -> Counts:
-        """Core tokens of every layer and KV head."""
+    def core_counts(self) -> Counts: ...
 
     @property
-    def bank_counts(self) -> Counts | None:
-        """Bank tokens of every layer and KV head; None without a bank."""
+    def bank_counts(self) -> Counts | None: ...
 
     @property
-    def core_bytes(self) -> int:
-        """Bytes of every tensor held for the core."""
+    def core_bytes(self) -> int: ...
 
     @property
-    def bank_bytes(self) -> int:
-        """Bytes of every tensor of the bank."""
+    def bank_bytes(self) -> int: ...
 
     @property
-    def digest(self) -> str | None:
-        """What tells one memory on disk from another; None for one in memory."""
+    def digest(self) -> str | None: ...
 
     def check_all(self) -> None:
         """Read and check everything that lies on disk; raises DamageError."""

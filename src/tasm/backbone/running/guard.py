@@ -4,9 +4,9 @@ Joins weights, configuration, processor and the files they came from. The text d
 model's `Guard`, so that plain `generate(past_key_values=memory.cache())` is checked as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,46 +21,22 @@ from tasm.backbone.running.mismatch import refuse
 from tasm.backbone.running.weights import RunningWeights
 from tasm.errors import ModelError
 
-
-class Source(Protocol):
-    """Where a loaded model came from."""
-
-    def parts(self) -> Mapping[str, str]:
-        """Return the parts of the model's files; none where they are not known."""
-
-
-@dataclass(frozen=True)
-class FolderSource:
-    """A checkpoint folder: its files are the identity while the model runs as it was loaded."""
-
-    folder: Path
-    state: tuple[tuple[str, int, int], ...]
-
-    @classmethod
-    def of(cls, folder: Path) -> "FolderSource":
-        """Note the files' sizes and times before the model is loaded from them."""
-        return cls(folder, _state(folder))
-
-    def parts(self) -> Mapping[str, str]:
-        """Hash the folder's files; none where they are not those that were loaded any more."""
-        return folder_identity(self.folder).parts if _state(self.folder) == self.state else {}
-
+Source = Callable[[], Mapping[str, str]]
+"""Gives the parts of the files that a loaded model came from; none where they are not known."""
 
 _READ = (".safetensors", ".json", ".jinja", ".model", ".txt")
+
+
+def folder_source(folder: Path) -> Source:
+    """Note a checkpoint's files before it is loaded: they are its identity while it runs as it was
+    loaded, and none where they are others by now."""
+    state = _state(folder)
+    return lambda: folder_identity(folder).parts if _state(folder) == state else {}
 
 
 def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
     files = sorted(path for path in folder.glob("*") if path.suffix in _READ and path.is_file())
     return tuple((path.name, s.st_size, s.st_mtime_ns) for path in files for s in [path.stat()])
-
-
-@dataclass(frozen=True)
-class ObjectSource:
-    """A model that was handed over in memory: what runs is all that is known."""
-
-    def parts(self) -> Mapping[str, str]:
-        """Return nothing."""
-        return {}
 
 
 class VisionPart(Protocol):
@@ -83,7 +59,7 @@ class Guard:
     """The weights of one model, and whether they are those that a memory was made with.
 
     ```python
-    Guard(model, ObjectSource()).check(memory.identity)
+    Guard(model, folder_source(folder)).check(memory.identity)
     ```
     """
 
@@ -99,7 +75,7 @@ class Guard:
     def files(self) -> Mapping[str, str]:
         """The parts of the files that the model was loaded from, read once."""
         if self._files is None:
-            self._files = self._source.parts()
+            self._files = self._source()
         return self._files
 
     @property
@@ -147,7 +123,7 @@ class RunningModel:
     """What a model and its processor are at the time of each call.
 
     ```python
-    RunningModel(core, processor, FolderSource(folder)).identity()
+    RunningModel(core, processor, folder_source(folder)).identity()
     ```
     """
 
