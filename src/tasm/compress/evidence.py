@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasm.backbone.attention.blocks import numbers_at_once
+from tasm.backbone.attention.kernels import numbers_at_once
 from tasm.backbone.attention.rotary import Rotary
 from tasm.backbone.prompt.transcript import Role
 from tasm.compress.draws import uniform

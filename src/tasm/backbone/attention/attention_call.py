@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tasm.backbone.attention.blocks import numbers_at_once
-from tasm.backbone.attention.kernels import grouped_logits
+from tasm.backbone.attention.kernels import grouped_logits, numbers_at_once
 from tasm.backbone.attention.segment import Segment
 
 _LEAST, _MOST = 1 << 18, 1 << 22

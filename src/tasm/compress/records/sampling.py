@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.blocks import numbers_at_once
+from tasm.backbone.attention.kernels import numbers_at_once
 from tasm.compress.records.record import Reading, Record
 
 

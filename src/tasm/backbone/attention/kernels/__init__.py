@@ -10,6 +10,7 @@ from tasm.backbone.attention.kernels.merging import merge, total_log_sum_exp
 from tasm.backbone.attention.kernels.written_out import (
     float32_product,
     grouped_logits,
+    numbers_at_once,
     written_out_attention,
 )
 
@@ -17,6 +18,7 @@ __all__ = [
     "float32_product",
     "grouped_logits",
     "merge",
+    "numbers_at_once",
     "partial_attention",
     "total_log_sum_exp",
     "written_out_attention",

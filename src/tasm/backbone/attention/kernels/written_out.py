@@ -3,13 +3,29 @@
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.blocks import numbers_at_once
-
 _BLOCK = 1 << 24
 """Logits held at once, in elements, on a CPU."""
 
 _TAKES_OUT_DTYPE = hasattr(torch.ops.aten.bmm, "dtype")
 """Whether a product of 16-bit numbers can be asked for in float32, on CUDA (torch 2.8)."""
+
+_FILLS, _MOST_THERE = 1 << 25, 1 << 26
+
+
+def numbers_at_once(wanted: int, least: int, most: int, device: torch.device) -> int:
+    """Return how many numbers are held at once where something is computed block by block:
+    `wanted`, within `least` and `most` on a CPU, within 32 and 64 million elsewhere.
+
+    An accelerator takes as long for a block that does not fill it, and has room beside the weights.
+
+    ```python
+    >>> numbers_at_once(1000, 4096, 1 << 22, torch.device("cpu"))
+    4096
+    ```
+    """
+    if device.type != "cpu":
+        least, most = _FILLS, _MOST_THERE
+    return min(most, max(least, wanted))
 
 
 def written_out_attention(
