@@ -154,7 +154,7 @@ def test_steps_not_asked_count_as_shut_and_move_with_their_rows():
         for layer, query in enumerate(layers):
             retrieval(layer, query, SCALING)
     assert retrieval.statistics.triggered() == [1 / 4] * 3
-    retrieval.select(torch.tensor([2, 0]))
+    retrieval.map_rows(lambda state: state[torch.tensor([2, 0])])
     assert retrieval.statistics.triggered() == [1 / 4] * 2
     assert retrieval.statistics.triggered([1, 2]) == [1.0, 1 / 2]
     with pytest.raises(InputError, match="first 0 steps"):

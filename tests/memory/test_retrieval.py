@@ -201,9 +201,9 @@ def run(retrieval: Retrieval, queries: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("move", "rows"),
     [
-        (lambda r: r.reorder(torch.tensor([2, 0, 0])), [2, 0, 0]),
-        (lambda r: r.select(torch.tensor([1])), [1]),
-        (lambda r: r.repeat(2), [0, 0, 1, 1, 2, 2]),
+        (lambda state: state.index_select(0, torch.tensor([2, 0, 0])), [2, 0, 0]),
+        (lambda state: state[torch.tensor([1])], [1]),
+        (lambda state: state.repeat_interleave(2, 0), [0, 0, 1, 1, 2, 2]),
     ],
     ids=["reorder", "select", "repeat"],
 )
@@ -212,7 +212,7 @@ def test_rows_move_with_the_batch(move, rows):
     scene = Scene()
     together = scene.retrieval(epsilon=0.03)
     run(together, scene.queries[:2])
-    move(together)
+    together.map_rows(move)
     got = run(together, scene.queries[2:, :, rows])
     alone = []
     for row in rows:

@@ -6,7 +6,7 @@ later demonstrations were made when it was still there, and what was merged coun
 was merged into: what is measured this way leaks that much. Knows caches; nothing of queries.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -93,20 +93,10 @@ class HidingRetrieval:
         hides = brought.bias.masked_fill(self._hidden.to(query.device)[row, owner], UNUSED)
         return Segment(brought.keys, brought.values, hides, brought.index)
 
-    def reorder(self, index: Tensor) -> None:
-        """Rows become `state[index]`."""
-        self._hidden = self._hidden[index.to(self._hidden.device)]
-        self._retrieval.reorder(index)
-
-    def repeat(self, times: int) -> None:
-        """Every row is repeated, interleaved."""
-        self._hidden = self._hidden.repeat_interleave(times, 0)
-        self._retrieval.repeat(times)
-
-    def select(self, index: Tensor) -> None:
-        """Only some rows stay."""
-        self._hidden = self._hidden[index.to(self._hidden.device)]
-        self._retrieval.select(index)
+    def map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Reorder, repeat or select rows."""
+        self._hidden = change(self._hidden)
+        self._retrieval.map_rows(change)
 
     def reset(self) -> None:
         """Drop what was retrieved."""

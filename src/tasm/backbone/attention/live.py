@@ -240,26 +240,22 @@ class LiveCache(Cache):
         """Reorder rows (beam search)."""
         super().reorder_cache(beam_idx)
         self._map_rows(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
-        if self.extra is not None:
-            self.extra.reorder(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row."""
         super().batch_repeat_interleave(repeats)
         self._map_rows(lambda tensor: tensor.repeat_interleave(repeats, 0))
-        if self.extra is not None:
-            self.extra.repeat(repeats)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows."""
         super().batch_select_indices(indices)
         self._map_rows(lambda tensor: tensor[indices.to(tensor.device)])
-        if self.extra is not None:
-            self.extra.select(indices)
 
     def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
         self.live_rows.map(change)
         self.starts = self.starts.map(change)
+        if self.extra is not None:
+            self.extra.map_rows(change)
         for layer in self.layers:
             if hasattr(layer, "map_segments"):
                 layer.map_segments(change)

@@ -142,16 +142,8 @@ class Extra(Protocol):
         """
         ...
 
-    def reorder(self, index: Tensor) -> None:
-        """Rows become `state[index]` (beam search)."""
-        ...
-
-    def repeat(self, times: int) -> None:
-        """Every row is repeated `times` times, interleaved."""
-        ...
-
-    def select(self, index: Tensor) -> None:
-        """Only the rows in `index` stay."""
+    def map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Reorder, repeat or select rows: `change` makes of a tensor (rows, …) that of new rows."""
         ...
 
     def reset(self) -> None:

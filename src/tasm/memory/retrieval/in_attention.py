@@ -271,19 +271,8 @@ class Retrieval:
 
     # ------------------------------------------------------------------ rows
 
-    def reorder(self, index: Tensor) -> None:
-        """Rows become `state[index]` (beam search)."""
-        self._map_rows(lambda tensor: tensor.index_select(0, index.to(tensor.device)))
-
-    def repeat(self, times: int) -> None:
-        """Every row is repeated `times` times, interleaved."""
-        self._map_rows(lambda tensor: tensor.repeat_interleave(times, 0))
-
-    def select(self, index: Tensor) -> None:
-        """Only the rows in `index` stay."""
-        self._map_rows(lambda tensor: tensor[index.to(tensor.device)])
-
-    def _map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+    def map_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Reorder, repeat or select rows."""
         self._previous = [None if shares is None else change(shares) for shares in self._previous]
         self._attached = [
             None if layer is None else Attached(*(change(part) for part in layer))
