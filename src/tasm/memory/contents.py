@@ -7,7 +7,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tasm.memory.core_tensors import Counts, counts_of
+from tasm.memory.core_tensors import Counts
 from tasm.memory.packing.core import Core
 from tasm.memory.packing.vectors import Store
 from tasm.memory.retrieval.bank import Bank
@@ -81,7 +81,9 @@ class HeldContents:
 
     @property
     def bank_counts(self) -> Counts | None:
-        return None if self.bank is None else counts_of(self.bank.layers)
+        if self.bank is None:
+            return None
+        return tuple(None if layer is None else layer.counts for layer in self.bank.layers)
 
     @property
     def core_bytes(self) -> int:

@@ -1,8 +1,7 @@
 """What every answer needs of a memory, as plain tensors. Knows nothing of banks or files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
@@ -44,7 +43,7 @@ class CoreTensors:
     @property
     def counts(self) -> Counts:
         """Tokens of every layer and KV head."""
-        return counts_of(self.layers)
+        return tuple(None if layer is None else layer.counts for layer in self.layers)
 
     @property
     def dtype(self) -> str:
@@ -55,13 +54,3 @@ class CoreTensors:
     @property
     def store(self) -> None:
         """Nothing is packed."""
-
-
-class _Counted(Protocol):
-    @property
-    def counts(self) -> tuple[int, ...]: ...
-
-
-def counts_of(layers: Sequence[_Counted | None]) -> Counts:
-    """Tokens of every layer and KV head."""
-    return tuple(None if layer is None else layer.counts for layer in layers)

@@ -7,11 +7,11 @@ tokens were chosen.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.rotary import Rotary
 from tasm.memory.asked import KeptQueries, joined_queries
 from tasm.memory.described import DescribedMemory
 from tasm.memory.entry import DemonstrationEntry
@@ -19,14 +19,6 @@ from tasm.memory.layer import LayerTokens
 from tasm.memory.tokens import TokenTable
 
 Layers = tuple[LayerTokens | None, ...]
-
-
-class Rotates(Protocol):
-    """What moves keys: `tasm.backbone.attention.rotary.Rotary`."""
-
-    def rotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor: ...
-
-    def unrotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +103,7 @@ def _cut(memory: DescribedMemory, start: int, end: int, first: int, stop: int) -
     )
 
 
-def compose(shards: Sequence[Shard], rotary: Rotates) -> Shard:
+def compose(shards: Sequence[Shard], rotary: Rotary) -> Shard:
     """Put shards one after another; each moves to where the one before it ends.
 
     Keys that move are rotated back and on in float32; others stay as they are, bit for bit. Shards
@@ -200,7 +192,7 @@ def _joined(layers: Sequence[LayerTokens | None], starts: Sequence[int]) -> Laye
     return held[0].joined(*held[1:]).settled() if len(held) > 1 else held[0].settled()
 
 
-def _at(shard: Shard, position: int, rotary: Rotates) -> Shard:
+def _at(shard: Shard, position: int, rotary: Rotary) -> Shard:
     """The same shard with its first token at `position`."""
     by = position - shard.first_position
     if by == 0:
@@ -214,7 +206,7 @@ def _at(shard: Shard, position: int, rotary: Rotates) -> Shard:
     )
 
 
-def _turned(layers: Layers, positions: Tensor, by: int, rotary: Rotates) -> Layers:
+def _turned(layers: Layers, positions: Tensor, by: int, rotary: Rotary) -> Layers:
     turned: list[LayerTokens | None] = []
     for number, layer in enumerate(layers):
         if layer is None:

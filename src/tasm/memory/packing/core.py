@@ -11,13 +11,14 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.rotary import Rotary
 from tasm.backbone.geometry import LayerKind
 from tasm.memory.asked import KeptQueries
 from tasm.memory.core_tensors import CoreTensors, Counts
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.integers import deflated, inflated
 from tasm.memory.packing.layer import PackedTokens, means_that_pay
-from tasm.memory.packing.rotation import Rotates, Rotation
+from tasm.memory.packing.rotation import Rotation
 from tasm.memory.packing.segment import PackedSegment, packed_segment
 from tasm.memory.packing.vectors import Store
 from tasm.memory.tokens import TokenTable
@@ -182,7 +183,7 @@ Core = CoreTensors | PackedCore
 def packed_core(
     core: Core,
     store: Store,
-    rotary: Rotates,
+    rotary: Rotary,
     kinds: Sequence[LayerKind],
     dtype: torch.dtype,
 ) -> PackedCore:

@@ -7,19 +7,12 @@ little of what packing saves. Knows keys and positions; nothing of layers.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.rotary import Rotary
 from tasm.memory.packing.integers import deflated
-
-
-class Rotates(Protocol):
-    """A model's rotation: `tasm.backbone.attention.rotary.Rotary`."""
-
-    def rotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
-        """Keys (kv_heads, tokens, head_dim) at positions (rows, tokens)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +34,7 @@ class Rotation:
     frequencies: Tensor
 
     @classmethod
-    def read(cls, rotary: Rotates, layer: int, head_dim: int, rows: int) -> "Rotation":
+    def read(cls, rotary: Rotary, layer: int, head_dim: int, rows: int) -> "Rotation":
         """Read a model's rotation off unit vectors at position 1 of each row of positions."""
         unit = torch.eye(head_dim)[None]
         found: dict[tuple[int, int], tuple[int, float]] = {}
