@@ -62,6 +62,12 @@ def tokenizer_of(processor: HfProcessor) -> HfTokenizer:
     return getattr(processor, "tokenizer", processor)
 
 
+def template_of(processor: HfProcessor) -> Any:
+    """Return the chat template that a processor has, or its tokenizer; None where neither has."""
+    own = getattr(processor, "chat_template", None)
+    return own or getattr(tokenizer_of(processor), "chat_template", None)
+
+
 def _whole(folder: Path, model_type: str) -> Any:
     """The family's own processor with all its parts, or None where a part cannot be built."""
     from transformers import AutoProcessor

@@ -1,7 +1,7 @@
 """What a model's processor and configuration say of its prompts: template, image token, layout."""
 
 from tasm.backbone.checkpoint.families import Family
-from tasm.backbone.checkpoint.processors import tokenizer_of
+from tasm.backbone.checkpoint.processors import template_of, tokenizer_of
 from tasm.backbone.geometry import image_token
 from tasm.backbone.hugging_face import HfConfig, HfProcessor
 from tasm.backbone.prompt.chat_template import ChatTemplate
@@ -18,7 +18,7 @@ def conversations_of(
     Raises ModelError where there is no chat template, or no telling which token is an image's.
     """
     tokenizer = tokenizer_of(processor)
-    source = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
+    source = template_of(processor)
     if not source:
         raise ModelError(
             "The processor has no chat template; set processor.chat_template to the model's own."

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from tasm.backbone.checkpoint.identity import json_sha256
+from tasm.backbone.checkpoint.processors import template_of, tokenizer_of
 from tasm.backbone.hugging_face import HfModel, HfProcessor, HfTokenizer
 
 _NO_PART_OF_A_MODEL = {
@@ -47,7 +48,7 @@ def object_parts(hf: HfModel, processor: HfProcessor) -> dict[str, str]:
     object_parts(model, processor)["chat template"]      # '5f0c…'
     ```
     """
-    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer = tokenizer_of(processor)
     image_processor = getattr(processor, "image_processor", None)
     images: list[Any] = []
     if image_processor is not None:
@@ -59,7 +60,7 @@ def object_parts(hf: HfModel, processor: HfProcessor) -> dict[str, str]:
         ),
         "processor": json_sha256(images) if images else "",
         "tokenizer": _tokenizer_sha256(tokenizer),
-        "chat template": json_sha256(_template(processor)),
+        "chat template": json_sha256(template_of(processor)),
     }
 
 
@@ -70,11 +71,6 @@ def _settings_of_generation() -> set[str]:
     from transformers import GenerationConfig
 
     return {name for name in GenerationConfig().to_dict() if not name.endswith("_token_id")}
-
-
-def _template(processor: HfProcessor) -> Any:
-    tokenizer = getattr(processor, "tokenizer", processor)
-    return getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
 
 
 def _said(document: Any, ignored: set[str]) -> Any:
@@ -117,7 +113,7 @@ def known_as(hf: HfModel) -> str:
 def earlier_parts(hf: HfModel, processor: HfProcessor) -> dict[str, str]:
     """Return the parts but the weights as memories of 0.1 know a wrapped model, and its name."""
     settings = {k: v for k, v in hf.config.to_dict().items() if k != "quantization_config"}
-    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer = tokenizer_of(processor)
     image_processor = getattr(processor, "image_processor", None)
     images = [] if image_processor is None else [image_processor.to_dict()]
     images.append({k: v for k, v in vars(processor).items() if isinstance(v, int | str)})
@@ -127,7 +123,7 @@ def earlier_parts(hf: HfModel, processor: HfProcessor) -> dict[str, str]:
         "config": json_sha256(settings),
         "processor": json_sha256(images if image_processor is not None else []),
         "tokenizer": json_sha256(vocabulary),
-        "chat template": json_sha256(_template(processor)),
+        "chat template": json_sha256(template_of(processor)),
         "name": known_as(hf),
     }
 
