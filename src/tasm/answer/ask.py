@@ -29,7 +29,7 @@ from tasm.memory.left_out import HidingRetrieval, leave_out
 from tasm.memory.retrieval.in_attention import Retrieval
 from tasm.memory.sessions import BankOn, Epsilon
 
-SPARE_TOKENS = 8
+_SPARE_TOKENS = 8
 
 
 class Settings(TypedDict, total=False):
@@ -201,7 +201,7 @@ def default_new_tokens(memory: TaskMemory) -> int:
     tokens = memory.tokens
     owners = tokens.demonstration[(tokens.roles == int(Role.ANSWER)) & (tokens.demonstration >= 0)]
     longest = int(owners.long().bincount().max()) if len(owners) else 0
-    return 2 * longest + SPARE_TOKENS
+    return 2 * longest + _SPARE_TOKENS
 
 
 def _new_tokens(

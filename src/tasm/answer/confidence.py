@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BINS = 10
-LARGEST_TEMPERATURE = 20.0
+_BINS = 10
+_LARGEST_TEMPERATURE = 20.0
 
 
 def calibration_error(confidences: Sequence[float | None], correct: Sequence[bool]) -> float | None:
     """Return the expected calibration error (Naeini et al. 2015), None where nothing is known.
 
-    Answers are put into `BINS` of equal width by their confidence; in each, the mean confidence is
+    Answers are put into `_BINS` of equal width by their confidence; in each, the mean confidence is
     compared with the share that is right; the mean of the differences weighs bins by their answers.
 
     ```python
@@ -27,7 +27,7 @@ def calibration_error(confidences: Sequence[float | None], correct: Sequence[boo
         return None
     sums: dict[int, float] = {}
     for confidence, right in known:
-        place = min(int(confidence * BINS), BINS - 1)
+        place = min(int(confidence * _BINS), _BINS - 1)
         sums[place] = sums.get(place, 0.0) + confidence - right
     return sum(map(abs, sums.values())) / len(known)
 
@@ -44,7 +44,7 @@ def fit_temperature(log_probabilities: Tensor, right: Sequence[int]) -> float:
     True
     ```
     """
-    candidates = torch.logspace(-1, torch.tensor(LARGEST_TEMPERATURE).log10(), 100).double()
+    candidates = torch.logspace(-1, torch.tensor(_LARGEST_TEMPERATURE).log10(), 100).double()
     scores = log_probabilities.double()[None] / candidates[:, None, None]
     places = torch.arange(len(right))
     surprise = -scores.log_softmax(-1)[:, places, list(right)].sum(1)

@@ -27,7 +27,7 @@ from tasm.errors import InputError
 from tasm.memory import TaskMemory
 
 Calibration = Literal["none", "contextual", "demonstrations"]
-NOTHING = "N/A"
+_NOTHING = "N/A"
 GREY = (127, 127, 127)
 
 
@@ -53,7 +53,7 @@ class Labelling:
     ) -> "Labelling":
         """Check and tokenise `labels`; raises what `as_labels` raises."""
         if calibration == "demonstrations":
-            temperature_of(memory)
+            _temperature_of(memory)
         tokens = LabelTokens.of(backbone, as_labels(labels, memory), memory.layout)
         return cls(backbone, memory, tokens, calibration, fresh)
 
@@ -71,7 +71,7 @@ class Labelling:
         if self.calibration == "contextual":
             scores = scores - self._of_nothing(queries)
         elif self.calibration == "demonstrations":
-            scores = scores / temperature_of(self.memory)
+            scores = scores / _temperature_of(self.memory)
         shares = scores.softmax(-1)
         order = shares.argsort(dim=-1, descending=True, stable=True)
         ranked = [
@@ -99,7 +99,7 @@ class Labelling:
         return torch.stack([self._known[one.messages] for one in asked])
 
 
-def temperature_of(memory: TaskMemory) -> float:
+def _temperature_of(memory: TaskMemory) -> float:
     """Return the temperature that `tasm tune` recorded; raises `InputError` where it did not."""
     temperature = (memory.recipe.get("tuned") or {}).get("temperature")
     if not isinstance(temperature, int | float) or not temperature > 0:
@@ -120,7 +120,7 @@ def without_content(query: Query) -> Query:
     """
     has_pictures = bool(query.pictures)
     *earlier, last = query.messages
-    asked = last if has_pictures else Message(last.role, (NOTHING,))
+    asked = last if has_pictures else Message(last.role, (_NOTHING,))
     messages = tuple(_grey(message) for message in (*earlier, asked))
     return Query(query.id, messages, (), query.origin)
 

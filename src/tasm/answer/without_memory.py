@@ -10,7 +10,7 @@ from tasm.backbone.prompt.transcript import Layout
 from tasm.demonstrations import Demonstration, Query
 from tasm.memory import TaskMemory
 
-NEW_TOKENS = 64
+_NEW_TOKENS = 64
 BATCH_SIZE = 8
 
 
@@ -51,7 +51,7 @@ def zero_shot_answers(
     *,
     layout: Layout | None = None,
     batch_size: int = BATCH_SIZE,
-    max_new_tokens: int = NEW_TOKENS,
+    max_new_tokens: int = _NEW_TOKENS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Answer]:
     """Answer queries without any demonstration: ordinary prompts, the ordinary cache, in batches.
@@ -77,7 +77,7 @@ def ordinary_answers(
     queries: Sequence[Query],
     *,
     layout: Layout | None = None,
-    max_new_tokens: int = NEW_TOKENS,
+    max_new_tokens: int = _NEW_TOKENS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Answer]:
     """Answer each query by one prompt of all demonstrations and the query, read anew every time.

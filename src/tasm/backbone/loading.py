@@ -23,7 +23,7 @@ from tasm.backbone.running.guard import folder_source
 from tasm.backbone.wrappers import unwrap
 from tasm.errors import InputError, ModelError, did_you_mean, first_line
 
-REFERENCE = "reference"
+_REFERENCE = "reference"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt"]
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -50,7 +50,7 @@ def load_backbone(
     if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
         raise InputError(
             f"The model's name is {shown(name_or_path)}; expected a folder, a hub name "
-            f"(owner/name), '{REFERENCE}' or 'random:NAME'. A model in memory is wrapped: "
+            f"(owner/name), '{_REFERENCE}' or 'random:NAME'. A model in memory is wrapped: "
             "tasm.wrap(model, processor)."
         )
     name = str(name_or_path)
@@ -61,7 +61,7 @@ def load_backbone(
             hf, processor = random_model(name.removeprefix("random:"))
         hf = hf.to(place, kind or torch.float32)
         return Backbone(hf, processor, name, reopen=_opened_again)
-    folder = reference_folder() if name == REFERENCE else _folder(name)
+    folder = reference_folder() if name == _REFERENCE else _folder(name)
     wanted: Any = kind or (torch.float32 if place.type == "cpu" else "auto")
     source = folder_source(folder)
     with quiet():
@@ -114,10 +114,10 @@ def _folder(name: str) -> Path:
         raise ModelError(f"{name} is a file; expected a model folder with a config.json.")
     if _HUB_NAME.fullmatch(name) and not path.parent.is_dir():
         return _from_hub(name)
-    choices = [REFERENCE, *(f"random:{model}" for model in RANDOM_MODELS)]
+    choices = [_REFERENCE, *(f"random:{model}" for model in RANDOM_MODELS)]
     raise ModelError(
         f"There is no model folder {name}. Expected a folder, a hub name (owner/name), "
-        f"'{REFERENCE}' or 'random:NAME'.{did_you_mean(name, choices)}"
+        f"'{_REFERENCE}' or 'random:NAME'.{did_you_mean(name, choices)}"
     )
 
 

@@ -36,7 +36,7 @@ def recorded_demonstrations(memory: TaskMemory) -> list[Demonstration] | None:
     """
     if not memory.demonstrations:
         return None
-    question = common_question(memory)
+    question = _common_question(memory)
     from_files: dict[Path, dict[str, Demonstration]] = {}
     found = []
     for entry in memory.demonstrations:
@@ -59,13 +59,13 @@ def read_given(memory: TaskMemory, given: Any) -> list[Demonstration]:
     Raises `InputError` where one is missing.
     """
     rows = read_demonstrations(
-        given, question=common_question(memory), skip_bad_rows=True, warn=unheard
+        given, question=_common_question(memory), skip_bad_rows=True, warn=unheard
     )
     named = isinstance(given, str | os.PathLike)
     return given_demonstrations(memory, rows, str(given) if named else "The list of demonstrations")
 
 
-def common_question(memory: TaskMemory) -> str | None:
+def _common_question(memory: TaskMemory) -> str | None:
     """Return the question that all demonstrations share: what `--question` was, if it was given."""
     texts = {entry.question for entry in memory.demonstrations}
     if None in texts:

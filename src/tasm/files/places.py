@@ -13,7 +13,7 @@ from tasm.arguments import path as a_path
 from tasm.errors import InputError, WorkError
 
 PARTIAL = ".partial"
-ANOTHER = "Choose another place or name."
+_ANOTHER = "Choose another place or name."
 _SPARE = 1 << 20  # bytes beside the tensors: a manifest, the folder itself
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -33,7 +33,7 @@ def output_path(path: object, name: str = "path") -> Path:
     return chosen
 
 
-def check_writable(path: object, needed: int = 0, instead: str = ANOTHER) -> None:
+def check_writable(path: object, needed: int = 0, instead: str = _ANOTHER) -> None:
     """Refuse, before any work is done, a place where nothing can be written.
 
     It tries: a file without a name is made beside `path` (or inside, where it is a folder).
@@ -73,7 +73,7 @@ def free_bytes(path: Path) -> int | None:
     return None
 
 
-def _nearest_folder(path: Path, instead: str = ANOTHER) -> Path:
+def _nearest_folder(path: Path, instead: str = _ANOTHER) -> Path:
     """`path` itself where it is a folder, else the nearest one above it."""
     for folder in (path.absolute(), *path.absolute().parents):
         try:
@@ -116,7 +116,7 @@ def cut(name: str) -> str:
 
 
 @contextlib.contextmanager
-def naming_work(path: Path, inside: Path | None = None, instead: str = ANOTHER) -> Iterator[None]:
+def naming_work(path: Path, inside: Path | None = None, instead: str = _ANOTHER) -> Iterator[None]:
     """Turn an `OSError` into a sentence about `path`, which is what the user gave.
 
     With `inside`, errors that name a file elsewhere stay as they are.

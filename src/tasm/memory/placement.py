@@ -24,7 +24,7 @@ Unpack = Literal["once", "each step"]
 Devices = torch.device | str | Sequence[torch.device | str] | None
 
 
-LARGEST_SHARE = 0.25
+_LARGEST_SHARE = 0.25
 """Of a device's free memory: a bank that needs more stays in host memory."""
 
 
@@ -69,10 +69,10 @@ class Placement:
 
         "device" puts a copy of all of it beside each layer; one that lies on disk is read and
         checked. "host" leaves it in host memory, or on disk. "auto" is "device" where every layer
-        is on an accelerator and the copy takes at most `LARGEST_SHARE` of each device's free
+        is on an accelerator and the copy takes at most `_LARGEST_SHARE` of each device's free
         memory, decided once and in the same way for a bank on disk; else "host".
         """
-        chosen, key = per_layer(devices, len(bank.layers)), _key(devices, dtype)
+        chosen, key = _per_layer(devices, len(bank.layers)), _key(devices, dtype)
         with self._lock:
             if where == "auto":
                 if key not in self._fits:
@@ -114,7 +114,7 @@ def _fits(
         where = torch.empty(0, device=device or layer.device).device
         widened = 1 if dtype is None else max(1, dtype.itemsize // layer.dtype.itemsize)
         needed[where] = needed.get(where, 0) + layer.nbytes * widened
-    return all(size <= LARGEST_SHARE * free_bytes(where) for where, size in needed.items())
+    return all(size <= _LARGEST_SHARE * free_bytes(where) for where, size in needed.items())
 
 
 def free_bytes(device: torch.device) -> int:
@@ -152,7 +152,7 @@ def convert_bank(bank: Bank | None, dtype: torch.dtype) -> Bank | None:
     return Bank([None if one is None else convert(one.held(), dtype) for one in bank.layers])
 
 
-def per_layer(devices: Devices, layers: int) -> list[torch.device | str | None]:
+def _per_layer(devices: Devices, layers: int) -> list[torch.device | str | None]:
     """One device a layer.
 
     Raises:
@@ -176,7 +176,7 @@ def _key(devices: Devices, dtype: torch.dtype | None) -> object:
 def _place(contents: Core, devices: Devices, dtype: torch.dtype | None, unpack: Unpack) -> Placed:
     layers: Sequence[LayerTokens | None] = contents.layers
     packed = contents if isinstance(contents, PackedCore) and unpack == "each step" else None
-    chosen = per_layer(devices, len(layers))
+    chosen = _per_layer(devices, len(layers))
     segments: list[Segment | None] = []
     distributions, states = [], []
     for layer, device in enumerate(chosen):

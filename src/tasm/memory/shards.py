@@ -95,7 +95,7 @@ def _cut(memory: DescribedMemory, start: int, end: int, first: int, stop: int) -
         tokens=TokenTable.make(
             table.positions[:, start:end],
             table.roles[start:end],
-            counted_from(table.demonstration[start:end], -first),
+            _counted_from(table.demonstration[start:end], -first),
             _images_from(table.place[start:end], None),
         ),
         entries=tuple(_moved(one, -start) for one in memory.demonstrations[first:stop]),
@@ -119,7 +119,7 @@ def compose(shards: Sequence[Shard], rotary: Rotary) -> Shard:
             TokenTable.make(
                 table.positions,
                 table.roles,
-                counted_from(table.demonstration, demonstrations),
+                _counted_from(table.demonstration, demonstrations),
                 _images_from(table.place, images),
             )
         )
@@ -150,7 +150,7 @@ def joined_tables(tables: Sequence[TokenTable]) -> TokenTable:
     )
 
 
-def counted_from(demonstration: Tensor, by: int) -> Tensor:
+def _counted_from(demonstration: Tensor, by: int) -> Tensor:
     """Numbers of demonstrations moved by `by`; the head's -1 stays."""
     return torch.where(demonstration >= 0, demonstration + by, demonstration)
 

@@ -63,7 +63,7 @@ class ShownMemory(DescribedMemory):
             (entry.id, _short(entry.question), _short(entry.answer))
             for entry in self.demonstrations[:_SHOWN]
         ]
-        rows = [*memory_facts(self), *entries]
+        rows = [*_memory_facts(self), *entries]
         return html_table("Task memory", rows, note=" ".join(_more(self)))
 
     def summary(self) -> str:
@@ -73,7 +73,7 @@ class ShownMemory(DescribedMemory):
         print(memory.summary())
         ```
         """
-        facts = memory_facts(self)
+        facts = _memory_facts(self)
         width = max(len(name) for name, _ in facts)
         lines = [f"{name:<{width}}  {value}" for name, value in facts]
         for entry in self.demonstrations[:_SHOWN]:
@@ -124,7 +124,7 @@ class ShownMemory(DescribedMemory):
         }
 
 
-def memory_facts(memory: DescribedMemory) -> list[tuple[str, str]]:
+def _memory_facts(memory: DescribedMemory) -> list[tuple[str, str]]:
     """Return names and values of what a person wants to know first."""
     settings = memory.recipe.get("settings") or {}
     share = 100 * memory.core_bytes / max(1, memory.full_bytes)

@@ -69,14 +69,14 @@ def explained(
             assert one.query is not None
             ends = len(one.log_probabilities) > len(one.token_ids)
             changes = effects(backbone, memory, one.query, one.token_ids, ends=ends, fresh=masked)
-        weights = demonstration_weights(memory.demonstrations, reading, row, support[row], changes)
+        weights = _demonstration_weights(memory.demonstrations, reading, row, support[row], changes)
         total = reading.weighted[:, row].sum().clamp_min(1e-30)
         by_token = reading.tokens[:, row] / total
         found.append(replace(one, demonstrations=weights, token_weights=by_token))
     return found
 
 
-def demonstration_weights(
+def _demonstration_weights(
     entries: Sequence[DemonstrationEntry],
     reading: Reading,
     row: int,

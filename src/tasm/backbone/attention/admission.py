@@ -46,7 +46,7 @@ def check_forward(
     begins = rows.next_position is None
     rows.coming = tokens if tokens.ndim == 2 else None
     if begins:
-        refuse_whole_prompt(cache, rows.coming, mask)
+        _refuse_whole_prompt(cache, rows.coming, mask)
     elif use_cache is False:
         raise InputError(
             f"use_cache=False reads a conversation anew at every step, but the cache holds "
@@ -54,10 +54,10 @@ def check_forward(
             "fresh memory.cache()."
         )
     if isinstance(logits_to_keep, int) and logits_to_keep == 1 and (begins or tokens.shape[1] > 1):
-        refuse_padding_at_the_end(mask)
+        _refuse_padding_at_the_end(mask)
 
 
-def refuse_padding_at_the_end(mask: Mask) -> None:
+def _refuse_padding_at_the_end(mask: Mask) -> None:
     """Raise InputError where a row ends in padding, whose logits would be taken for the answer."""
     if not isinstance(mask, Tensor) or mask.ndim != 2:
         return
@@ -69,7 +69,7 @@ def refuse_padding_at_the_end(mask: Mask) -> None:
         )
 
 
-def refuse_whole_prompt(cache: MemoryCache, ids: Tensor | None, mask: Mask) -> None:
+def _refuse_whole_prompt(cache: MemoryCache, ids: Tensor | None, mask: Mask) -> None:
     """Raise InputError where a row begins with the demonstrations that the memory stands for."""
     length, digest = cache.logical_length, cache.transcript
     if digest is None or ids is None or ids.shape[1] < length or length == 0:
@@ -122,10 +122,10 @@ def check_generate(
     live = int(cache.get_seq_length())
     if live == 0:
         mask = cast(Tensor | None, cache.live_mask(mask, batch, count))
-        refuse_whole_prompt(cache, tokens if tokens.ndim == 2 else None, mask)
+        _refuse_whole_prompt(cache, tokens if tokens.ndim == 2 else None, mask)
     else:
         mask, count = _continued(cache, tokens, mask, live)
-    refuse_padding_at_the_end(mask)
+    _refuse_padding_at_the_end(mask)
     if new_tokens is not None:
         cache.check_room(live + count + max(new_tokens, 1) - 1)
     return mask, count

@@ -42,7 +42,7 @@ _TOKENIZER_FILES = (
 )
 
 
-RUNNING = "running "
+_RUNNING = "running "
 """Before the name of a part in JSON: as it runs, rather than as its files lie."""
 
 
@@ -101,7 +101,7 @@ class Identity:
 
     def to_json(self) -> dict[str, str]:
         """Return the parts, and those that run, as a dictionary of strings."""
-        return {**self.parts, **{RUNNING + name: value for name, value in self.running.items()}}
+        return {**self.parts, **{_RUNNING + name: value for name, value in self.running.items()}}
 
     @classmethod
     def from_json(cls, document: Any, environment: Any = None) -> "Identity":
@@ -115,11 +115,11 @@ class Identity:
                 f"expected an object of strings with the parts {', '.join(PARTS)}."
             )
         running = {
-            name.removeprefix(RUNNING): value
+            name.removeprefix(_RUNNING): value
             for name, value in document.items()
-            if name.startswith(RUNNING)
+            if name.startswith(_RUNNING)
         }
-        parts = {name: value for name, value in document.items() if not name.startswith(RUNNING)}
+        parts = {name: value for name, value in document.items() if not name.startswith(_RUNNING)}
         return cls(parts, environment_from_json(environment), running)
 
 

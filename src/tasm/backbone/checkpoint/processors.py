@@ -23,7 +23,7 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # Classes that cannot do without the video processor, and the class that lays images out just so:
 # SmolVLM wants the package num2words for its videos, LLaVA-NeXT-Video takes the video processor
 # first.
-LAID_OUT_LIKE = {
+_LAID_OUT_LIKE = {
     "SmolVLMProcessor": "Idefics3Processor",
     "LlavaNextVideoProcessor": "LlavaNextProcessor",
 }
@@ -89,7 +89,7 @@ def _assembled(folder: Path, model_type: str, tokenizer: HfTokenizer) -> Any:
     settings = read_json(folder / "processor_config.json")
     class_name = _class_name(folder, model_type)
     is_pixtral = class_name == "PixtralProcessor"
-    name = LAID_OUT_LIKE.get(class_name, class_name)
+    name = _LAID_OUT_LIKE.get(class_name, class_name)
     base = PixtralRows if is_pixtral else _processor_class(name)
     if base is None:
         raise ModelError(

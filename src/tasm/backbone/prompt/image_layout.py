@@ -31,7 +31,7 @@ from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, co
 from tasm.demonstrations import Picture
 from tasm.errors import DemonstrationError, ModelError, TasmError, first_line
 
-PICTURES_AT_ONCE = 32
+_PICTURES_AT_ONCE = 32
 """Pictures decoded at one time; more are processed group after group."""
 
 KEPT_BYTES = 1 << 30
@@ -100,7 +100,7 @@ class ImageLayout:
         if not pictures:
             return LaidOutImages((), (), NO_IMAGES)
         alone = self.family.lone_image_differs and not multi_image
-        step = 1 if alone else PICTURES_AT_ONCE
+        step = 1 if alone else _PICTURES_AT_ONCE
         expansions: list[str] = []
         places: list[Tensor] = []
         kept: list[ImageInputs] | None = []

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tasm.backbone.prompt.images import ImageInputs
 
-REMEMBERED = 1 << 14
+_REMEMBERED = 1 << 14
 """Prompts that are remembered; the oldest are forgotten first."""
 
 
@@ -59,7 +59,7 @@ class AskedImages:
         with self._lock:
             self._noted[self._key(ids)] = tuple(images)
             self._noted.move_to_end(self._key(ids))
-            while len(self._noted) > REMEMBERED:
+            while len(self._noted) > _REMEMBERED:
                 self._noted.popitem(last=False)
 
     def of(self, rows: Tensor) -> list[AskedImage] | None:

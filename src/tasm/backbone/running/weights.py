@@ -35,7 +35,7 @@ from tasm.backbone.wrappers import kept_tensor
 READ_EACH_TIME = 1 << 24
 """Models of up to so many values are read in full at every check."""
 
-BESIDES_LINEAR = " besides linear layers"
+_BESIDES_LINEAR = " besides linear layers"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _states(pieces: list[_Piece]) -> list[Any]:
 def _rounded(pieces: list[_Piece]) -> dict[str, str]:
     digests = {}
     for name, dtype in DTYPES.items():
-        for suffix in ("", BESIDES_LINEAR):
+        for suffix in ("", _BESIDES_LINEAR):
             digest = digests[name + suffix] = hashlib.sha256(b"tasm sampled weights\0")
             for piece in pieces:
                 if not (suffix and piece.is_linear):

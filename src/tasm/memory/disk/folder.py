@@ -33,7 +33,7 @@ from tasm.memory.disk.manifest import Manifest, PictureRecord
 
 MANIFEST = "memory.json"
 PICTURES = "pictures"
-LARGEST_MANIFEST = 1 << 26
+_LARGEST_MANIFEST = 1 << 26
 
 Fill = Callable[[Path], Manifest]
 """Writes a memory's files into a folder and returns the manifest that names them."""
@@ -179,7 +179,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder} {what}; expected the folder of a task memory.")
     path = folder / MANIFEST
     try:
-        data = read_regular(path, LARGEST_MANIFEST)
+        data = read_regular(path, _LARGEST_MANIFEST)
     except FileNotFoundError:
         if any(folder.glob("core-*.safetensors")):
             raise DamageError(f"{path} is missing: the memory is damaged. Copy it again.") from None

@@ -153,7 +153,7 @@ def _check_layers(check: HeaderCheck, manifest: Manifest, field: str, *, of_core
 # ---------------------------------------------------------------------- opening
 
 
-class PackedFile:
+class _PackedFile:
     """Packed layers in a mapped file, each read and checked when it is asked for."""
 
     def __init__(
@@ -230,7 +230,7 @@ def open_packed_core(
         DamageError: tensors that do not fit one another.
     """
     store = cast("Store", manifest.packing)
-    layers = PackedFile(file, manifest.core_tokens, geometry, store)
+    layers = _PackedFile(file, manifest.core_tokens, geometry, store)
     rotations: dict[LayerKind, Rotation] = {}
     for kind in geometry.layer_kinds:
         if f"rotation.{kind}.pairs" in file.header and kind not in rotations:
@@ -257,7 +257,7 @@ def open_packed_bank(
 ) -> list[PackedBankLayer | None]:
     """The layers of a bank, each read, checked and unpacked when it is first searched."""
     store = cast("Store", manifest.packing)
-    layers = PackedFile(file, manifest.bank_tokens or [], geometry, store)
+    layers = _PackedFile(file, manifest.bank_tokens or [], geometry, store)
 
     def opened(number: int, heads: tuple[int, ...]) -> PackedBankLayer:
         def packed() -> PackedTokens:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 Rule = Callable[[Any, str, list[str]], None]
 
-DEEPEST = 32
+_DEEPEST = 32
 """How deep lists and objects may nest where anything may stand."""
 
 
@@ -185,7 +185,7 @@ def fields(
                 )
             else:
                 _NAME(name, f"a name in {field or 'it'}", unknown)
-                _free(entry, _inside(field, name), DEEPEST)
+                _free(entry, _inside(field, name), _DEEPEST)
                 unknown.append(_inside(field, name))
 
     return check
@@ -197,7 +197,7 @@ def anything(known: Mapping[str, Rule]) -> Rule:
     def check(value: Any, field: str, unknown: list[str]) -> None:
         if not isinstance(value, dict):
             raise Wrong(field, value, "an object")
-        _free(value, field, DEEPEST)
+        _free(value, field, _DEEPEST)
         for name, rule in known.items():
             if name in value:
                 rule(value[name], _inside(field, name), unknown)
@@ -208,7 +208,7 @@ def anything(known: Mapping[str, Rule]) -> Rule:
 def _free(value: Any, field: str, depth: int) -> None:
     if isinstance(value, list | dict):
         if depth == 0:
-            raise Wrong(field[:200], value, f"lists and objects at most {DEEPEST} deep")
+            raise Wrong(field[:200], value, f"lists and objects at most {_DEEPEST} deep")
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for name, entry in pairs:
             if isinstance(name, str):

@@ -33,7 +33,7 @@ FORMAT = "tasm memory"
 FORMAT_VERSION = 2
 PLAIN_VERSION = 1
 """What a memory is that holds keys and values as numbers of its dtype; a packed one is 2."""
-STORED_DTYPES = ("float32", "float16", "bfloat16")
+_STORED_DTYPES = ("float32", "float16", "bfloat16")
 """What keys and values may be stored as."""
 
 _TOKENS = 2**31 - 1
@@ -140,7 +140,7 @@ _DOCUMENT = fields(
             },
             unknown="refused",
         ),
-        "dtype": one_of(*STORED_DTYPES),
+        "dtype": one_of(*_STORED_DTYPES),
         "recipe": anything({"name": _SHORT, "settings": anything({})}),
         "layout": fields(
             {},

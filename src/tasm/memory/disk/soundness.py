@@ -21,8 +21,8 @@ def check_core(core: Core, next_position: int, spans: Sequence[Sequence[tuple[in
     Raises:
         ValueError: a sentence about what cannot be.
     """
-    check_table(core.tokens, next_position)
-    check_spans(core.tokens.demonstration, spans)
+    _check_table(core.tokens, next_position)
+    _check_spans(core.tokens.demonstration, spans)
     for number, layer in enumerate(core.layers):
         if layer is not None:
             check_layer(layer, len(core.tokens), f"layer {number}")
@@ -41,7 +41,7 @@ def check_core(core: Core, next_position: int, spans: Sequence[Sequence[tuple[in
             _check_finite(part, f"the state {name} of layer {number}")
 
 
-def check_table(tokens: TokenTable, next_position: int) -> None:
+def _check_table(tokens: TokenTable, next_position: int) -> None:
     """Judge a token table; raises ValueError."""
     if len(tokens) == 0:
         return
@@ -59,7 +59,7 @@ def check_table(tokens: TokenTable, next_position: int) -> None:
         raise ValueError(f"it names a place {int(tokens.place.max())} among {len(tokens)} tokens")
 
 
-def check_spans(demonstration: Tensor, spans: Sequence[Sequence[tuple[int, int]]]) -> None:
+def _check_spans(demonstration: Tensor, spans: Sequence[Sequence[tuple[int, int]]]) -> None:
     """Judge the demonstrations' spans against whose each token is; raises ValueError."""
     if not spans:
         return

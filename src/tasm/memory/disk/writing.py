@@ -50,7 +50,7 @@ def write_memory(
         ordered, indexes = memory.bank, list[LayerIndex | None]()
         if memory.packing is None:  # a packed layer is unpacked whole before it is searched
             ordered, indexes = indexed(memory.bank)
-        bank = write_tensor_file(here, "bank", bank_tensors(ordered))
+        bank = write_tensor_file(here, "bank", _bank_tensors(ordered))
         if all(one is None for one in indexes):
             return replace(described, bank=bank)
         index = write_tensor_file(here, "index", index_tensors(indexes))
@@ -92,7 +92,7 @@ def core_tensors(core: Core) -> dict[str, Tensor]:
     return tensors | asked_tensors(core.asked)
 
 
-def bank_tensors(bank: Bank) -> dict[str, Tensor]:
+def _bank_tensors(bank: Bank) -> dict[str, Tensor]:
     """The tensors of the bank file, by name."""
     if any(isinstance(layer, PackedBankLayer) for layer in bank.layers):
         return packed_tensors(
@@ -144,7 +144,7 @@ def _describe(memory: DescribedMemory, folder: Path, pictures: list[PictureRecor
             _with_thumbnails(entry, names).to_json(folder) for entry in memory.demonstrations
         ],
         sizes={"full": memory.full_bytes, "core": memory.core_bytes, "bank": memory.bank_bytes},
-        report={name: one for name, one in memory.report.items() if name not in OF_THE_RUN},
+        report={name: one for name, one in memory.report.items() if name not in _OF_THE_RUN},
         core=_NO_FILE,
         packing=memory.packing,
     )
@@ -153,7 +153,7 @@ def _describe(memory: DescribedMemory, folder: Path, pictures: list[PictureRecor
 _THUMBNAIL_BYTES = 10_000
 """What one takes, about."""
 
-OF_THE_RUN = ("seconds", "peak_memory_bytes")
+_OF_THE_RUN = ("seconds", "peak_memory_bytes")
 """Figures of a report that differ from run to run; a file leaves them out, so that equal builds
 give equal bytes."""
 

@@ -20,7 +20,7 @@ from tasm.memory.hub.names import parsed, repository
 if TYPE_CHECKING:
     from tasm.memory.task_memory import TaskMemory
 
-CARD = "README.md"
+_CARD = "README.md"
 
 
 def push(
@@ -38,14 +38,14 @@ def push(
     with tempfile.TemporaryDirectory(prefix="tasm-push-") as work:
         folder = Path(work) / "memory.tasm"
         thumbnails = memory.thumbnails() if pictures is None else pictures
-        bare = without_places(memory)
+        bare = _without_places(memory)
         bare.save(folder, pictures=thumbnails)
         page = card(bare, name, len(thumbnails))
         with naming_failures(name, "pushed to"):
             return _commit(folder, page, name, private, commit_message, token, revision)
 
 
-def without_places(memory: "TaskMemory") -> "TaskMemory":
+def _without_places(memory: "TaskMemory") -> "TaskMemory":
     """The same memory without the paths of this machine that it records as hints."""
     entries = [
         replace(
@@ -94,12 +94,12 @@ def _commit(
         CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file))
         for path, file in sorted(files.items())
     ]
-    if CARD not in there or MARK in _page_there(api, name, found.sha):
-        operations.append(CommitOperationAdd(path_in_repo=CARD, path_or_fileobj=page.encode()))
+    if _CARD not in there or MARK in _page_there(api, name, found.sha):
+        operations.append(CommitOperationAdd(path_in_repo=_CARD, path_or_fileobj=page.encode()))
     operations += [
         CommitOperationDelete(path_in_repo=path)
         for path in sorted(there - files.keys())
-        if is_of_a_memory(path)
+        if _is_of_a_memory(path)
     ]
     return api.create_commit(
         name,
@@ -110,7 +110,7 @@ def _commit(
     )
 
 
-def is_of_a_memory(path: str) -> bool:
+def _is_of_a_memory(path: str) -> bool:
     """Whether a file's path in a repository is one that memories have."""
     here = Path(path)
     if path == MANIFEST:
@@ -121,5 +121,5 @@ def is_of_a_memory(path: str) -> bool:
 
 
 def _page_there(api: Any, name: str, commit: str | None) -> str:
-    place = api.hf_hub_download(name, CARD, revision=commit)
+    place = api.hf_hub_download(name, _CARD, revision=commit)
     return Path(place).read_text(encoding="utf-8", errors="replace")
