@@ -34,27 +34,13 @@ class MemoryCache(LiveCache):
     cache.commit()                                                    # live tokens become memory
     output = model.generate(**query, past_key_values=cache.fork())    # any number of sessions
     ```
-
-    `positions` are (position_rows, tokens), of everything committed to this cache.
     """
 
     made_for: Identity | None = None
     """The `Identity` of the model whose memory this is; None where nothing is to be checked."""
 
-    def __init__(
-        self,
-        layers: list[MemoryLayer],
-        rows: LiveRows,
-        *,
-        config: HfConfig,
-        starts: Starts,
-        live_tokens: int | None,
-        transcript: TranscriptDigest | None = None,
-    ) -> None:
-        super().__init__(layers, rows, starts, live_tokens)
-        self.transcript = transcript
-        self.config = config
-        self.positions = torch.empty(position_rows(config), 0, dtype=torch.long)
+    config: HfConfig
+    transcript: TranscriptDigest | None
 
     @classmethod
     def empty(cls, config: HfConfig, *, live_tokens: int | None = None) -> "MemoryCache":
@@ -108,14 +94,10 @@ class MemoryCache(LiveCache):
             beside = tuple((segments[number] if segments is not None else None) or ())
             layer = DynamicMemoryLayer() if live_tokens is None else StaticMemoryLayer(live_tokens)
             layers.append(layer.remember(beside, rows, window if kind == "sliding" else None))
-        return cls(
-            layers,
-            rows,
-            config=config,
-            starts=Starts.of(next_position, logical_length),
-            live_tokens=live_tokens,
-            transcript=transcript,
-        )
+        starts = Starts.of(next_position, logical_length)
+        cache = cls(layers, rows, starts, live_tokens, position_rows(config))
+        cache.config, cache.transcript = config, transcript
+        return cache
 
     @property
     def segments(self) -> list[tuple[Segment, ...] | None]:

@@ -26,16 +26,20 @@ from tasm.errors import InputError
 class LiveCache(Cache):
     """A cache whose counters, segments and retrieved tokens follow its rows."""
 
-    positions: Tensor
-    """(position_rows, tokens) of everything that is live no more."""
-
     def __init__(
-        self, layers: list[MemoryLayer], rows: LiveRows, starts: Starts, live_tokens: int | None
+        self,
+        layers: list[MemoryLayer],
+        rows: LiveRows,
+        starts: Starts,
+        live_tokens: int | None,
+        position_rows: int,
     ) -> None:
         super().__init__(layers=layers)
         self.starts = starts
         """Where the live tokens of each row begin."""
         self.live_tokens = live_tokens
+        self.positions = torch.empty(position_rows, 0, dtype=torch.long)
+        """(position_rows, tokens) of everything that was committed to this cache."""
         self._states = [layer for layer in layers if isinstance(layer, StateMemoryLayer)]
         self.live_rows = rows
         """What is known of every row's live tokens."""
