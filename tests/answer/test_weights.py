@@ -13,7 +13,7 @@ from torch import nn
 
 import tasm
 from tasm.backbone.running import weights as weights_module
-from tasm.backbone.running.guard import FolderSource
+from tasm.backbone.running.guard import folder_source
 from tasm.backbone.running.in_memory import earlier_parts, earlier_weights
 from tasm.backbone.running.weights import RunningWeights
 from tasm.errors import InputError, MismatchError, ModelError
@@ -290,7 +290,7 @@ def earlier_of(model: tasm.Model) -> dict[str, str]:
 def test_memories_of_earlier_versions(
     folder: Path, memory: tasm.TaskMemory, processor: Any, tmp_path: Path
 ) -> None:
-    files = FolderSource.of(folder).parts()
+    files = folder_source(folder)()
     old = memory.replaced(identity=tasm.backbone.Identity(files))
     answers(loaded(folder), old)
     twin = copy.deepcopy(loaded(folder))
