@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tasm.backbone.attention.blocks import numbers_at_once
+from tasm.backbone.attention.kernels import numbers_at_once
 
 _LEAST_BLOCK, _LARGEST_BLOCK = 32, 128
 """Tokens: with more of them guesses are wrong more often."""
