@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tasm
+from tasm.backbone.prompt.images import batched
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.streams.arriving import Done, arriving_chunks, chunks_of
 from tasm.compress.streams.closer import moved, shifts_to_fit
@@ -109,7 +110,7 @@ def equal_transcripts(mine: Transcript, theirs: Transcript) -> None:
     for name in ("input_ids", "roles", "demonstration", "place"):
         assert torch.equal(getattr(mine, name), getattr(theirs, name)), name
     assert mine.spans == theirs.spans and mine.first_image == theirs.first_image
-    ours, others = mine.images.arguments(), theirs.images.arguments()
+    ours, others = batched([mine.images]), batched([theirs.images])
     assert ours.keys() == others.keys()
     assert all(torch.equal(ours[name], others[name]) for name in ours)
 

@@ -17,7 +17,7 @@ from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.decoder import find_decoder
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.model import Backbone
-from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, concatenate
+from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, batched, concatenate
 from tasm.backbone.prompt.transcript import Role, Transcript
 from tasm.compress.api import build_transcript
 from tasm.compress.peak import PeakMemory
@@ -78,7 +78,7 @@ class TinyBackbone(Backbone):
 
     def placed(self, ids: dict[str, Tensor], images: ImageInputs) -> dict[str, Any]:
         """The model's arguments for rows of tokens, where the model is."""
-        return {**ids, **images.arguments(), **self.tiny._token_types(ids["input_ids"])}
+        return {**ids, **batched([images]), **self.tiny._token_types(ids["input_ids"])}
 
     @torch.inference_mode()
     def encode_rows(self, chunks: Sequence[Transcript], cache: MemoryCache) -> None:
