@@ -191,8 +191,7 @@ def ask(
     shown = [*(image or []), *(picture.path for query in asked for picture in query.pictures)]
     for name, place in pages:
         check_no_input(place, shown, option=name)
-        if model_place := model or opened.model_name:
-            check_beside(place, Path(model_place), "the model's folder", option=name)
+        check_beside(place, model=model or opened.model_name, option=name)
     loaded = open_model(opened, model, vision_memory)
     load_seconds = time.perf_counter() - started
     if queries is None:

@@ -15,7 +15,7 @@ from tasm.cli.building import (
     read_files,
     smallest_core,
 )
-from tasm.cli.files import check_beside, check_no_input, check_out_memory, class_folder
+from tasm.cli.files import check_beside, check_no_input, check_out_memory
 from tasm.cli.frame import Result, command, say, warn
 from tasm.cli.opening import read_rows
 from tasm.cli.streaming import check_resuming, stream_and_save
@@ -138,9 +138,7 @@ def build(
         raise InputError("--out MEMORY is missing: where the memory goes. Only --plan needs none.")
     else:
         check_out_memory(out, overwrite, inputs=[demonstrations, Path(model)])
-        check_beside(out, Path(model), "the model's folder")
-        check_beside(out, class_folder(demonstrations), "the demonstrations' folder")
-        check_beside(out, vision_memory, "the vision memory's folder")
+        check_beside(out, model=model, demonstrations=demonstrations, vision_memory=vision_memory)
     check_resuming(None if plan else out, mode, resume)
     streams = mode == "streaming" and not plan
     rows: list[Demonstration] = []

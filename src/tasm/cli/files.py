@@ -110,20 +110,29 @@ def check_no_input(path: Path, inputs: Iterable[Path | None], *, option: str = "
             )
 
 
-def check_beside(path: Path, folder: Path | None, what: str, *, option: str = "--out") -> None:
-    """Raise `InputError` where `path` lies inside a folder whose every file counts: a model's, or
-    one with a sub-folder a class."""
-    if folder is None or not os.path.isdir(folder):
-        return
-    real = Path(os.path.realpath(folder))
-    if real in Path(os.path.realpath(path)).parents or real == Path(os.path.realpath(path)):
-        raise InputError(
-            f"{path} lies inside {folder}, {what}, which it would change. Give another {option}."
-        )
-
-
-def class_folder(place: Path | None) -> Path | None:
-    """Return `place` where it is a folder whose sub-folders are classes, otherwise None."""
-    if place is None or not os.path.isdir(place):
-        return None
-    return None if any((place / name).is_file() for name in METADATA) else place
+def check_beside(
+    path: Path,
+    *,
+    model: str | None = None,
+    demonstrations: Path | None = None,
+    vision_memory: Path | None = None,
+    option: str = "--out",
+) -> None:
+    """Raise `InputError` where `path` lies inside a folder whose every file counts: a model's, a
+    vision memory's, or that of demonstrations with a sub-folder a class."""
+    real = Path(os.path.realpath(path))
+    for folder, whose in (
+        (None if model is None else Path(model), "the model's"),
+        (demonstrations, "the demonstrations'"),
+        (vision_memory, "the vision memory's"),
+    ):
+        if folder is None or not os.path.isdir(folder):
+            continue
+        if folder is demonstrations and any((folder / name).is_file() for name in METADATA):
+            continue
+        above = Path(os.path.realpath(folder))
+        if above in real.parents or above == real:
+            raise InputError(
+                f"{path} lies inside {folder}, {whose} folder, which it would change. Give another "
+                f"{option}."
+            )

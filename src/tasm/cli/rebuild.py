@@ -50,8 +50,7 @@ def rebuild(
     from tasm.compress.recipes.changed import recipe_change
 
     check_out_memory(out, overwrite, inputs=[memory, Path(model)])
-    check_beside(out, Path(model), "the model's folder")
-    check_beside(out, vision_memory, "the vision memory's folder")
+    check_beside(out, model=model, vision_memory=vision_memory)
     old = open_memory(memory)
     rows = _originals(old, memory, demonstrations)
     check_no_input(out, read_files(rows))

@@ -114,10 +114,10 @@ def tune(
     given = [place for place in (demonstrations, queries, Path(model)) if place is not None]
     if out is not None:
         check_out_memory(out, overwrite, inputs=given)
-        check_beside(out, Path(model), "the model's folder")
+        check_beside(out, model=model)
     if plot is not None:
         check_out_file(plot, overwrite, option="--plot", inputs=given)
-        check_beside(plot, Path(model), "the model's folder", option="--plot")
+        check_beside(plot, model=model, option="--plot")
     rows = read_rows(demonstrations, question)
     asked = None if queries is None else read_asked(queries)
     for option, place in (("--out", out), ("--plot", plot)):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tasm.cli import completion
-from tasm.cli.files import check_beside, check_out_folder, class_folder
+from tasm.cli.files import check_beside, check_out_folder
 from tasm.cli.frame import Result, command, say
 from tasm.cli.options import Device, Dtype, Json, ModelName, VisionMemoryPlace
 from tasm.cli.progress import Progress
@@ -110,9 +110,7 @@ def accuracy(
     own_files = demonstrations is not None
     read = [demonstrations, None if queries is None or not own_files else Path(queries)]
     check_out_folder(out, WRITTEN, inputs=read)
-    check_beside(out, class_folder(demonstrations), "the demonstrations' folder")
-    check_beside(out, Path(model), "the model's folder")
-    check_beside(out, vision_memory, "the vision memory's folder")
+    check_beside(out, model=model, demonstrations=demonstrations, vision_memory=vision_memory)
     if own_files:
         _refuse_for_own_files(seeds=seeds, first_seed=first_seed, split=split)
     chosen = _listed(recipes, "--recipes")

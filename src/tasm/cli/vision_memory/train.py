@@ -79,7 +79,7 @@ def train(
         raise InputError("--resume goes on and --overwrite begins anew. Leave one of them out.")
     check_out(out, overwrite=True, inputs=[*data, Path(model)])
     check_trainable(out, resume=resume, overwrite=overwrite)
-    check_beside(out, Path(model), "the model's folder")
+    check_beside(out, model=model)
     tasks = read_tasks(data, warn)
     pictures = [
         p.path for task in tasks for row in (*task.shown, *task.asked) for p in row.pictures
