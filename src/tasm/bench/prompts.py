@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tasm.answer.generation import generate
-from tasm.answer.result import Answer
+from tasm.answer import Answer, ordinary_answers
 from tasm.backbone.prompt.transcript import Layout
 from tasm.bench.features import picture_features
 from tasm.check.fidelity import prompt_distributions
@@ -33,16 +32,14 @@ class Prompt:
 
     def ask(self, backbone: "Backbone", layout: Layout, max_new_tokens: int) -> Answer:
         """Answer greedily from the prompt alone."""
-        inputs = backbone.full_inputs(self.demonstrations, self.query, layout=layout)
-        generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
-        ids = generated.token_ids[0]
-        tokenizer = getattr(backbone.processor, "tokenizer", backbone.processor)
-        return Answer(
-            text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
-            token_ids=ids,
-            tokens={"query": int(inputs["input_ids"].shape[1]), "answer": len(ids)},
-            seconds={"prefill": generated.prefill_seconds, "decode": generated.decode_seconds},
+        (answer,) = ordinary_answers(
+            backbone,
+            self.demonstrations,
+            [self.query],
+            layout=layout,
+            max_new_tokens=max_new_tokens,
         )
+        return answer
 
     def distributions(self, backbone: "Backbone", layout: Layout, answer: Sequence[int]) -> Tensor:
         """Return log-probabilities along a given answer: (answer tokens + 1, vocabulary)."""

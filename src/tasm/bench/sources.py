@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tasm.demonstrations import Demonstration, Query, read_demonstrations, read_queries
 from tasm.demonstrations.marks import IMAGE_MARK
@@ -39,23 +39,6 @@ class Episode:
     demonstrations: list[Demonstration]
     queries: list[Query]
     depths: tuple[float | None, ...]
-
-
-class Source(Protocol):
-    """Where episodes come from, one a seed."""
-
-    @property
-    def label(self) -> str:
-        """What the leaderboard calls it."""
-
-    def identity(self, seed: int) -> Mapping[str, Any]:
-        """Return everything that decides which episode a seed gives, as JSON."""
-
-    def check(self) -> None:
-        """Raise `InputError` where no seed can be opened; cheaper than opening one."""
-
-    def open(self, seed: int) -> Any:
-        """Return a context manager that gives the `Episode` of a seed."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +129,9 @@ class FileSource:
         return (says_nothing and place.parent.name) or place.stem
 
     def check(self) -> None:
-        """Raise `DemonstrationError` or `InputError` where the files cannot be used."""
         read_episode(self.demonstrations, self.queries)
 
     def identity(self, seed: int) -> Mapping[str, Any]:
-        """Return the content hashes of demonstrations and queries."""
         episode = read_episode(self.demonstrations, self.queries)
         return {
             "demonstrations": [item.content_hash for item in episode.demonstrations],
@@ -159,8 +140,11 @@ class FileSource:
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Episode]:
-        """Read the files."""
         yield read_episode(self.demonstrations, self.queries)
+
+
+Source = SuiteSource | FileSource
+"""Where episodes come from, one a seed."""
 
 
 def read_episode(demonstrations: Path, queries: Path) -> Episode:

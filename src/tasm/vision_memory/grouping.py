@@ -5,30 +5,9 @@ padded, or the tokens of all images behind one another, `(tokens, width)`.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
-
-
-class Grouping(Protocol):
-    """Tokens of several images, however a tower packs them."""
-
-    @property
-    def images(self) -> int:
-        """How many images there are."""
-
-    def mean(self, tokens: Tensor) -> Tensor:
-        """Return (images, width): the mean of every image's tokens."""
-
-    def maximum(self, tokens: Tensor) -> Tensor:
-        """Return (images, width): the elementwise maximum of every image's tokens."""
-
-    def first(self, tokens: Tensor) -> Tensor:
-        """Return (images, width): every image's first token."""
-
-    def spread(self, vectors: Tensor) -> Tensor:
-        """Return one vector an image, (images, width), beside the tokens it belongs to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +37,7 @@ class Rows:
         return tokens[:, 0]
 
     def spread(self, vectors: Tensor) -> Tensor:
-        """Return (images, 1, width)."""
+        """Return one vector an image, (images, width), beside the tokens it belongs to."""
         return vectors.unsqueeze(1)
 
 
@@ -85,20 +64,20 @@ class Packed:
         return torch.repeat_interleave(numbers, self.lengths)
 
     def mean(self, tokens: Tensor) -> Tensor:
-        """Return (images, width): the mean of every image's tokens."""
         total = tokens.new_zeros(self.images, tokens.shape[-1])
         return total.index_add(0, self.owner, tokens) / self.lengths.unsqueeze(-1)
 
     def maximum(self, tokens: Tensor) -> Tensor:
-        """Return (images, width): the elementwise maximum of every image's tokens."""
         lowest = tokens.new_full((self.images, tokens.shape[-1]), torch.finfo(tokens.dtype).min)
         where = self.owner.unsqueeze(-1).expand_as(tokens)
         return lowest.scatter_reduce(0, where, tokens, "amax")
 
     def first(self, tokens: Tensor) -> Tensor:
-        """Return (images, width): every image's first token."""
         return tokens[self.edges[:-1].long()]
 
     def spread(self, vectors: Tensor) -> Tensor:
-        """Return (tokens, width)."""
         return vectors[self.owner]
+
+
+Grouping = Rows | Packed
+"""Tokens of several images, however a tower packs them."""
