@@ -1,8 +1,9 @@
 """Code and commands in a process of their own, forked from one that has imported what takes long.
 
 A clean interpreter imports torch, transformers and tasm once a test run; each call is a fork of it,
-so that it starts in milliseconds and not in seconds. What starting itself costs and imports is
-tested in tests/project/test_imports.py and tests/cli/test_process.py.
+so that it starts in milliseconds and not in seconds. That takes a process of one thread, to which
+tests/conftest.py sees. What starting itself costs and imports is tested in
+tests/project/test_imports.py and tests/cli/test_process.py.
 """
 
 import multiprocessing

@@ -1,25 +1,23 @@
 """Every test file of the repository is collected: none guards nothing."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.own_process import run_python
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_test_file_is_collected(pytestconfig: pytest.Config) -> None:
     here = {path.relative_to(ROOT) for path in _test_files(ROOT)}
-    listed = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    code, listed = run_python(
+        "import sys, pytest\n"
+        "sys.exit(pytest.main(['--collect-only', '-qq', '-p', 'no:cacheprovider']))",
+        ROOT,
     )
-    assert listed.returncode == 0, listed.stdout[-2000:] + listed.stderr[-2000:]
-    collected = {Path(line.partition(": ")[0]) for line in listed.stdout.splitlines() if line}
+    assert code == 0, listed[-2000:]
+    collected = {Path(line.partition(": ")[0]) for line in listed.splitlines() if line}
     assert here - collected == set(), "these files are not collected by `make test`"
 
 

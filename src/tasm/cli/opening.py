@@ -74,6 +74,8 @@ def check_here(path: Path) -> None:
 
 
 def _named(path: Path) -> "HubName | None":
+    if len(path.parts) != 2:
+        return None
     from tasm.memory.hub.names import named  # takes torch to import
 
     return named(path)

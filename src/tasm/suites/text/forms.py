@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 
 from tasm.suites.episodes import Episode, World
@@ -16,6 +17,7 @@ DATES = {  # months stay words: a small model reorders and shortens, it does not
 }
 
 
+@cache
 def days(split: str) -> list[str]:
     """Every day of a split, as year, month and day."""
     every = [f"{y} {m} {d}" for y in range(1900, 2030) for m in range(1, 13) for d in range(1, 29)]
