@@ -103,6 +103,7 @@ AT_ONCE = [
     ("biuld", "Did you mean 'build'"),
     ("ask MEMORY --qestion x", "--question"),
     ("build DEMOS --model MODEL", "is missing: where the memory goes"),
+    ("build DEMOS --model MODEL --out NEW --mode joined", "'--mode': 'joined' is not one of"),
     (f"{BUILD} --recipe tsam", "Did you mean 'tasm'?"),
     (f"{BUILD} --recipe zero-shot --plan", "no memory to build"),
     (f"{BUILD} --core -5", "-5"),

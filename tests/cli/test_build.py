@@ -471,6 +471,8 @@ def test_pack_makes_the_same_memory_smaller(
     assert "int4" not in run("show", built / "memory.tasm").out
     assert run("show", out).code == 0
     assert run("verify", out).code == 0
+    again = run("pack", out, "--out", tmp_path / "again.tasm")
+    assert again.code == 0 and "kB in int4.\n" in again.out
     assert run("show", out, "--html", tmp_path / "small.html").code == 0
 
 

@@ -72,6 +72,6 @@ def _for_people(document: Mapping[str, Any], plain: "TaskMemory") -> str:
     after = document["core_bytes"] + document["bank_bytes"]
     return (
         f"{document['memory']}: {bytes_text(after)} in {document['packing']}, "
-        f"{100 * after / before:.1f} % of {bytes_text(before)} in {plain.dtype}.\n"
+        f"{100 * after / before:.1f} % of {bytes_text(before)} in {plain.packing or plain.dtype}.\n"
         f"Checked and unpacked again in {seconds_text(document['seconds']['unpack'])}."
     )

@@ -34,7 +34,13 @@ class Command(TyperCommand):
             )
             if wrong is not None:
                 ctx.fail(wrong)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            wrong_value: Any = error  # typer's; newer ones put this word of a library before it
+            if isinstance(getattr(error, "message", None), str):
+                wrong_value.message = wrong_value.message.removeprefix("Value error, ")
+            raise
 
 
 def _with_values(args: list[str], option: str, known: Sequence[str]) -> list[str]:

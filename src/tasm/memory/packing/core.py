@@ -166,8 +166,13 @@ class PackedCore:
     def nbytes(self) -> int:
         """Bytes of every packed tensor."""
         states = sum(part.nbytes for state in self.states if state for part in state.values())
+        held = [layer for layer in self.packed if layer is not None]
+        whole = [layer for layer in held if layer.has_all_means]
+        # Where one layer lacks a mean, every layer says which it has.
+        said = 0 if len(whole) == len(held) else sum(layer.means_bytes for layer in whole)
         return (
-            sum(layer.nbytes for layer in self.packed if layer is not None)
+            sum(layer.nbytes for layer in held)
+            + said
             + self.unpacking.table.stream.nbytes
             + sum(rotation.nbytes for rotation in self.unpacking.rotations.values())
             + sum(half.nbytes for half in self.halves if half is not None)

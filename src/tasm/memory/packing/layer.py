@@ -126,9 +126,14 @@ class PackedTokens:
     def nbytes(self) -> int:
         """Bytes as they are stored, the number that says where the index ends and the bits that say
         which means there are included."""
-        beside = _END + (0 if self.has_all_means else math.ceil(2 * len(self.counts) / 8))
+        beside = _END + (0 if self.has_all_means else self.means_bytes)
         bias = 0 if self.bias is None else self.bias.nbytes
         return self.keys.nbytes + self.values.nbytes + self.index.nbytes + beside + bias
+
+    @property
+    def means_bytes(self) -> int:
+        """Bytes of the bits that say which means there are, where a memory stores them."""
+        return math.ceil(2 * len(self.counts) / 8)
 
     @property
     def has_all_means(self) -> bool:
