@@ -38,7 +38,6 @@ from tasm.compress.streams.streaming import count_tokens, is_about_tokens
 from tasm.compress.streams.unfinished import Unfinished
 from tasm.demonstrations import (
     Demonstration,
-    check_demonstrations,
     read_demonstrations,
     stream_demonstrations,
     warn_of_unlike_pictures,
@@ -179,14 +178,7 @@ def build_arriving(
         )
         rows = partial(arrive, warn=notice)
         if not isinstance(demonstrations, Iterator):
-            again = partial(
-                check_demonstrations,
-                demonstrations,
-                question=question,
-                skip_bad_rows=skip_bad_rows,
-                warn=notice,
-                progress=progress,
-            )
+            again = partial(arrive, warn=notice, progress=progress, most_bad=None)
             rows = partial(arrive, warn=unheard)
     backbone = as_backbone(model)
     started = time.perf_counter()

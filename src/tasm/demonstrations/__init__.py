@@ -3,7 +3,7 @@
 Knows pictures and text; knows nothing of models, tokens or memories, and does not import torch.
 """
 
-from tasm.demonstrations.arriving import check_demonstrations, stream_demonstrations
+from tasm.demonstrations.arriving import stream_demonstrations
 from tasm.demonstrations.conversation import (
     Conversation,
     Demonstration,
@@ -25,7 +25,6 @@ __all__ = [
     "Message",
     "Picture",
     "Query",
-    "check_demonstrations",
     "content_hash",
     "is_correct",
     "make_query",

@@ -30,6 +30,8 @@ def stream_demonstrations(
     question: str | None = None,
     skip_bad_rows: bool = False,
     warn: Warn = warn_in_python,
+    progress: Progress = unheard,
+    most_bad: int | None = 1,
 ) -> Iterator[Demonstration]:
     """Yield solved examples one at a time, from where `read_demonstrations` reads them.
 
@@ -39,38 +41,11 @@ def stream_demonstrations(
     ```
 
     Of those that were yielded only hashes are held, so that repeats are found. The first bad row
-    ends it, unless `skip_bad_rows`; what was left out, `warn` says at the end. Whether answers
-    contradict each other is not looked at.
+    ends it, or the last of `most_bad`, unless `skip_bad_rows`; None names all of them at the end,
+    where `warn` says what was left out. Whether answers contradict each other is not looked at.
 
     Raises `DemonstrationError` as `read_demonstrations` does.
     """
-    most = None if skip_bad_rows else 1
-    return _stream(source, question, skip_bad_rows, most, warn, unheard)
-
-
-def check_demonstrations(
-    source: Any,
-    *,
-    question: str | None = None,
-    skip_bad_rows: bool = False,
-    warn: Warn = warn_in_python,
-    progress: Progress | None = None,
-) -> Iterator[Demonstration]:
-    """Yield what `stream_demonstrations` does, but go on behind bad rows and raise at the end.
-
-    Raises `DemonstrationError` that names every bad row.
-    """
-    return _stream(source, question, skip_bad_rows, None, warn, progress or unheard)
-
-
-def _stream(
-    source: Any,
-    question: str | None,
-    skip_bad_rows: bool,
-    most_bad: int | None,
-    warn: Warn,
-    progress: Progress,
-) -> Iterator[Demonstration]:
     check_question(question)
     opened = open_source(source, question)
     ids: set[bytes] = set()
@@ -83,7 +58,7 @@ def _stream(
             one = demonstration_of(found, opened.folder, question)
         except RowProblem as problem:
             bad.append(f"{found.origin}, {problem}")
-            if len(bad) == most_bad:
+            if len(bad) == most_bad and not skip_bad_rows:
                 break
             continue
         content = bytes.fromhex(one.content_hash)

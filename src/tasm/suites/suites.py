@@ -112,7 +112,6 @@ HANDWRITTEN = 100
 
 def check_suite(
     name: str,
-    *,
     split: str = "held-out",
     demonstrations: int | None = None,
     queries: int = 40,
@@ -133,6 +132,7 @@ def check_suite(
     if split not in SPLITS:
         raise InputError(f"The split is one of {', '.join(SPLITS)}, not {split!r}.")
     shown = chosen.demonstrations if demonstrations is None else demonstrations
+    classes = chosen.ways if ways is None else ways
     most = NAMED_APART[name] * WORDS[split] if name in NAMED_APART else MOST
     if shown < 1 or queries < 1:
         raise InputError(
@@ -147,19 +147,17 @@ def check_suite(
         raise InputError(f"Without classes, the suite {name} takes no number of ways.")
     if ways is not None and not 2 <= ways <= LIMITS[name]:
         raise InputError(f"The ways of {name}: 2 to {LIMITS[name]}, not {ways}.")
-    if name == "digits":
-        classes = chosen.ways if ways is None else ways
-        if -(-shown // classes) + -(-queries // classes) > HANDWRITTEN:
-            raise InputError(
-                f"The suite digits shows no picture twice, and has {HANDWRITTEN} of each of its "
-                f"{classes} digits: {shown} demonstrations and {queries} queries are too many."
-            )
+    if name == "digits" and -(-shown // classes) + -(-queries // classes) > HANDWRITTEN:
+        raise InputError(
+            f"The suite digits shows no picture twice, and has {HANDWRITTEN} of each of its "
+            f"{classes} digits: {shown} demonstrations and {queries} queries are too many."
+        )
     if chosen.kind == "text":
-        check_room(name, split, shown, queries, chosen.ways if ways is None else ways)
+        check_room(name, split, shown, queries, classes)
     if font is not None:
         if not chosen.glyph_face:
             raise InputError(f"The suite {name} draws no letters, so a font changes nothing.")
-        needed = 4 if chosen.ways == 0 else (chosen.ways if ways is None else ways)
+        needed = classes or 4
         found = len(fonts.glyphs(split, font))
         if found < needed:
             raise InputError(
@@ -167,7 +165,7 @@ def check_suite(
                 f"{name} needs {needed}."
             )
     if cosine is not None:
-        _check_cosine(chosen, split, cosine, chosen.ways if ways is None else ways, font)
+        _check_cosine(chosen, split, cosine, classes, font)
 
 
 def _check_cosine(chosen: Suite, split: str, cosine: float, ways: int, font: str | None) -> None:
@@ -198,15 +196,7 @@ def episode(
     cosine: float | None = None,
 ) -> Episode:
     """One seed's task in memory: its demonstrations, and queries that they all serve."""
-    check_suite(
-        name,
-        split=split,
-        demonstrations=demonstrations,
-        queries=queries,
-        ways=ways,
-        font=font,
-        cosine=cosine,
-    )
+    check_suite(name, split, demonstrations, queries, ways, font, cosine)
     chosen = SUITES[name]
     shown = chosen.demonstrations if demonstrations is None else demonstrations
     rng = Random(f"{name} {split} {seed}")
