@@ -59,11 +59,9 @@ class FullContext:
     """What the whole of the demonstrations says to the queries."""
 
     memory: Any
-    build_seconds: float
     answers: list[Answer]
     answer_ms: float
     distributions: list[Tensor]
-    max_new_tokens: int
 
 
 class Examination:
@@ -100,17 +98,9 @@ class Examination:
     def full(self) -> FullContext:
         """The full context, asked every query once."""
         memory = self.encoded.build(find_recipe("full"))
-        built = time.perf_counter()
-        answers = ask_all(self.backbone, memory, self.episode.queries, batch_size=self.batch_size)
-        asked = time.perf_counter()
-        return FullContext(
-            memory,
-            memory.report["seconds"]["total"],
-            answers,
-            1000 * (asked - built) / len(answers),
-            self._distributions(memory, [answer.token_ids for answer in answers]),
-            default_new_tokens(memory),
-        )
+        answers, answer_ms = self._asked(memory)
+        said = [answer.token_ids for answer in answers]
+        return FullContext(memory, answers, answer_ms, self._distributions(memory, said))
 
     def measure(self, cell: Cell) -> Measurement:
         """Measure one cell.
@@ -120,7 +110,7 @@ class Examination:
         """
         if cell.recipe == "full":
             full = self.full
-            return self._judge(full.memory, full.build_seconds, full.answers, full.answer_ms)
+            return self._judge(full.memory, full.answers, full.answer_ms)
         if cell.recipe == "zero-shot":
             return self._measure_prompts(zero_shot_prompts(self.episode.queries))
         if cell.recipe == "retrieve-demos":
@@ -134,14 +124,15 @@ class Examination:
         memory = self.encoded.build(
             recipe, core=core, bank=bank, stored=cell.stored, seed=self.seed
         )
-        built = time.perf_counter()
-        answers = ask_all(self.backbone, memory, self.episode.queries, batch_size=self.batch_size)
-        answer_ms = 1000 * (time.perf_counter() - built) / len(answers)
-        return self._judge(memory, memory.report["seconds"]["total"], answers, answer_ms)
+        return self._judge(memory, *self._asked(memory))
 
-    def _judge(
-        self, memory: Any, build_seconds: float, answers: list[Answer], answer_ms: float
-    ) -> Measurement:
+    def _asked(self, memory: Any) -> tuple[list[Answer], float]:
+        """The answers to all queries, and the milliseconds of one in its batch."""
+        started = time.perf_counter()
+        answers = ask_all(self.backbone, memory, self.episode.queries, batch_size=self.batch_size)
+        return answers, 1000 * (time.perf_counter() - started) / len(answers)
+
+    def _judge(self, memory: Any, answers: list[Answer], answer_ms: float) -> Measurement:
         full = self.full
         distributions = (
             full.distributions
@@ -154,7 +145,7 @@ class Examination:
             + fmean(answer.retrieved_tokens for answer in answers),
             core_bytes=memory.core_bytes,
             bank_bytes=memory.bank_bytes,
-            build_seconds=build_seconds,
+            build_seconds=memory.report["seconds"]["total"],
             answer_ms=answer_ms,
             triggered=fmean(answer.triggered for answer in answers),
             stored_share=stored_share(memory),
@@ -175,10 +166,9 @@ class Examination:
 
     def _measure_prompts(self, prompts: Prompts) -> Measurement:
         full, layout = self.full, self.full.memory.layout
+        new_tokens = default_new_tokens(full.memory)
         started = time.perf_counter()
-        answers = [
-            prompt.ask(self.backbone, layout, full.max_new_tokens) for prompt in prompts.prompts
-        ]
+        answers = [prompt.ask(self.backbone, layout, new_tokens) for prompt in prompts.prompts]
         answer_ms = 1000 * (time.perf_counter() - started) / len(answers)
         distributions = [
             prompt.distributions(self.backbone, layout, answer.token_ids)

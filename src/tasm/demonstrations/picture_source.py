@@ -8,7 +8,7 @@ writes. Nothing is ever fetched from a network.
 import base64
 import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -51,6 +51,15 @@ def picture_from(value: Any, field: str, folder: Path) -> Picture:
     if callable(getattr(value, "read", None)):
         return _decodable(_content(value, field), field)
     raise RowProblem(field, describe(value), _EXPECTED)
+
+
+def is_one(images: Any) -> bool:
+    """Whether what was given for pictures is one picture and not several."""
+    if isinstance(images, list | tuple):
+        return False
+    is_content = isinstance(images, str | bytes | bytearray | memoryview | Mapping)
+    is_object = as_array(images) is not None or hasattr(images, "read")
+    return is_content or is_object or not isinstance(images, Iterable)
 
 
 def _from_text(text: str, field: str, folder: Path) -> Picture:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tasm.demonstrations.arrays import as_array
 from tasm.demonstrations.conversation import (
     DEFAULT_ID_LENGTH,
     Demonstration,
@@ -19,6 +18,7 @@ from tasm.demonstrations.conversation import (
     content_hash,
 )
 from tasm.demonstrations.oddities import warn_of_contradictions, warn_of_one_answer
+from tasm.demonstrations.picture_source import is_one
 from tasm.demonstrations.problems import RowProblem, describe, listed
 from tasm.demonstrations.renaming import similar_field
 from tasm.demonstrations.rows import FIELDS, Row, other_names, parse_row
@@ -118,20 +118,11 @@ def make_query(question: str, images: Any = ()) -> Query:
             f"Query, field 'question': found {describe(question)}; expected a string that is not "
             "empty."
         )
-    several = [] if images is None else [images] if _is_one(images) else list(images)
+    several = [] if images is None else [images] if is_one(images) else list(images)
     try:
         return _query(Found("", {"images": several, "question": question}), Path(), None)
     except RowProblem as problem:
         raise DemonstrationError(f"Query, {problem}.") from None
-
-
-def _is_one(images: Any) -> bool:
-    """Whether what was given for pictures is one picture and not several."""
-    if isinstance(images, list | tuple):
-        return False
-    is_content = isinstance(images, str | bytes | bytearray | memoryview | Mapping)
-    is_object = as_array(images) is not None or hasattr(images, "read")
-    return is_content or is_object or not isinstance(images, Iterable)
 
 
 def _read_all(
