@@ -265,9 +265,9 @@ class Backbone:
         if self.family.kind == "text":
             arguments = arguments - {"token_type_ids", "mm_token_type_ids"}
         inputs = left_padded(prompts, images, self._pad_id, arguments, layout.multi_image)
-        floats = {True: self.dtype, False: None}
+        device, dtype = self.device, self.dtype
         return {
-            name: value.to(self.device, floats[value.is_floating_point()])
+            name: value.to(device, dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
         }
 
