@@ -58,7 +58,7 @@ class Heard:
         self.queries: dict[int, Tensor] = {}
         self.scaling = 1.0
 
-    def __call__(self, layer: int, query: Tensor, scaling: float) -> None:
+    def __call__(self, layer: int, query: Tensor, scaling: float, weight: Any = None) -> None:
         self.queries.setdefault(layer, query.float().clone())
         self.scaling = scaling
 

@@ -2,13 +2,18 @@
 demonstration."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from tasm.compress.calibrate import LARGEST_DIVERGENCE, MISSED
+from tasm.compress.calibrate import LARGEST_DIVERGENCE, MISSED, taught, thresholds_by_need
 from tasm.compress.recipes.table import find_recipe
 from tasm.compress.records.queries import Queries
+from tasm.memory import Bank, TaskMemory
+from tasm.memory.retrieval.gate import GateReference
 from tests.compress.test_records import record
 from tests.compress.tiny_backbone import build_tiny, tiny_backbone
 
@@ -119,7 +124,8 @@ def test_quantile_by_need(core: str) -> None:
 
 
 def test_one_demonstration_never_opens_the_gate() -> None:
-    memory = build_tiny(tiny_backbone(), 1, core="12", bank="4")
+    recipe = find_recipe("tasm").with_settings(gate=JS)
+    memory = build_tiny(tiny_backbone(), 1, recipe=recipe, core="12", bank="4")
     assert memory.reference is not None
     assert memory.reference.thresholds == (LARGEST_DIVERGENCE,) * 3
 
@@ -130,7 +136,94 @@ def test_no_bank_no_reference() -> None:
     assert memory.gate.kind == "never"
 
 
-def test_a_gate_without_thresholds_is_not_calibrated_and_records_its_own() -> None:
-    memory = build_tiny(tiny_backbone(), recipe="tasm-missing-gate", core="40%", bank="20%")
+def test_a_gate_of_a_number_of_nats_is_not_calibrated_and_records_it() -> None:
+    nats = {"kind": "missing", "epsilon": 3.0, "first_steps": 2}
+    recipe = find_recipe("tasm").with_settings(gate=nats)
+    memory = build_tiny(tiny_backbone(), recipe=recipe, core="40%", bank="20%")
     assert memory.reference is None and memory.bank is not None
     assert (memory.gate.kind, memory.gate.epsilon, memory.gate.first_steps) == ("missing", 3.0, 2)
+
+
+def built_to_weigh(quantile: float) -> TaskMemory:
+    weighs = {"kind": "missing", "first_steps": 1, "quantile": quantile}
+    recipe = find_recipe("tasm-even-layers").with_settings(gate=weighs)
+    backbone = tiny_backbone()
+    transcript = backbone.transcript(range(1, 6))
+    return build_tiny(backbone, transcript, recipe=recipe, core="40%", bank="30%")
+
+
+@pytest.mark.parametrize("quantile", [0.4, 0.8])
+def test_thresholds_of_missing_against_a_plain_loop(quantile: float) -> None:
+    memory = built_to_weigh(quantile)
+    assert memory.bank is not None and memory.reference is not None
+    backbone = tiny_backbone()
+    transcript = backbone.transcript(range(1, 6))
+    queries = record(backbone, transcript, (Queries("answer-starts"),), 5)
+    positions, needs = memory.tokens.positions.long(), []
+    starts = [start for start, _ in transcript.spans]
+    for layer in range(3):
+        kept = queries.layer(layer)[Queries("answer-starts")]
+        core, bank = memory.core[layer], memory.bank.layers[layer]
+        assert core is not None and bank is not None
+        needs.append([])
+        for row, token in enumerate(kept.index.tolist()):
+            moved = positions[:, token] - positions[:, starts[row]].min() + memory.next_position
+            query = backbone.rotary.rotate(layer, kept.queries[:, row : row + 1], moved[:, None])
+            most = -math.inf
+            for head in range(4):
+                logs = []
+                for entries in (core, bank.held()):
+                    of = transcript.demonstration[entries.index[head // 2].long()]
+                    logits = (entries.keys[head // 2] @ query[head, 0]) * 16**-0.5
+                    logits = logits + (0 if entries.bias is None else entries.bias[head // 2])
+                    logs.append(math.log(sum(math.exp(one) for one in logits[of != row].tolist())))
+                most = max(most, logs[1] - logs[0])
+            needs[-1].append(most)
+    every = torch.tensor([need for layer in needs for need in layer])
+    shut = max(0.0, float(torch.quantile(every, quantile)))
+    for layer in range(3):
+        is_often = sum(need > shut for need in needs[layer]) >= 2.5
+        expected = 0.0 if is_often else shut
+        assert memory.reference.thresholds[layer] == pytest.approx(expected, abs=1e-4)
+    assert memory.reference.layers == (None,) * 3
+    assert memory.gate.epsilon == "calibrated" and memory.gate.first_steps == 1
+
+
+def test_a_planted_layer_that_needs_its_bank_is_open_and_no_other() -> None:
+    memory = built_to_weigh(0.6)
+    assert memory.bank is not None
+    backbone, layers = tiny_backbone(), []
+    for number, layer in enumerate(memory.bank.layers):
+        assert layer is not None
+        held = layer.held()
+        far = replace(held, keys=held.keys * (30.0 if number == 1 else 0.0))
+        # Less than any core: a bank of one token that looks like nothing.
+        layers.append(far if number == 1 else far.at(torch.zeros(2, 1, dtype=torch.long), (1, 1)))
+    transcript = backbone.transcript(range(1, 6))
+    queries = record(backbone, transcript, (Queries("answer-starts"),), 5)
+    asked = {n: queries.layer(n)[Queries("answer-starts")] for n in range(3)}
+    planted = SimpleNamespace(
+        core=memory.core, bank=layers, tokens=memory.tokens, next_position=memory.next_position
+    )
+    scalings = dict.fromkeys(range(3), 16**-0.5)
+    compressed: Any = planted
+    found = taught(
+        compressed, asked, scalings, transcript.spans, backbone.rotary, "missing", 0.6
+    ).thresholds
+    assert found[1] == 0.0 and found[0] == found[2] >= 0.0
+    grown = memory.replaced(bank=Bank(layers), reference=GateReference((None,) * 3, found))
+    cache = grown.cache()
+    backbone.hf(input_ids=torch.tensor([[11, 12, 13, 9]]), past_key_values=cache, use_cache=True)
+    opened = [bool(torch.cat(steps).any()) for steps in cache.extra.statistics._fired]
+    assert opened == [False, True, False]
+
+
+def test_layers_without_needs_have_no_threshold() -> None:
+    nobody = torch.full((4,), -math.inf)
+    assert thresholds_by_need({0: nobody}, 0.75) == {}
+    some = torch.tensor([-5.0, -4.0, -3.0, -2.0])
+    assert thresholds_by_need({0: nobody, 2: some}, 0.75) == {2: 0.0}
+    often = {0: some + 9.0, 1: some, 2: torch.tensor([-5.0, -5.0, -5.0, 8.0])}
+    assert thresholds_by_need(often, 0.7) == pytest.approx({0: 0.0, 1: 4.7, 2: 4.7}, abs=0.5)
+    one = build_tiny(tiny_backbone(), 1, recipe="tasm-weighing-gate", core="12", bank="4")
+    assert one.reference is not None and one.reference.thresholds == (None,) * 3

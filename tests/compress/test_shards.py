@@ -356,16 +356,17 @@ def test_shown_means_independent(backbone: TinyBackbone) -> None:
         independent(backbone, rows(3), shown=0)
 
 
-def test_the_gate_follows(backbone: TinyBackbone, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("recipe", "kind"), [("tasm", "js"), ("tasm-weighing-gate", "missing")])
+def test_the_gate_follows(recipe: str, kind: str, backbone: TinyBackbone, tmp_path: Path) -> None:
     """A gate is taught by the queries of the demonstrations that are there, and no others."""
-    whole = independent(backbone, rows(6))
-    assert whole.gate.kind == "js" and whole.reference is not None and whole.asked is not None
+    whole = independent(backbone, rows(6), recipe)
+    assert whole.gate.kind == kind and whole.reference is not None and whole.asked is not None
     assert whole.core_bytes > whole.replaced(asked=None).core_bytes
     assert len(whole.asked.index) == 6 * 2  # answers of two tokens
     notices: list[str] = []
     less = tasm.remove(whole, backbone, ["4"], notice=notices.append)
     assert not notices and less.reference is not None and less.asked is not None
-    same_gate(less, independent(backbone, pick(1, 2, 3, 5, 6)))
+    same_gate(less, independent(backbone, pick(1, 2, 3, 5, 6), recipe))
     assert less.reference.thresholds != whole.reference.thresholds
     start, end = whole.demonstrations[3].spans[0]
     gone = whole.asked.between(start, end)
@@ -378,7 +379,7 @@ def test_the_gate_follows(backbone: TinyBackbone, tmp_path: Path) -> None:
     same(again, less)
     same_gate(
         tasm.add(again, backbone, pick(4), notice=None),
-        independent(backbone, pick(1, 2, 3, 5, 6, 4)),
+        independent(backbone, pick(1, 2, 3, 5, 6, 4), recipe),
     )
     for store in ("int8", "int4"):
         packed = less.packed(store, backbone)  # type: ignore[arg-type]
@@ -387,7 +388,7 @@ def test_the_gate_follows(backbone: TinyBackbone, tmp_path: Path) -> None:
         opened.check_all()
         assert opened.asked is not None and torch.equal(opened.asked.index, less.asked.index)
         more = tasm.add(opened, backbone, pick(4), notice=None)
-        assert more.gate.kind == "js" and more.reference is not None
+        assert more.gate.kind == kind and more.reference is not None
 
 
 def test_a_memory_without_its_queries_opens_its_gate(backbone: TinyBackbone) -> None:
@@ -399,3 +400,18 @@ def test_a_memory_without_its_queries_opens_its_gate(backbone: TinyBackbone) -> 
     joint = tasm.build(backbone, rows(4), recipe="tasm", notice=None)
     assert tasm.add(joint, backbone, pick(5), notice=None).gate.kind == "always"
     assert independent(backbone, rows(4), "compact").asked is None
+
+
+def test_a_gate_that_weighs_goes_on_without_queries(backbone: TinyBackbone) -> None:
+    """It compares with nothing of the demonstrations: what was measured stays when some are added;
+    when some go, nothing of them stays, and the gate has its own 3 nats."""
+    for mode in ("joint", "independent"):
+        built = tasm.build(backbone, rows(5), recipe="tasm-weighing-gate", mode=mode, notice=None)
+        built, measured = built.replaced(asked=None), built.reference
+        assert measured is not None and built.gate.kind == "missing"
+        more = tasm.add(built, backbone, pick(6), notice=None)
+        assert more.gate == built.gate and more.reference is not None
+        assert more.reference.thresholds == measured.thresholds
+    less = tasm.remove(built, backbone, ["4"], notice=None)
+    assert less.gate == built.gate and less.reference is None
+    assert less.cache().extra._threshold(0, True) == 3.0

@@ -32,10 +32,15 @@ def there(request: Any) -> Iterator[BackboneElsewhere]:
 
 @pytest.fixture(scope="module")
 def memory(there: BackboneElsewhere, tmp_path_factory: Any) -> TaskMemory:
-    """Loaded from disk, as most are: core and bank lie on the host until a cache places them."""
+    """Loaded from disk, as most are: core and bank lie on the host until a cache places them. Its
+    gate is `js`, which needs a reference; others need nothing of it."""
+    return opened(there, "tasm", tmp_path_factory)
+
+
+def opened(there: BackboneElsewhere, recipe: str, tmp_path_factory: Any) -> TaskMemory:
     folder: Path = tmp_path_factory.mktemp("memory") / "m.tasm"
     with pretending():
-        build_tiny(there, 5, core="40%", bank="40%").save(folder)
+        build_tiny(there, 5, recipe=recipe, core="40%", bank="40%").save(folder)
     return TaskMemory.load(folder)
 
 
@@ -122,6 +127,22 @@ def test_a_bank_on_the_host_is_one_wait_a_gated_layer(
         others = [wait for wait in found[name] if wait not in searching]
         if name != "query":
             assert Counter(others) == Counter(stock[name])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_gate_that_weighs_waits_nowhere(
+    batch: int, there: BackboneElsewhere, tmp_path_factory: Any
+) -> None:
+    """It is asked while a query is read: on the device without waiting, then never again."""
+    weighing = opened(there, "tasm-weighing-gate", tmp_path_factory)
+    with pretending() as watch:
+        stock = of_stock(watch, there, batch)
+        cache = weighing.cache(device="pretended", bank_on="device")
+        found = waits_of(watch, there, cache, batch)
+        for name in ("step", "next step"):
+            assert Counter(found[name]) == Counter(stock[name])
+        assert not [wait for wait in found["query"] if "retrieval" in wait.place]
+        assert max(cache.extra.statistics.triggered()) <= 1 / 3
 
 
 def test_steps_that_ask_no_gate_wait_for_nothing(

@@ -61,7 +61,7 @@ def assert_same(first: TaskMemory, second: TaskMemory) -> None:
         assert first.reference.thresholds == second.reference.thresholds
         assert first.reference.step_thresholds == second.reference.step_thresholds
         for a, b in zip(first.reference.layers, second.reference.layers, strict=True):
-            assert torch.equal(a, b)
+            assert (a is None) == (b is None) and (a is None or torch.equal(a, b))
     for a, b in zip(first.states, second.states, strict=True):
         assert (a is None) == (b is None)
         assert all(torch.equal(a[name], b[name]) for name in a or {})

@@ -11,6 +11,7 @@ from tasm.arguments import GateKind
 from tasm.backbone.attention.segment import UNUSED
 from tasm.errors import InputError
 from tasm.memory import Bank, GateSettings, TaskMemory
+from tasm.memory.retrieval.gate import GateReference
 from tasm.memory.retrieval.gates.base import Look
 from tasm.memory.retrieval.gates.core import core_weight
 from tasm.memory.retrieval.gates.table import GATES
@@ -52,7 +53,8 @@ def test_every_name_has_a_row_and_a_gate_knows_its_threshold():
     for name, gate in GATES.items():
         assert (gate is None) == (name in ("always", "never"))
         assert gate is None or gate.threshold > 0
-        assert GateSettings(kind=name).is_calibrated == (name == "js")
+        assert GateSettings(kind=name).is_calibrated == (name in ("js", "missing"))
+        assert GateSettings(kind=name).compares == (name == "js")
 
 
 def test_a_banks_weight_is_that_of_its_tokens_in_one_chunk_or_many(monkeypatch):
@@ -154,6 +156,7 @@ def test_steps_not_asked_count_as_shut_and_move_with_their_rows():
         for layer, query in enumerate(layers):
             retrieval(layer, query, SCALING)
     assert retrieval.statistics.triggered() == [1 / 4] * 3
+    assert retrieval.statistics.attached() == [1.0] * 3
     retrieval.map_rows(lambda state: state[torch.tensor([2, 0])])
     assert retrieval.statistics.triggered() == [1 / 4] * 2
     assert retrieval.statistics.triggered([1, 2]) == [1.0, 1 / 2]
@@ -163,8 +166,47 @@ def test_steps_not_asked_count_as_shut_and_move_with_their_rows():
 
 def test_a_gate_without_a_measured_threshold_takes_its_own():
     _, retrieval = scene_of(kind="missing")
+    retrieval.reference = None
     own = GATES["missing"].threshold
     assert [retrieval._threshold(layer, True) for layer in range(LAYERS)] == [own] * LAYERS
+
+
+def test_missing_takes_what_attention_has_weighed_and_multiplies_nothing(monkeypatch):
+    def refused(*_):
+        raise AssertionError("a second product of query and core")
+
+    worked_out, given = Scene(), Scene()
+    pairs = [
+        (layer, row) for step in given.queries for layer, rows in enumerate(step) for row in rows
+    ]
+    at = sorted(outweighs(given, layer, row) for layer, row in pairs)[len(pairs) // 2]
+    plain = worked_out.retrieval(kind="missing", epsilon=max(0.0, at))
+    retrieval = given.retrieval(kind="missing", epsilon=max(0.0, at))
+    for layers in given.queries:
+        for layer, query in enumerate(layers):
+            expected = plain(layer, query, SCALING)
+            core = core_weight(query, given.core[layer].keys, SCALING)
+            with monkeypatch.context() as patched:
+                patched.setattr("tasm.memory.retrieval.gates.base.core_weight", refused)
+                found = retrieval(layer, query, SCALING, lambda core=core: core)
+            assert (found is None) == (expected is None)
+            if found is not None and expected is not None:
+                assert torch.equal(found.bias, expected.bias)
+    assert retrieval.statistics.triggered() == plain.statistics.triggered()
+    assert 0 < sum(plain.statistics.triggered()) < 3
+    nothing = Look(given.queries[0][0], given.core[0].keys, SCALING)
+    nothing.known_weight = lambda: torch.full((1, 1, 1), UNUSED)
+    assert nothing.weight().item() == math.inf
+
+
+def test_what_was_measured_of_one_gate_is_not_anothers():
+    measured = GateReference((None,) * LAYERS, (0.25,) * LAYERS)
+    memory = task_memory(gate=GateSettings(kind="missing", first_steps=1))
+    memory = memory.replaced(reference=measured)
+    assert memory.cache().extra._threshold(0, True) == 0.25
+    assert memory.cache(gate="missing").extra._threshold(0, True) == 0.25
+    assert memory.cache(gate="entropy").extra._threshold(0, True) == GATES["entropy"].threshold
+    assert memory.cache(gate="js").extra.reference is None
 
 
 def test_few_steps_compile_whole():

@@ -61,7 +61,9 @@ def memory_of(
     elif calibrates(settings, budget):
         rotary = backbone.rotary.for_length(tokens)
         spans = [entry.spans[0] for entry in entries]
-        reference = calibrate(kept, recorder, asked, spans, rotary, settings.quantile)
+        reference = calibrate(
+            kept, recorder, asked, spans, rotary, settings.gate.kind, settings.quantile
+        )
     bank = Bank(kept.bank) if any(layer is not None for layer in kept.bank) else None
     memory = TaskMemory(
         core=kept.core,

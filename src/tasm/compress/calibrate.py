@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tasm.arguments import GateKind
 from tasm.backbone.attention.rotary import Rotary
 from tasm.compress.prefill import Compressed
 from tasm.compress.records.queries import Kept, Queries
@@ -31,6 +32,9 @@ STEPS = 3
 MISSED = 0.1
 """Share of a query's attention on what the core left out, above which it needs the bank."""
 
+SHUT = 0.75
+"""Share of pairs of a layer and a query that a gate which weighs core and bank leaves shut."""
+
 LARGEST_DIVERGENCE = 0.6931471805599453
 """ln 2: no divergence is above it, so this threshold never fires."""
 
@@ -49,9 +53,11 @@ def calibrate(
     record: Queries,
     spans: Sequence[tuple[int, int]],
     rotary: Rotary,
+    gate: GateKind,
     quantile: float | Literal["need"],
 ) -> GateReference:
-    """Return reference and thresholds, by layer.
+    """Return reference and thresholds of a `gate`, by layer; of "missing" as `thresholds_by_need`
+    says. Of "js":
 
     `quantile` is the share of the demonstrations' divergences below a threshold, or "need": the
     share of them that give the bank at most `MISSED` of what they give both, in each layer; at most
@@ -63,7 +69,7 @@ def calibrate(
     """
     found = {layer: held.get(record) for layer, held in recorder.held.items()}
     asked = {layer: queries for layer, queries in found.items() if queries is not None}
-    return taught(compressed, asked, recorder.scalings, spans, rotary, quantile)
+    return taught(compressed, asked, recorder.scalings, spans, rotary, gate, quantile)
 
 
 def taught(
@@ -72,9 +78,13 @@ def taught(
     scalings: Mapping[int, float],
     spans: Sequence[tuple[int, int]],
     rotary: Rotary,
+    gate: GateKind,
     quantile: float | Literal["need"],
 ) -> GateReference:
     """Return what `calibrate` does of queries that are held, by layer."""
+    if gate == "missing":
+        shut = SHUT if isinstance(quantile, str) else quantile
+        return _weighing(compressed, asked_of, scalings, spans, rotary, shut)
     core, tokens = compressed.core, compressed.tokens
     references: list[Tensor | None] = [None] * len(core)
     first: list[float | None] = [None] * len(core)
@@ -96,6 +106,52 @@ def taught(
         references[layer], first[layer] = _first_steps(looks, own, asked, at)
         later[layer] = _later_steps(looks, asked, at)
     return GateReference(tuple(references), tuple(first), tuple(later))
+
+
+def _weighing(
+    compressed: Compressed,
+    asked_of: Mapping[int, Kept],
+    scalings: Mapping[int, float],
+    spans: Sequence[tuple[int, int]],
+    rotary: Rotary,
+    quantile: float,
+) -> GateReference:
+    """Thresholds of a gate that weighs core and bank."""
+    needs: dict[int, Tensor] = {}
+    for layer, queries in asked_of.items():
+        core, bank = compressed.core[layer], compressed.bank[layer]
+        if core is None or bank is None or not queries.index.numel():
+            continue
+        here = compressed.tokens.to(core.keys.device)
+        asked = _Asked.of(layer, queries, here, spans, rotary, compressed.next_position)
+        needs[layer] = _outweighed(asked, core, bank, here, scalings[layer])
+    thresholds = thresholds_by_need(needs, quantile)
+    layers = range(len(compressed.core))
+    return GateReference((None,) * len(layers), tuple(thresholds.get(layer) for layer in layers))
+
+
+def thresholds_by_need(needs: Mapping[int, Tensor], quantile: float) -> dict[int, float]:
+    """Return the thresholds in nats of layers by what demonstrations need there, (rows,) each: how
+    far the bank outweighs the core, in the head that misses most.
+
+    The `quantile` of all layers' needs together, 0 at least: so many pairs of a layer and a query
+    stay shut. In a layer where half of the queries or more are above it, that is 0: it opens where
+    the bank outweighs the core at all. A layer in which nobody needs anything has none.
+
+    ```python
+    >>> thresholds_by_need({0: torch.tensor([-2.0, 1.0]), 3: torch.tensor([4.0, 6.0])}, 0.5)
+    {0: 2.5, 3: 0.0}
+    ```
+    """
+    told = {layer: need for layer, need in needs.items() if bool(need.isfinite().any())}
+    if not told:
+        return {}
+    every = torch.cat([need[need.isfinite()].float().cpu() for need in told.values()])
+    most = max(0.0, _quantile(every, quantile))
+    return {
+        layer: 0.0 if float((need > most).float().mean()) >= 0.5 else most
+        for layer, need in told.items()
+    }
 
 
 class _Asked:
@@ -202,6 +258,17 @@ def _missed(
     held = asked.weight_of(core, tokens, scaling)
     left = asked.weight_of(bank, tokens, scaling)
     return torch.sigmoid(left - held).nan_to_num(0.0).mean(-1).amax(-1)[asked.starts]
+
+
+def _outweighed(
+    asked: _Asked, core: LayerTokens, bank: LayerTokens, tokens: TokenTable, scaling: float
+) -> Tensor:
+    """(rows,) nats by which the bank outweighs the core at the first step, in the query head that
+    misses most; -inf where no head holds both."""
+    held = asked.weight_of(core, tokens, scaling)
+    left = asked.weight_of(bank, tokens, scaling)
+    needs = (left - held).masked_fill(held.isneginf(), -torch.inf)
+    return needs.flatten(1).amax(1)[asked.starts]
 
 
 def _without(looks: Tensor, own: Tensor) -> Tensor:

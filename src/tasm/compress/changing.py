@@ -5,6 +5,7 @@ What stays is never read again; where it moves, its keys are rotated to where th
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,4 +248,7 @@ def _settings(memory: TaskMemory, notice: Notice) -> Settings:
     """The settings that the memory was built with."""
     if changed := recipe_change(memory.recipe):
         notice(changed)
-    return Settings.of(recipe=memory.recipe["name"], **memory.recipe["settings"])
+    settings = Settings.of(recipe=memory.recipe["name"], **memory.recipe["settings"])
+    # What a memory's gate is taught is for the gate that it has, whatever the recipe's is by now.
+    gate = memory.recipe.get("gate", settings.recipe.gate)
+    return replace(settings, recipe=replace(settings.recipe, gate=gate))

@@ -126,7 +126,8 @@ class Settings:
 
     @property
     def quantile(self) -> float | Literal["need"]:
-        """Share of the demonstrations' own divergences below a calibrated threshold."""
+        """Share of what demonstrations' own queries say to the gate, below a calibrated
+        threshold."""
         quantile = self.recipe.gate.get("quantile", 0.9)
         return "need" if quantile == "need" else float(quantile)
 
@@ -233,7 +234,7 @@ def costs_for(settings: Settings, backbone: Backbone, tokens: int, head: int) ->
         reference_bytes, means = 2, pair * geometry.layers
     index *= geometry.kv_heads
     full_layers, sliding = kinds.count("full"), kinds.count("sliding")
-    has_gate = settings.gate.is_calibrated and settings.bank not in ("0", "0%")
+    has_gate = settings.gate.compares and settings.bank not in ("0", "0%")
     reference = reference_bytes * geometry.kv_heads if has_gate else 0
     bias = bias_bytes * geometry.kv_heads if settings.recipe.has_bias else 0
     return Costs(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.backbone.attention.segment import UNUSED, Segment
+from tasm.backbone.attention.segment import UNUSED, Segment, Weight
 from tasm.errors import InputError
 from tasm.memory.described import DescribedMemory
 
@@ -83,9 +83,12 @@ class HidingRetrieval:
         """Of the retrieval."""
         return self._retrieval.statistics
 
-    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
+    def __call__(
+        self, layer: int, query: Tensor, scaling: float, weight: Weight | None = None
+    ) -> Segment | None:
         """As a retrieval's, own tokens switched off."""
-        brought = self._retrieval(layer, query, scaling)
+        # What attention has weighed is the core with those tokens hidden, as it should be.
+        brought = self._retrieval(layer, query, scaling, weight)
         if brought is None:
             return None
         owner = self._owners.to(query.device)[brought.index.long().clamp_min(0)]

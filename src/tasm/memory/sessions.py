@@ -13,7 +13,7 @@ from tasm.backbone.attention.cache import MemoryCache
 from tasm.errors import InputError, first_line
 from tasm.memory.described import DescribedMemory
 from tasm.memory.placement import Devices, Placed, Placement, Unpack
-from tasm.memory.retrieval.gate import GateSettings
+from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.retrieval.granularity import make_granularity
 from tasm.memory.retrieval.in_attention import Retrieval
 
@@ -36,9 +36,11 @@ def open_cache(
     _check(device, dtype, live_tokens)
     one_of(bank_on, "bank_on", get_args(BankOn))
     one_of(unpack, "unpack", get_args(Unpack))
-    settings = memory.gate
+    settings, reference = memory.gate, memory.reference
     if gate is not None:  # asked at every step; a threshold that was recorded is of its own gate
         own = settings.epsilon if gate == settings.kind else "calibrated"
+        if gate != settings.kind:  # and so is what was measured
+            reference = None
         settings = replace(settings, kind=gate, epsilon=own, first_steps=None)
     if epsilon is not None:
         settings = replace(settings, epsilon=epsilon)
@@ -48,7 +50,7 @@ def open_cache(
         [None if segment is None else [segment] for segment in placed.segments],
         next_position=memory.next_position,
         logical_length=memory.logical_length,
-        extra=_retrieval(memory, placement, settings, placed, device, dtype, bank_on),
+        extra=_retrieval(memory, placement, settings, reference, placed, device, dtype, bank_on),
         states=placed.states,
         live_tokens=live_tokens,
         transcript=memory.report.get("transcript"),
@@ -61,6 +63,7 @@ def _retrieval(
     memory: DescribedMemory,
     placement: Placement,
     settings: GateSettings,
+    reference: GateReference | None,
     placed: Placed,
     device: Devices,
     dtype: torch.dtype | None,
@@ -68,7 +71,6 @@ def _retrieval(
 ) -> Retrieval | None:
     if memory.bank is None or settings.kind == "never":
         return None
-    reference = memory.reference
     if reference is not None:
         reference = replace(reference, layers=placed.distributions)
     retrieval = Retrieval(

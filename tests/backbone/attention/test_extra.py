@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone import UNUSED, MemoryCache, Segment
+from tasm.backbone.attention.segment import Weight
 from tasm.errors import InputError
 from tests.backbone.attention.exactness import encode, generate, stock, tiny_or_skip
 from tests.tiny_models import Tiny, Turn
@@ -23,7 +24,9 @@ class Withheld:
     events: list[str] = field(default_factory=list)
     rows: Tensor | None = None
 
-    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
+    def __call__(
+        self, layer: int, query: Tensor, scaling: float, weight: Weight | None = None
+    ) -> Segment | None:
         self.asked.append((layer, query, scaling))
         if self.rows is None:
             self.rows = torch.arange(query.shape[0])
@@ -170,7 +173,7 @@ def test_extra_that_brings_nothing_changes_nothing() -> None:
         for (s,) in extra.segments
     ]
 
-    def shut(layer: int, query: Tensor, scaling: float) -> Segment:
+    def shut(layer: int, query: Tensor, scaling: float, weight: Weight | None) -> Segment:
         (segment,) = extra.segments[layer]
         return segment
 

@@ -13,7 +13,7 @@ from transformers.masking_utils import sdpa_mask
 
 from tasm.backbone.attention.attention_call import AttentionCall, segment_bias
 from tasm.backbone.attention.kernels import merge, partial_attention, total_log_sum_exp
-from tasm.backbone.attention.segment import Segment
+from tasm.backbone.attention.segment import Segment, Weight
 
 ATTENTION = "tasm"
 """The name under which the attention and its masks are registered."""
@@ -59,7 +59,8 @@ def memory_attention(
         parts = [read(segment) for segment in segments]
         if rows.extra is not None:
             last = _last_rows(query, rows.last, key.shape[1])
-            brought = rows.extra(module.layer_idx, last, scaling)
+            weight = _weight(parts, rows.last, key.shape[1]) if softcap is None else None
+            brought = rows.extra(module.layer_idx, last, scaling, weight)
             if brought is not None:
                 segments = (*segments, brought)
                 parts.append(read(brought))
@@ -96,6 +97,15 @@ def _last_rows(query: Tensor, last: Tensor | None, kv_heads: int) -> Tensor:
     elif n > 1:
         query = query[:, :, -1]
     return query.reshape(batch, kv_heads, query_heads // kv_heads, head_dim)
+
+
+def _weight(parts: list[Part], last: Tensor | None, kv_heads: int) -> Weight | None:
+    """What gives the log-sum-exp of each row's last live query over one segment, (batch, kv_heads,
+    group): nothing is done before it is asked for."""
+    if len(parts) != 1:
+        return None
+    log_sum_exp = parts[0][1][..., None]
+    return lambda: _last_rows(log_sum_exp, last, kv_heads)[..., 0]
 
 
 def _additive(mask: Tensor | None, query: Tensor, tokens: int) -> Tensor | None:

@@ -121,6 +121,10 @@ def _same_rows(first: Tensor | None, second: Tensor | None) -> bool:
     return first.shape[:-1] == second.shape[:-1]
 
 
+Weight = Callable[[], Tensor]
+"""Gives a log-sum-exp to who asks for it."""
+
+
 class Extra(Protocol):
     """What brings further tokens into an attention call: in tasm, a gate over a latent bank.
 
@@ -134,11 +138,15 @@ class Extra(Protocol):
         """Whether reading a query in several calls gives the same as reading it in one."""
         ...
 
-    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
+    def __call__(
+        self, layer: int, query: Tensor, scaling: float, weight: "Weight | None" = None
+    ) -> Segment | None:
         """Return what this layer's live tokens attend to in this call, or None.
 
         `query` is (batch, kv_heads, group, head_dim): the rotated query of each row's last live
-        token that is no padding.
+        token that is no padding. `weight()` gives the log-sum-exp of its logits over the layer's
+        one segment, (batch, kv_heads, group) float32, that attention has worked out already; None
+        where there is no such number, or a soft cap is in it.
         """
         ...
 

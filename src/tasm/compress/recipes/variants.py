@@ -64,9 +64,14 @@ def variants(tasm: Recipe) -> tuple[Recipe, ...]:
             "TASM's table 7: a bank that is never asked",
         ),
         _row(
-            tasm.with_settings(gate={"kind": "missing", "first_steps": 2}),
+            tasm.with_settings(gate={"kind": "missing", "epsilon": 3.0, "first_steps": 2}),
             "tasm-missing-gate",
             "a gate that weighs core and bank, asked at two steps",
+        ),
+        _row(
+            tasm.with_settings(gate={"kind": "missing", "quantile": 0.75, "first_steps": 1}),
+            "tasm-weighing-gate",
+            "a gate that weighs core and bank, its thresholds measured, asked once a query",
         ),
         _row(
             tasm.with_settings(gate={"kind": "always"}),

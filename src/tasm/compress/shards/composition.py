@@ -57,6 +57,12 @@ def assembled(
         max_positions=memory.geometry.max_positions,
     )
     has_bank = any(one is not None for one in shard.bank)
+    if (
+        reference is None
+        and not memory.gate.compares
+        and len(shard.entries) > len(memory.demonstrations)
+    ):
+        reference = memory.reference  # nats of each layer; of what was removed nothing stays
     changed = memory.replaced(
         core=shard.core,
         bank=Bank(shard.bank) if has_bank else None,

@@ -269,12 +269,13 @@ def taught_gate(
             whose = kept.tokens.demonstration[index].to(device)
             held[layer] = Kept(queries.to(device).float(), index.to(device), whose)
     scalings = {layer: float(getattr(modules[layer], "scaling", size**-0.5)) for layer in held}
-    return taught(kept, held, scalings, spans, backbone.rotary, settings.quantile)
+    rotary = backbone.rotary
+    return taught(kept, held, scalings, spans, rotary, settings.gate.kind, settings.quantile)
 
 
 def open_gate(gate: GateSettings, notice: Notice) -> GateSettings:
     """The gate of a memory that changes and has not kept what it compares with."""
-    if not gate.is_calibrated:
+    if not gate.compares:
         return gate
     notice(
         f"The gate {gate.kind!r} compares with what the demonstrations looked at together, and the "

@@ -91,7 +91,15 @@ class GateSettings:
     def is_calibrated(self) -> bool:
         """Whether building measures a reference and thresholds for this gate."""
         gate = GATES[self.kind]
-        return gate is not None and gate.is_calibrated
+        if gate is None or not gate.is_calibrated:
+            return False
+        return gate.compares or self.epsilon == "calibrated"
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares distributions over the core, which the memory then holds."""
+        gate = GATES[self.kind]
+        return gate is not None and gate.compares
 
     @property
     def own_threshold(self) -> float | Literal["calibrated"]:
@@ -111,7 +119,8 @@ class GateReference:
 
     Attributes:
         layers: per layer (kv_heads, core tokens), how the demonstrations' own answer queries look
-            at the reduced core: probabilities, each row sums to one; None for a layer not gated.
+            at the reduced core: probabilities, each row sums to one; None for a layer not gated,
+            and with a gate that compares nothing.
         thresholds: per layer, nats: the first step retrieves above it; None for the paper's.
         step_thresholds: the same for later steps, which compare with the step before; None, as a
             whole or for a layer, to use `thresholds`.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.segment import UNUSED, Segment
+from tasm.backbone.attention.segment import UNUSED, Segment, Weight
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.retrieval.gates.base import Gate, Look
@@ -108,13 +108,17 @@ class Retrieval:
         has_tokens = banked is not None and max(banked.counts, default=0) > 0
         return has_tokens and self.top_k > 0 and (chosen is None or layer in chosen)
 
-    def __call__(self, layer: int, query: Tensor, scaling: float) -> Segment | None:
+    def __call__(
+        self, layer: int, query: Tensor, scaling: float, weight: Weight | None = None
+    ) -> Segment | None:
         """What this layer's live tokens attend to besides the core.
 
         Args:
             layer: the layer that asks.
             query: (batch, kv_heads, group, head_dim), rotated, each row's last live token.
             scaling: factor of the attention logits.
+            weight: gives what attention found the core to weigh, (batch, kv_heads, group); where
+                it is None a gate that wants to know works it out.
         """
         if not self._gated[layer]:
             return None
@@ -125,13 +129,15 @@ class Retrieval:
         if step == self.settings.first_steps:
             self.statistics.rest(layer)
         else:
-            self._ask(layer, query, scaling, step)
+            self._ask(layer, query, scaling, step, weight)
         now = self._attached[layer]
         return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
 
-    def _ask(self, layer: int, query: Tensor, scaling: float, step: int) -> None:
+    def _ask(
+        self, layer: int, query: Tensor, scaling: float, step: int, weight: Weight | None
+    ) -> None:
         """Ask the gate, and attach what the bank has for the rows where it opens."""
-        side = self._core_side(layer, query, scaling, is_first=step == 0)
+        side = self._core_side(layer, query, scaling, weight, is_first=step == 0)
         may_branch, asked = self._may_branch(layer), query
         if may_branch and query.device.type != "cpu" and self._asks_or_opens(side, step):
             # Whatever the host wants to know comes in one copy.
@@ -152,7 +158,7 @@ class Retrieval:
     # ------------------------------------------------------------------ the gate
 
     def _core_side(
-        self, layer: int, query: Tensor, scaling: float, is_first: bool
+        self, layer: int, query: Tensor, scaling: float, weight: Weight | None, is_first: bool
     ) -> Tensor | None:
         """(batch, n), what the gate makes of the core; None where it has nothing to say."""
         core = self.core[layer]
@@ -168,7 +174,7 @@ class Retrieval:
         if is_first and self.reference is not None:
             recorded = self.reference.layers[layer]
             before = None if recorded is None else recorded[None].to(query.device)
-        look = Look(query, keys, scaling, bias, hidden, before)
+        look = Look(query, keys, scaling, bias, hidden, before, weight)
         if self.gate.compares:
             self._previous[layer] = look.distribution()
         return self.gate.core_side(look)

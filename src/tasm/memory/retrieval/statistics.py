@@ -51,13 +51,13 @@ class RetrievalStatistics:
     def triggered(self, steps: Sequence[int] | None = None) -> list[float]:
         """Per row, the share of (layer, step) pairs that retrieved; of the first `steps[row]` calls
         only, so that what a finished row of a batch went on with can be left out."""
-        recorded = [_joined(steps).cpu() for steps in self._fired if steps]
-        shares = []
-        for row in range(recorded[0].shape[0] if recorded else 0):
-            last = None if steps is None else steps[row]
-            pairs = torch.cat([layer[row, :last] for layer in recorded])
-            shares.append(float(pairs.float().mean()) if pairs.numel() else 0.0)
-        return shares
+        return _shares([_joined(steps).cpu() for steps in self._fired if steps], steps)
+
+    def attached(self, steps: Sequence[int] | None = None) -> list[float]:
+        """Per row, the share of (layer, step) pairs that attended to something retrieved: then, or
+        at an earlier step."""
+        fired = [_joined(steps).cpu() for steps in self._fired if steps]
+        return _shares([layer.int().cummax(1).values for layer in fired], steps)
 
     def divergence(self) -> list[float]:
         """Per row, nats at the first step: mean over heads and gated layers; empty where there
@@ -80,6 +80,16 @@ class RetrievalStatistics:
         self._fired = [[change(_joined(steps))] if steps else [] for steps in self._fired]
         for state in (self._divergence, self._retrieved):
             state[:] = [None if tensor is None else change(tensor) for tensor in state]
+
+
+def _shares(recorded: Sequence[Tensor], steps: Sequence[int] | None) -> list[float]:
+    """Per row, the mean of (batch, steps) of all layers, over the first `steps[row]`."""
+    shares = []
+    for row in range(recorded[0].shape[0] if recorded else 0):
+        last = None if steps is None else steps[row]
+        pairs = torch.cat([layer[row, :last] for layer in recorded])
+        shares.append(float(pairs.float().mean()) if pairs.numel() else 0.0)
+    return shares
 
 
 def _joined(steps: Sequence[Tensor | int]) -> Tensor:

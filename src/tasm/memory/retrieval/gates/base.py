@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from tasm.backbone.attention.segment import UNUSED, Weight
 from tasm.memory.retrieval.gates.core import core_distribution, core_weight
 
 
@@ -24,6 +25,7 @@ class Look:
         hidden: (kv_heads, 1, core tokens) bool, the slots that the bias hides, or None.
         before: (batch or 1, kv_heads, core tokens), the distribution to compare with: the
             build's at the first step, then that of the step before; or None.
+        known_weight: gives what `weight` would work out, where attention has done so already.
     """
 
     query: Tensor
@@ -32,6 +34,7 @@ class Look:
     bias: Tensor | None = None
     hidden: Tensor | None = None
     before: Tensor | None = None
+    known_weight: Weight | None = None
     _shares: Tensor | None = field(default=None, init=False)
 
     def distribution(self) -> Tensor:
@@ -44,8 +47,11 @@ class Look:
 
     def weight(self) -> Tensor:
         """(batch, kv_heads, group), log-sum-exp of the core's logits; inf where a head keeps
-        nothing."""
-        return core_weight(self.query, self.keys, self.scaling, self.bias)
+        nothing. No product, where attention has its own."""
+        if self.known_weight is None:
+            return core_weight(self.query, self.keys, self.scaling, self.bias)
+        weight = self.known_weight()
+        return weight.masked_fill(weight <= UNUSED / 2, float("inf"))
 
 
 class Gate(Protocol):

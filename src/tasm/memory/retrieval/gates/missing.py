@@ -17,11 +17,12 @@ class Missing:
     """Opens where, for the query head that misses most, the bank outweighs the core by more than
     the threshold in nats: at 3, where 95 % of its attention would fall on the bank.
 
-    A head whose core or bank holds nothing is left out.
+    A head whose core or bank holds nothing is left out. Building measures a threshold for each
+    layer (`tasm.compress.calibrate`); 3 nats are for where it did not.
     """
 
     threshold: float = 3.0
-    is_calibrated: bool = False
+    is_calibrated: bool = True
     compares: bool = False
 
     def core_side(self, look: Look) -> Tensor | None:
