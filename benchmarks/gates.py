@@ -4,8 +4,9 @@
     python benchmarks/gates.py --model FOLDER --suites past,category,plural --core 20%
     python benchmarks/gates.py --split train --first-seed 2200 --gates own,always,missing:3:2
 
-A gate is a name of `--gate`, with a threshold in nats and how many steps ask it where these are
-given (`missing:3:2`), or `own`: the memory's. `opened` is the share of (layer, step) pairs that
+A gate is a name of `--gate`, with a threshold in nats, how many steps ask it, and layers, where
+these are given (`missing:3:2`, `always::1`, `always:::3+5`), or `own`: the memory's, with what was
+measured of it; `--gate-of tasm` makes that js. `opened` is the share of (layer, step) pairs that
 retrieved, `read` the share that attended to something retrieved, then or at an earlier step; both
 count every layer with a bank and every step of an answer, the reading of the question as one.
 """
@@ -30,13 +31,17 @@ from tasm.demonstrations import is_correct
 
 def asked(backbone: Any, memory: Any, queries: Any, gate: str) -> tuple[float, float, float]:
     """Return accuracy, and shares of pairs that opened and that read something retrieved."""
-    name, _, rest = gate.partition(":")
-    epsilon, _, steps = rest.partition(":")
-    cache = memory.cache(
-        gate=None if name == "own" else name, epsilon=float(epsilon) if epsilon else None
-    )
-    if steps:
-        cache.extra.settings = replace(cache.extra.settings, first_steps=int(steps))
+    name, epsilon, steps, layers = (gate.split(":") + [""] * 3)[:4]
+    if name != "own":
+        settings = replace(
+            memory.gate,
+            kind=name,
+            epsilon=float(epsilon) if epsilon else "calibrated",
+            first_steps=int(steps) if steps else None,
+            layers=tuple(map(int, layers.split("+"))) if layers else None,
+        )
+        memory = memory.replaced(gate=settings, reference=None)
+    cache = memory.cache()
     inputs = backbone.query_inputs(queries, layout=memory.layout)
     said = generate(backbone, inputs, cache, max_new_tokens=default_new_tokens(memory)).token_ids
     correct = fmean(
@@ -46,8 +51,10 @@ def asked(backbone: Any, memory: Any, queries: Any, gate: str) -> tuple[float, f
     if cache.extra is None:
         return correct, 0.0, 0.0
     calls = [len(token_ids) + 1 for token_ids in said]  # the last one said that the answer ends
-    statistics = cache.extra.statistics
-    return correct, fmean(statistics.triggered(calls)), fmean(statistics.attached(calls))
+    banked = sum(layer is not None for layer in memory.bank.layers)
+    gated, statistics = len(cache.extra.gated_layers) / banked, cache.extra.statistics
+    opened, read = fmean(statistics.triggered(calls)), fmean(statistics.attached(calls))
+    return correct, gated * opened, gated * read
 
 
 def measure(given: argparse.Namespace) -> str:
