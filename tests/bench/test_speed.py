@@ -9,6 +9,7 @@ import torch
 from tasm.bench.speed import counting
 from tasm.bench.speed.bench import FULL, QUICK, Bench
 from tasm.bench.speed.clock import alternate
+from tasm.bench.speed.counting import Counted
 from tasm.bench.speed.figures import SPEED_ROWS, Measured, SpeedRow
 from tasm.bench.speed.run import MEASURES, measure_speed
 from tasm.bench.speed.subjects import memory_cache, stock_cache, stock_prefill
@@ -28,7 +29,9 @@ def test_the_quick_setting_measures_every_row(monkeypatch):
     # What the peaks' own processes have built and saved is not built again.
     monkeypatch.setattr(Bench, "build_streaming", None)
     # Builds' bytes are counted in tests/compress/test_peaks.py: a hundred builds are too many here.
-    monkeypatch.setattr(counting, "build_peak", lambda model, recipe, count, words: (count, count))
+    monkeypatch.setattr(
+        counting, "count_build", lambda _, recipe, count, words: Counted(*[count] * 3)
+    )
     steps = []
     found = measure_speed(
         "random:qwen2_vl-tiny", scale=QUICK, progress=lambda *step: steps.append(step)

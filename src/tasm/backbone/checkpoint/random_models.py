@@ -72,6 +72,11 @@ RANDOM_MODELS: dict[str, RandomModel] = {
         max_positions=_LONG,
         title="Eight small layers whose keys and values outweigh all else, for counting bytes",
     ),
+    "qwen2_vl-shallow": RandomModel(
+        *(128, 128, 4, 2, 2, 512, 64, 1, 2, 56),
+        max_positions=_LONG,
+        title="The same with four, for counting many builds",
+    ),
     # 4 tokens for a square image: everything runs in seconds.
     "qwen2_vl-tiny": RandomModel(
         *(128, 256, 4, 4, 2, 512, 64, 1, 2, 56),

@@ -7,6 +7,7 @@ alive at once while a memory is built. Knows nothing of clocks.
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ from tasm.bench.speed.figures import COUNTED_RECIPES, PEAK_LENGTHS
 from tasm.bench.speed.subjects import noise_demonstrations, noise_query
 from tasm.compress.api import build
 
-CHUNK = 512
-"""Tokens that these builds read at a time: a demonstration each."""
+CHUNK = 256
+"""Tokens that these builds read at a time: few, so that what reading holds is no part of a peak."""
 
 
 def decode_ops_over_stock(bench: Bench, gate: str) -> float:
@@ -62,44 +63,65 @@ def decode_ops(bench: Bench, gate: str | None) -> int:
 def peak_bytes_per_token(bench: Bench, recipe: str, demonstrations: int) -> float:
     """Return the most bytes of tensors alive at once while a memory is built, above what lay there
     before, by the tokens of its transcript."""
-    peak, tokens = counted_peak(bench, recipe, demonstrations)
-    return peak / tokens
+    counted = counted_build(bench, recipe, demonstrations)
+    return counted.peak / counted.tokens
 
 
-def counted_peak(bench: Bench, recipe: str, demonstrations: int) -> tuple[int, int]:
-    """Return `build_peak` of the bench's deep model, counted once."""
-    counted = bench.counted_peaks
+def build_ops_over_prefill(bench: Bench, recipe: str) -> float:
+    """Return the operations that a build of the largest number of demonstrations dispatches, over
+    those of the full context's, which reads in the same chunks and chooses nothing."""
+    ours, full = (counted_build(bench, name, PEAK_LENGTHS[-1]) for name in (recipe, "full"))
+    return ours.operations / full.operations
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Of a build: the most bytes of tensors alive at once, the tokens of its transcript, and the
+    operations that torch dispatched."""
+
+    peak: int
+    tokens: int
+    operations: int
+
+
+def counted_build(bench: Bench, recipe: str, demonstrations: int) -> Counted:
+    """Return `count_build` of the bench's shallow model, counted once."""
+    counted = bench.counted_builds
     if (recipe, demonstrations) not in counted:
-        counted[recipe, demonstrations] = build_peak(
-            bench.deep, recipe, demonstrations, bench.scale.long_words
+        counted[recipe, demonstrations] = count_build(
+            bench.shallow, recipe, demonstrations, bench.scale.long_words
         )
-    return counted[recipe, demonstrations]
+    found: Counted = counted[recipe, demonstrations]
+    return found
 
 
-def build_peak(
+def count_build(
     backbone: Any, recipe: str, demonstrations: int, words: int = FULL.long_words
-) -> tuple[int, int]:
-    """Return the most bytes of tensors alive at once in a build, and the tokens of its transcript.
+) -> Counted:
+    """Return what a build holds and dispatches.
 
     Demonstrations are long and few: as many tokens, with less to count.
     """
     given = noise_demonstrations(demonstrations, words)
     options: dict[str, Any] = {"recipe": recipe, "chunk_tokens": CHUNK, "notice": None}
-    peak = peak_tensor_bytes(lambda: build(backbone, given, **options))
-    return peak, len(backbone.transcript(given))
+    gc.collect()
+    gc.freeze()  # looking through what is there each time would take as long as a build
+    with _Held() as held:
+        build(backbone, given, **options)
+    return Counted(held.most, len(backbone.transcript(given)), held.number)
 
 
-def growth(shorter: tuple[int, int], longer: tuple[int, int]) -> float:
+def growth(shorter: Counted, longer: Counted) -> float:
     """Return the bytes by which a peak grows with every token."""
-    return (longer[0] - shorter[0]) / (longer[1] - shorter[1])
+    return (longer.peak - shorter.peak) / (longer.tokens - shorter.tokens)
 
 
 def peak_growth_over_full(bench: Bench) -> float:
     """Return how much faster than the full context's the peak of the recipe grows that grows
-    fastest, between the two largest numbers of demonstrations."""
+    fastest, between the two numbers of demonstrations."""
 
     def grows(recipe: str) -> float:
-        return growth(*(counted_peak(bench, recipe, count) for count in PEAK_LENGTHS[-2:]))
+        return growth(*(counted_build(bench, recipe, count) for count in PEAK_LENGTHS))
 
     return max(map(grows, COUNTED_RECIPES)) / grows("full")
 
@@ -133,16 +155,16 @@ class _Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Held(TorchDispatchMode):
+class _Held(_Operations):
     """Bytes of the storages that operations made and that are still there."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.now = self.most = 0
         self._known: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = super().__torch_dispatch__(func, types, args, kwargs)
         for one in [result] if isinstance(result, Tensor) else tree_leaves(result):
             is_new = isinstance(one, Tensor) and _address(one) not in self._known
             if is_new and not any(_shares(one, it) for it in tree_leaves((args, kwargs))):

@@ -45,6 +45,11 @@ MEASURES: dict[str, Callable[[Bench], float]] = {
         for count in PEAK_LENGTHS
     },
     "peak_growth_over_full": counting.peak_growth_over_full,
+    **{
+        f"build_ops_over_prefill@{recipe}": partial(counting.build_ops_over_prefill, recipe=recipe)
+        for recipe in COUNTED_RECIPES
+        if recipe != "full"
+    },
     "core_bytes_over_full": building.core_bytes_over_full,
     "open_seconds_per_100mb": loading.open_seconds_per_100mb,
     "checked_load_seconds_per_100mb": loading.checked_load_seconds_per_100mb,

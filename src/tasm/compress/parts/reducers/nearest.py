@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tasm.backbone.attention.blocks import numbers_at_once
 from tasm.compress.evidence import Evidence, Selection, lengths
 from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
@@ -155,7 +156,7 @@ def nearest_slots(
     sinks = [normalize(take(vector, order).float(), dim=-1).transpose(1, 2) for vector in vectors]
     slots = torch.zeros_like(leaves, dtype=torch.long)
     cosines = torch.full(leaves.shape, -torch.inf, device=leaves.device)
-    size = min(_BLOCK, vectors[0].numel() // 4)
+    size = numbers_at_once(vectors[0].numel() // 4, 0, _BLOCK, leaves.device)
     for block in sources.split(max(1, size // max(1, order.numel())), 1):
         product = _cosines(vectors[0], block, sinks[0])
         for number in range(1, len(vectors)):
