@@ -6,7 +6,7 @@ alive at once while a memory is built. Knows nothing of clocks.
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from transformers import DynamicCache
 
 from tasm.bench.speed.bench import FULL, Bench
 from tasm.bench.speed.decoding import SHUT
-from tasm.bench.speed.figures import COUNTED_RECIPES, PEAK_LENGTHS
+from tasm.bench.speed.figures import PEAK_LENGTHS
 from tasm.bench.speed.subjects import noise_demonstrations, noise_query
 from tasm.compress.api import build
 
@@ -116,14 +116,14 @@ def growth(shorter: Counted, longer: Counted) -> float:
     return (longer.peak - shorter.peak) / (longer.tokens - shorter.tokens)
 
 
-def peak_growth_over_full(bench: Bench) -> float:
-    """Return how much faster than the full context's the peak of the recipe grows that grows
+def peak_growth_over_full(bench: Bench, recipes: Sequence[str]) -> float:
+    """Return how much faster than the full context's the peak of that of `recipes` grows that grows
     fastest, between the two numbers of demonstrations."""
 
     def grows(recipe: str) -> float:
         return growth(*(counted_build(bench, recipe, count) for count in PEAK_LENGTHS))
 
-    return max(map(grows, COUNTED_RECIPES)) / grows("full")
+    return max(map(grows, recipes)) / grows("full")
 
 
 def peak_tensor_bytes(work: Callable[[], object]) -> int:

@@ -16,7 +16,7 @@ import transformers
 import tasm
 from tasm.bench.speed import building, counting, decoding, loading
 from tasm.bench.speed.bench import FULL, Bench, Scale
-from tasm.bench.speed.figures import COUNTED_RECIPES, PEAK_LENGTHS, SPEED_ROWS, Measured
+from tasm.bench.speed.figures import COUNTED_RECIPES, PEAK_LENGTHS, SPEED_ROWS, WIDE, Measured
 from tasm.errors import InputError, did_you_mean
 from tasm.files import write_text
 
@@ -44,7 +44,10 @@ MEASURES: dict[str, Callable[[Bench], float]] = {
         for recipe in COUNTED_RECIPES
         for count in PEAK_LENGTHS
     },
-    "peak_growth_over_full": counting.peak_growth_over_full,
+    "peak_growth_over_full": partial(
+        counting.peak_growth_over_full, recipes=[one for one in COUNTED_RECIPES if one != WIDE]
+    ),
+    f"peak_growth_over_full@{WIDE}": partial(counting.peak_growth_over_full, recipes=[WIDE]),
     **{
         f"build_ops_over_prefill@{recipe}": partial(counting.build_ops_over_prefill, recipe=recipe)
         for recipe in COUNTED_RECIPES

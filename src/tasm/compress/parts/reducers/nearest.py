@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tasm.backbone.attention.blocks import numbers_at_once
+from tasm.backbone.attention.kernels import numbers_at_once
 from tasm.compress.evidence import Evidence, Selection, lengths
 from tasm.compress.parts.base import Reducer
 from tasm.compress.parts.reducers.averaging import finished, weighted_merge
