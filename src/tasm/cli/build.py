@@ -117,6 +117,16 @@ def build(
             "after. These cannot be removed while others stay.",
         ),
     ] = 1,
+    polish: Annotated[
+        int,
+        typer.Option(
+            "--polish",
+            metavar="N",
+            min=0,
+            help="Gradient steps on what is kept, the model frozen, towards what all "
+            "demonstrations say; kept only where left-out questions gain.",
+        ),
+    ] = 0,
     json: options.Json = False,
 ) -> Result:
     """Build a task memory from demonstrations.
@@ -129,7 +139,7 @@ def build(
     """
     from tasm.answer import load_model
 
-    check_settings(recipe, core, bank, seed=seed)
+    check_settings(recipe, core, bank, seed=seed, polish=polish)
     if core == "auto":
         _check_tuning(recipe, mode, plan)
     if plan:
@@ -160,6 +170,7 @@ def build(
         "store": store,
         "seed": seed or 0,
         "shown": shown,
+        "polish": polish,
     }
     if plan:
         from tasm.compress.plan import plan as plan_build

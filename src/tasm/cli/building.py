@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def check_settings(
-    recipe: str, core: str | None, bank: str | None, *, seed: int | None = None
+    recipe: str,
+    core: str | None,
+    bank: str | None,
+    *,
+    seed: int | None = None,
+    polish: int = 0,
 ) -> None:
     """Refuse at once, before a model is loaded, what no model could make possible.
 
@@ -49,7 +54,7 @@ def check_settings(
             f"--bank {bank} has no effect: the recipe {recipe!r} keeps everything in the core. "
             "Leave --bank out, or choose another --recipe."
         )
-    if seed is not None and not _draws(found, bank):
+    if seed is not None and not polish and not _draws(found, bank):
         raise RecipeError(
             f"--seed {seed} has no effect: the recipe {recipe!r} draws nothing at random. Leave "
             "--seed out, or choose another --recipe."
@@ -163,6 +168,7 @@ def document_of(
     """Return the document of `tasm build --json` for a memory that was saved."""
     report = memory.report
     seconds = report["seconds"]
+    polish = memory.recipe.get("notes", {}).get("polish")
     return {
         "memory": str(out),
         "model": memory.model_name,
@@ -187,7 +193,9 @@ def document_of(
             "trial": seconds["trial"],
             "save": save_seconds,
             "total": total_seconds,
+            **({"polish": seconds["polish"]} if polish else {}),
         },
+        **({"polish": polish} if polish else {}),
     }
 
 
@@ -212,7 +220,8 @@ def built_for_people(document: Mapping[str, Any]) -> str:
     return (
         f"{document['memory']}: {document['demonstrations']} demonstrations, "
         f"{document['tokens']:,.0f} tokens, in {seconds_text(document['seconds']['total'])}.\n"
-        f"Core {core_text(core, full)}{bank_line}.{_tried_for_people(document)}{whose}"
+        f"Core {core_text(core, full)}{bank_line}.{_tried_for_people(document)}"
+        f"{_polished_for_people(document)}{whose}"
     )
 
 
@@ -224,6 +233,22 @@ def _tried_for_people(document: Mapping[str, Any]) -> str:
     return (
         f"\nTried in {document['seconds']['trial']:.1f} s (nats by which answers change): {tried}; "
         f"took {document['taken']}."
+    )
+
+
+def _polished_for_people(document: Mapping[str, Any]) -> str:
+    """Which step of a polish was kept, and what left-out questions say of it."""
+    polish = document.get("polish")
+    if polish is None:
+        return ""
+    took = f"\nPolished in {document['seconds']['polish']:.1f} s: left-out questions are "
+    if polish["step"] == 0:
+        return (
+            f"{took}{polish['before']:.2g} nats from all demonstrations, and it stayed as it was."
+        )
+    return (
+        f"{took}{polish['after']:.2g} nats from all demonstrations, before {polish['before']:.2g} "
+        f"(step {polish['step']})."
     )
 
 

@@ -20,6 +20,7 @@ from tasm.compress.calibrate import gate_queries
 from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
 from tasm.compress.peak import PeakMemory
+from tasm.compress.polish.polishing import check_polishing, polished
 from tasm.compress.prefill import Progress, read
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import DEFAULT_RECIPE
@@ -62,6 +63,7 @@ def build(
     skip_bad_rows: bool = False,
     seed: int = 0,
     shown: int = 1,
+    polish: int = 0,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
     notice: Callable[[str], None] | None = warn,
@@ -97,6 +99,9 @@ def build(
         seed: for recipes that draw at random.
         shown: of an independent build, how many of the first demonstrations all others are read
             after; these cannot be removed while others stay.
+        polish: gradient steps on what is kept, the model frozen, towards what all demonstrations
+            say of questions made of them; 0 for none. What is not surely better on questions left
+            out is not kept.
         checkpoint: a folder for the state of a streaming build, written once a minute or so. Where
             a build ended there before its time, this one goes on; it is gone when all is read.
         progress: called with a stage's name, steps done and steps in all.
@@ -117,6 +122,7 @@ def build(
         store=store,
         seed=seed,
         shown=shown,
+        polish=polish,
     )
     listener(progress, "progress")
     listener(notice, "notice")
@@ -287,6 +293,8 @@ def build_transcript(
     check_transcript(transcript, backbone.geometry)
     warn_of_unlike_pictures(backbone.name, demonstrations, notice)
     budget = targets(settings, backbone, transcript, notice)
+    if settings.polish:
+        check_polishing(backbone, demonstrations)
     if settings.mode == "independent":
         share = Share.of(settings, budget, transcript)
         entries = entries_of(demonstrations, transcript)
@@ -298,6 +306,17 @@ def build_transcript(
         asked = (gate_queries(len(transcript.spans)),) if calibrates(settings, budget) else ()
         with torch.no_grad(), Recorder(backbone, (*compressor.parts.records, *asked)) as recorder:
             kept = read(backbone, transcript, compressor, recorder, progress)
+            if settings.polish:
+                kept = polished(
+                    backbone,
+                    transcript,
+                    demonstrations,
+                    kept,
+                    steps=settings.polish,
+                    seed=settings.seed,
+                    chunk_tokens=settings.chunk_tokens,
+                    progress=progress,
+                )
             memory = assembled(
                 backbone, transcript, demonstrations, settings, budget, kept, recorder
             )

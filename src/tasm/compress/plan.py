@@ -40,6 +40,7 @@ def plan(
     skip_bad_rows: bool = False,
     seed: int = 0,
     shown: int = 1,
+    polish: int = 0,
     notice: Callable[[str], None] | None = warn,
 ) -> dict[str, Any]:
     """Return what `build` with the same arguments would come to, as JSON values.
@@ -63,6 +64,7 @@ def plan(
         store=store,
         seed=seed,
         shown=shown,
+        polish=polish,
     )
     listener(notice, "notice")
     rows = as_demonstrations(

@@ -50,6 +50,8 @@ class Settings:
     seed: int
     shown: int = 1
     """Of an independent build: how many demonstrations all others are read after."""
+    polish: int = 0
+    """Gradient steps on what is kept."""
 
     @classmethod
     def of(
@@ -65,6 +67,7 @@ class Settings:
         store: str | torch.dtype | None,
         seed: int,
         shown: int = 1,
+        polish: int = 0,
     ) -> "Settings":
         """Check what can be checked without a model."""
         found = find_recipe(recipe if isinstance(recipe, Recipe) else text(recipe, "recipe"))
@@ -92,6 +95,14 @@ class Settings:
                 f"shown={shown} has no effect in mode {mode}, where a demonstration sees all "
                 "before it. Leave it out, or build in mode independent."
             )
+        polish = whole_number(polish, "polish", least=0)
+        if polish and (mode != "joint" or found.keeps_everything):
+            where = f"in mode {mode}" if mode != "joint" else f"of the recipe {found.name!r}"
+            raise InputError(
+                f"polish={polish} cannot be done {where}: it brings what is kept of demonstrations "
+                "read together nearer to the full context. Leave it out, or build in mode joint "
+                "with a recipe that compresses."
+            )
         if max_pixels is not None:
             max_pixels = whole_number(max_pixels, "max_pixels", least=1)
         if system is not None:
@@ -107,6 +118,7 @@ class Settings:
             store=_store(found.store if store is None else store),
             seed=whole_number(seed, "seed", least=0, most=LARGEST_SEED),
             shown=shown,
+            polish=polish,
         )
 
     @property
@@ -154,6 +166,7 @@ class Settings:
                 "store": self.store,
                 "seed": self.seed,
                 **({"shown": self.shown} if self.shown > 1 else {}),
+                **({"polish": self.polish} if self.polish else {}),
             },
         }
 

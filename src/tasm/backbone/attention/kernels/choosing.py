@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tasm.backbone.attention.kernels.differentiable import differentiable_attention
 from tasm.backbone.attention.kernels.fused import (
     WIDER,
     cpu_flash,
@@ -65,6 +66,8 @@ def partial_attention(
     if key.shape[2] == 0:  # the CPU's kernel would end the process
         nothing = torch.full(query.shape[:3], _NOTHING, device=query.device)
         return query.new_zeros(*query.shape[:3], value.shape[3]), nothing
+    if torch.is_grad_enabled() and _has_gradient(query, key, value, bias):
+        return differentiable_attention(query, key, value, bias, scaling, softcap, causal)
     kernel = kernel_for(
         query.device.type, query.dtype, query.shape[3], value.shape[3], key.shape[0], bias, softcap
     )
@@ -91,6 +94,10 @@ def partial_attention(
         bias = bias.repeat_interleave(group, 1)
     output, log_sum_exp = attend(query, key, value, bias, scaling, causal)
     return output, log_sum_exp
+
+
+def _has_gradient(*tensors: Tensor | None) -> bool:
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _packs(query: Tensor, bias: Tensor | None) -> bool:

@@ -1,0 +1,144 @@
+"""What the full context answers: questions with their answers as the decoder is called with them.
+
+The pictures are encoded once; later only the decoder runs, over another memory. Knows a model and a
+context; not who learns of it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.head import Head
+from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Layout
+from tasm.demonstrations import Query
+
+_ASKED_TOGETHER = 64
+_TYPES = ("mm_token_type_ids", "token_type_ids")
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """A batch of questions, answered by the full context.
+
+    `calls` is what the decoder was called with, the cache left out; `states` (rows, answer,
+    hidden_size) its last states where the answer is said, end included; `counts` (rows, answer)
+    bool: which of them belong to it.
+    """
+
+    calls: dict[str, Any]
+    states: Tensor
+    counts: Tensor
+    tokens: int
+    """Of all rows, padding counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """The full context: a fresh cache over it, how long an answer may be, and whether questions of
+    several lengths may be padded."""
+
+    backbone: Backbone
+    context: Callable[[], MemoryCache]
+    layout: Layout
+    tokens: int
+    pads: bool
+
+    @torch.no_grad()
+    def first_tokens(self, queries: Sequence[Query]) -> Tensor:
+        """Return (queries, vocabulary) probabilities of the answers' first tokens, on the CPU."""
+        sized = [(len(one.pictures), len(one.question)) for one in queries]
+        order = sorted(range(len(queries)), key=sized.__getitem__)
+        step = _ASKED_TOGETHER if self.pads else 1
+        found = []
+        for first in range(0, len(order), step):
+            some = [queries[number] for number in order[first : first + step]]
+            inputs = self.backbone.query_inputs(some, layout=self.layout)
+            logits = self.backbone.next_logits(inputs, self.context())
+            found.append(logits.softmax(-1).cpu())
+        return torch.cat(found)[torch.tensor(order).argsort()]
+
+    @torch.no_grad()
+    def teach(self, queries: Sequence[Query]) -> Taught:
+        """Answer questions greedily, and keep what the decoder makes of question and answer."""
+        backbone = self.backbone
+        inputs = backbone.query_inputs(queries, layout=self.layout)
+        ids, counts = self._answered(inputs)
+        more = self.tokens - 1
+        whole = {**inputs, "input_ids": ids}
+        mask = inputs["attention_mask"]
+        whole["attention_mask"] = torch.cat([mask, mask.new_ones(len(mask), more)], 1)
+        for name in _TYPES:
+            if name in inputs:
+                kinds = inputs[name]
+                whole[name] = torch.cat([kinds, kinds.new_zeros(len(kinds), more)], 1)
+        with _Listening(backbone) as heard:
+            logits = backbone.hf(**whole, past_key_values=self.context(), use_cache=True).logits
+        states = heard.final[:, -self.tokens :]
+        if backbone.head is None:
+            cap = getattr(backbone.hf.config.get_text_config(), "final_logit_softcapping", None)
+            product = backbone.hf.get_output_embeddings()(states[:, -1])
+            backbone.head = Head.measured(product, logits[:, -1], cap)
+        return Taught(heard.calls, states.clone(), counts, ids.numel())
+
+    def _answered(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(rows, tokens) the questions' ids with all but the last token of their answers behind,
+        and (rows, answer) bool: which of an answer's tokens come before or at its end."""
+        backbone, cache = self.backbone, self.context()
+        ends = torch.tensor(_ends(backbone), device=backbone.device)
+        step, mask, ids = dict(inputs), inputs["attention_mask"], inputs["input_ids"]
+        lives = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+        counts = []
+        for number in range(self.tokens):
+            counts.append(lives)
+            if number + 1 == self.tokens:
+                break
+            token = backbone.hf(**step, past_key_values=cache, use_cache=True).logits[:, -1]
+            token = token.argmax(-1)[:, None]
+            lives = lives & ~torch.isin(token[:, 0], ends)
+            ids, mask = torch.cat([ids, token], 1), torch.cat([mask, torch.ones_like(token)], 1)
+            step = {"input_ids": token, "attention_mask": mask}
+            for name in _TYPES:
+                if name in inputs:
+                    step[name] = torch.zeros_like(token)
+        return ids, torch.stack(counts, 1)
+
+
+def _ends(backbone: Backbone) -> list[int]:
+    own = (*backbone.template_ends, backbone.tokenizer.eos_token_id)
+    return sorted({token for token in own if isinstance(token, int)})
+
+
+class _Listening:
+    """Hooks that keep what the decoder is called with, and its final states."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._decoder = backbone.decoder
+        self.calls: dict[str, Any] = {}
+        self.final = torch.empty(0)
+
+    def __enter__(self) -> "_Listening":
+        self._handles = [
+            self._decoder.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True),
+            self._decoder.register_forward_hook(self._ended),
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _called(self, decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert not args
+        self.calls = {
+            name: value.clone() if isinstance(value, Tensor) else value
+            for name, value in kwargs.items()
+            if name != "past_key_values"
+        }
+
+    def _ended(self, decoder: Any, args: tuple[Any, ...], output: Any) -> None:
+        self.final = output[0] if isinstance(output, tuple) else output.last_hidden_state
