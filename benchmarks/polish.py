@@ -55,7 +55,7 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "polish_seconds": both - built,
             "memory_seconds": both,
             "bytes": polished.core_bytes / polished.full_bytes,
-            **polished.recipe["notes"]["polish"],
+            "nats": polished.recipe["notes"]["polish"],
         }
         if not given.no_prefix:
             size = polished.core_bytes
