@@ -120,7 +120,6 @@ def build(
     polish: Annotated[
         int,
         typer.Option(
-            "--polish",
             metavar="N",
             min=0,
             help="Gradient steps on what is kept, the model frozen, towards what all "
