@@ -1,8 +1,9 @@
 """Gradient steps towards what the full context says, and when to stop.
 
-Questions are made of four fifths of the demonstrations, and what comes out is judged by questions
-of the last fifth: what is not surely better there is not kept. Knows a model and what a build kept;
-nothing is learned but that.
+Questions of some kinds are made of four fifths of the demonstrations, and what comes out is judged
+by questions of other kinds, of the last fifth: what is not surely better there is not kept, because
+what is asked will be of another kind, too. Knows a model and what a build kept; nothing is learned
+but that.
 """
 
 import math
@@ -33,7 +34,7 @@ RATES = {"keys": 0.008, "values": 0.03, "bias": 0.01}
 GAIN = 0.02
 """Nats over left-out questions that a memory must be better by."""
 
-SURE = 1.0
+SURE = 2.0
 """Standard errors over batches of left-out questions that a memory must be better by."""
 
 LEFT_OUT = 5
@@ -126,10 +127,11 @@ def prepared(
     left_out = [one for number, one in enumerate(demonstrations) if _is_left_out(number, count)]
     others = [one for number, one in enumerate(demonstrations) if not _is_left_out(number, count)]
     kinds = telling_kinds(teacher, others, rng)
+    half = (len(kinds) + 1) // 2
     room = _TIMES_TOKENS * len(transcript)
     return Lessons(
-        _taught(teacher, _questions(kinds, others, _LEARNED, rng), room, rng),
-        _taught(teacher, _questions(kinds, left_out, _JUDGING, rng), room, rng),
+        _taught(teacher, _questions(kinds[:half], others, _LEARNED, rng), room, rng),
+        _taught(teacher, _questions(kinds[half:], left_out, _JUDGING, rng), room, rng),
     )
 
 

@@ -23,8 +23,8 @@ TRIED = 768
 WORDS = 5
 """Words that kinds of questions are made with."""
 
-KINDS = 8
-"""Kinds of questions that are asked."""
+KINDS = 16
+"""Kinds of questions that are asked, one half to learn of and the other to judge by."""
 
 _TOLD_APART = 2
 _OF_A_KIND = 4
