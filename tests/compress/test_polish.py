@@ -173,7 +173,7 @@ def test_refusals(model_of: Callable[[str], Backbone], monkeypatch: pytest.Monke
     with pytest.raises(InputError, match="polish"):
         tasm.build(backbone, shown(), polish=-1)
     with pytest.raises(InputError, match="at least 2 demonstrations"):
-        tasm.build(backbone, shown()[:1], polish=5)
+        tasm.build(backbone, shown()[:1], core="60%", polish=5)
     monkeypatch.setattr(backbone.core, "is_quantized", True, raising=False)
     with pytest.raises(ModelError, match="quantised weights"):
         tasm.build(backbone, shown(), polish=5)

@@ -131,7 +131,7 @@ def prepared(
     room = _TIMES_TOKENS * len(transcript)
     return Lessons(
         _taught(teacher, _questions(kinds[:half], others, _LEARNED, rng), room, rng),
-        _taught(teacher, _questions(kinds[half:], left_out, _JUDGING, rng), room, rng),
+        _taught(teacher, _questions(kinds[half:] or kinds, left_out, _JUDGING, rng), room, rng),
     )
 
 
