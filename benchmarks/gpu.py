@@ -4,8 +4,14 @@ $ python benchmarks/gpu.py --out out/gpu
 
 Runs `pytest -m cuda`, then makes a random model of that geometry on the device and measures
 prefill, build, decode, a batch of eight, a gate over its bank, a captured step, shared attention,
-retrieval and peak memory at growing lengths. Prints a Markdown table and writes figures.json;
-stops by itself within `--minutes`, and gives up on a single figure after `--seconds`.
+retrieval and peak memory at growing lengths. What is launched is counted at the first length: the
+operations that torch dispatches and, on CUDA, the kernels and copies that a profiler sees there and
+the time that the device takes for them, beside the time on the clock. Prints Markdown tables and
+writes figures.json; stops by itself within `--minutes`, and gives up on a single figure after
+`--seconds`. Everything but the captured step also runs small on a CPU:
+
+$ python benchmarks/gpu.py --device cpu --dtype float32 --model qwen2_vl-tiny --lengths 300 \
+      --banks 1000 --no-matrix --no-graph
 """
 
 import argparse
@@ -22,11 +28,14 @@ from typing import Any
 
 import torch
 from torch._dynamo.utils import counters
+from torch.autograd import DeviceType
 from torch.nn.functional import scaled_dot_product_attention
+from torch.profiler import ProfilerActivity, profile
 
 from tasm.backbone.attention.kernels import partial_attention
 from tasm.backbone.checkpoint.random_models import random_model
 from tasm.backbone.loading import wrap_backbone
+from tasm.bench.speed.counting import operations
 from tasm.bench.speed.subjects import (
     decode_steps,
     memory_cache,
@@ -88,6 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
     recipes = given.recipes.split(",")
     for recipe in recipes:  # the first build of a process loads what all others find
         note(f"first build, {recipe}", lengths[0], _building(backbone, lengths[0], recipe))
+    for name, work in _works(backbone, stock, lengths[0], recipes):
+        note(f"counted: {name}", lengths[0], lambda work=work: _counted(work, backbone.device))
     for length in lengths:
         for name, measure in _measures(backbone, stock, length, recipes):
             note(name, length, measure)
@@ -107,6 +118,42 @@ def _building(backbone: Any, length: int, recipe: str) -> Callable[[], dict[str,
     return lambda: _timed(
         lambda: build(backbone, demonstrations, recipe=recipe, core="20%"), backbone.device
     )
+
+
+def _works(
+    backbone: Any, stock: Any, length: int, recipes: list[str]
+) -> list[tuple[str, Callable[[], Any]]]:
+    """What is counted: a prefill, a build by each recipe, and steps that follow one another."""
+    demonstrations = noise_demonstrations(max(2, length // TOKENS_EACH))
+    transcript = backbone.transcript(demonstrations)
+    whole = len(transcript)
+    full, kept = stock_cache(backbone, whole), memory_cache(backbone, int(CORE_SHARE * whole))
+    works: list[tuple[str, Callable[[], Any]]] = [
+        ("prefill, stock cache", lambda: stock_prefill(stock, transcript)),
+        ("decode step, full", lambda: decode_steps(stock.hf, full, 1)),
+        ("decode step, memory 20 %", lambda: decode_steps(backbone.hf, kept, 1)),
+    ]
+    for recipe in recipes:
+        make = lambda recipe=recipe: build(  # noqa: E731
+            backbone, demonstrations, recipe=recipe, core="20%", notice=None
+        )
+        works.append((f"build, {recipe}", make))
+    return works
+
+
+def _counted(work: Callable[[], Any], device: Any) -> dict[str, float]:
+    """What one run of some work dispatches; on CUDA also what reaches the device, and the time
+    that this takes there. What is made once was made by a run before."""
+    work()
+    found = {**_timed(work, device), "operations": operations(work)}
+    if torch.device(device).type != "cuda":
+        return found
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize()
+    there = [one for one in seen.events() or () if one.device_type == DeviceType.CUDA]
+    busy = sum(one.time_range.elapsed_us() for one in there) / 1000
+    return {**found, "launches": len(there), "device_milliseconds": busy}
 
 
 def _measures(
@@ -302,10 +349,24 @@ def _machine(device: str) -> str:
 def _table(document: dict[str, Any]) -> str:
     lines = [f"{document['machine']}; matrix: {document['matrix'] or 'not run'}", ""]
     lines += ["| | tokens | ms | peak MB above the weights |", "|---|---|---|---|"]
-    for row in document["rows"]:
+    timed = [row for row in document["rows"] if not row["name"].startswith("counted: ")]
+    for row in timed:
         told = f"{row['failed']} | –" if "failed" in row else _figures(row)
         lines.append(f"| {row['name']} | {row['tokens']:,} | {told} |")
+    lines += ["", "| | tokens | ms | operations | launches | ms on the device |"]
+    lines.append("|---|---|---|---|---|---|")
+    for row in [row for row in document["rows"] if row not in timed]:
+        told = f"{row['failed']} | – | – | –" if "failed" in row else _counts(row)
+        name = row["name"].removeprefix("counted: ")
+        lines.append(f"| {name} | {row['tokens']:,} | {told} |")
     return "\n".join(lines)
+
+
+def _counts(row: dict[str, Any]) -> str:
+    there = "– | –"
+    if "launches" in row:
+        there = f"{row['launches']:,} | {row['device_milliseconds']:.1f}"
+    return f"{row['milliseconds']:.1f} | {row['operations']:,} | {there}"
 
 
 def _figures(row: dict[str, Any]) -> str:

@@ -93,9 +93,10 @@ def test_speed_prints_machine_and_rows(run, model_folder, monkeypatch, tmp_path)
     monkeypatch.setitem(speed.MEASURES, "gate_over_decode", lambda bench: 0.5)
     arguments = ("bench", "speed", "--model", model_folder, "--out", tmp_path / "speed")
     arguments += ("--rows", "gate_over_decode,decode_growth")
-    code, out, _ = run(*arguments, "--json")
+    code, out, err = run(*arguments, "--json")
     document = json.loads(out)
-    assert code == 0 and list(document) == ["machine", "rows"]
+    assert code == 1 and list(document) == ["machine", "rows"]
+    assert "1 limit is missed on this machine: gate_over_decode 0.500 (at most 0.1)." in err
     assert document["rows"] == [
         {
             "name": "decode_growth",
@@ -112,7 +113,9 @@ def test_speed_prints_machine_and_rows(run, model_folder, monkeypatch, tmp_path)
         },
     ]
     assert {"device", "dtype", "torch", "transformers", "threads"} <= set(document["machine"])
-    assert "0.500 MISSED" in (tmp_path / "speed" / "speed.md").read_text()
+    written = (tmp_path / "speed" / "speed.md").read_text()
+    assert "| 1.050 | ratio | at most 1.1 | yes | 0 s |" in written
+    assert "| 0.500 | ratio | at most 0.1 | MISSED | 0 s |" in written
     code, out, _ = run("bench", "speed", "--quick", "--rows", "decode_growth", "--json")
     document = json.loads(out)
     assert code == 0 and document["machine"]["model"] == "random:qwen2_vl-tiny"

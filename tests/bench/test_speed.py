@@ -45,9 +45,10 @@ def test_the_quick_setting_measures_every_row(monkeypatch):
 
 def test_limits_are_for_the_full_setting(bench, monkeypatch, model_folder):
     monkeypatch.setitem(MEASURES, "gate_over_decode", lambda bench: 0.5)
-    for scale, text in ((FULL, "0.500 MISSED"), (QUICK, "0.500")):
+    for scale, is_missed in ((FULL, True), (QUICK, False)):
         found = measure_speed(str(model_folder), rows=["gate_over_decode"], scale=scale)
-        assert found.rows[0].value_text == text
+        assert found.rows[0].is_missed == is_missed
+        assert (found.complaint is not None) == is_missed
 
 
 def test_every_row_has_its_measure_and_its_limit_in_words():
@@ -61,8 +62,9 @@ def test_every_row_has_its_measure_and_its_limit_in_words():
 def test_limits_hold_or_are_marked():
     low, high = SpeedRow("a", "", at_most=1.1), SpeedRow("b", "", at_least=2)
     assert low.holds(1.1) and not low.holds(1.2) and high.holds(2) and not high.holds(1.9)
-    assert Measured(low, 1.2).value_text == "1.200 MISSED"
-    assert Measured(high, 2.5).value_text == "2.500"
+    assert Measured(low, 1.2).cells[1:5] == ("1.200", "ratio", "at most 1.1", "MISSED")
+    assert Measured(high, 2.5).cells[1:5] == ("2.500", "ratio", "at least 2", "yes")
+    assert Measured(SpeedRow("c", ""), 2.5).cells[3:5] == ("reported", "")
 
 
 def test_the_stock_twin_is_the_same_model(bench):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tasm.compress.asking import Asking
-from tasm.compress.replay import Replay, alone
+from tasm.compress.recipes.table import find_recipe
+from tasm.compress.replay import ReadAgain, Replay, alone
 from tests.compress.tiny_backbone import build_tiny, tiny_backbone
 
 
@@ -32,6 +33,10 @@ def test_a_hidden_demonstration_is_as_if_it_were_not_there() -> None:
         seen = rest if number % 2 else whole
         assert torch.allclose(asking.teacher.said[number], one.read(seen).said[0], atol=2e-5)
     assert asking.losses(whole).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    heard = Replay(backbone, asked, nothing, nothing, *places).read(whole)
+    again = Asking.of(asking.replay, memory.tokens, whole, 3, heard)
+    for mine, theirs in zip(again.teacher.said, asking.teacher.said, strict=True):
+        assert torch.allclose(mine, theirs, atol=2e-5)
     few = build_tiny(backbone, transcript, recipe="random", core="6")
     kept = {number: layer for number, layer in enumerate(few.core) if layer is not None}
     assert bool((asking.losses(kept) > 1e-6).all())
@@ -43,12 +48,31 @@ def test_what_is_fitted_is_tried_as_it_is(monkeypatch: pytest.MonkeyPatch) -> No
 
     def losses(asking: Asking, candidate: dict[int, object]) -> torch.Tensor:
         tried.append(candidate)
-        return torch.zeros(2)
+        return torch.full((2,), 0.1)
 
     monkeypatch.setattr(Asking, "losses", losses)
-    monkeypatch.setattr(Asking, "said", lambda asking, layers: None)
+    monkeypatch.setattr(Asking, "said", lambda asking, layers, some: ReadAgain((None,)))
     memory = build_tiny(tiny_backbone(), 4, recipe="compact", core="16")
     assert memory.recipe["notes"]["taken"] == "its own" and len(tried) == 3
     for layer, core in enumerate(memory.core):
         own = tried[0][layer]
         assert core is not None and torch.equal(core.index, own.index)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("recipe", ["compact", "tasm"])
+@pytest.mark.parametrize(("loss", "tried"), [(0.004, 1), (0.1, 2)])
+def test_others_are_tried_only_where_one_could_be_better(
+    recipe: str, loss: float, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What loses next to nothing cannot be beaten by enough; the memory is the same either way."""
+    divergences = Replay.divergences
+    monkeypatch.setattr(Replay, "divergences", lambda *given: divergences(*given) * 0 + loss)
+    backbone = tiny_backbone()
+    memory = build_tiny(backbone, 4, recipe=recipe, core="16")
+    others = len(find_recipe(recipe).others)
+    assert len(memory.recipe["notes"]["tried"]) == (1 if tried == 1 else 1 + others)
+    monkeypatch.setattr("tasm.compress.compressor.is_harmless", lambda first: False)
+    whole = build_tiny(backbone, 4, recipe=recipe, core="16")
+    for one, other in zip(memory.core, whole.core, strict=True):
+        assert one is not None and other is not None
+        assert torch.equal(one.keys, other.keys) and torch.equal(one.values, other.values)

@@ -205,10 +205,16 @@ def test_unknown_rows(rule: str) -> None:
 
 @pytest.mark.parametrize("among", ["everything", "chunk", "memory"])
 @pytest.mark.parametrize("statistic", ["sum", "max"])
+@pytest.mark.parametrize("at_once", [1, 8])
 def test_attention_is_a_part_of_what_goes_to_the_tokens_in_question(
-    among: Literal["everything", "chunk", "memory"], statistic: Literal["sum", "max"]
+    among: Literal["everything", "chunk", "memory"],
+    statistic: Literal["sum", "max"],
+    at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A softmax over them alone, of the given rows; all others get nothing."""
+    """A softmax over them alone, of the given rows, however many at once; all others get
+    nothing."""
+    monkeypatch.setattr(AttentionCall, "rows_at_once", at_once)
     torch.manual_seed(1)
     kept, live, chunk, size = (7, 6), 5, 9, 4
     keys = [torch.randn(1, 2, tokens, size) for tokens in (*kept, live)]

@@ -188,7 +188,7 @@ def test_core_and_bank_are_tried_together(monkeypatch: pytest.MonkeyPatch) -> No
 
     def losses(trial: Trial, kept: list[dict[int, torch.Tensor]]) -> list[torch.Tensor]:
         tried.extend(kept)
-        return [torch.zeros(2)] * len(kept)
+        return [torch.full((2,), 0.1)] * len(kept)
 
     monkeypatch.setattr(Trial, "losses", losses)
     recipe = replace(competing(_ANSWERS, _RANDOM), bank_choice="random")

@@ -23,7 +23,7 @@ from tasm.compress.records.recorder import Recorder
 from tasm.compress.replay import ReadAgain, Replay
 from tasm.compress.selection import best_of, select, shared_scores
 from tasm.compress.settings import Settings, Targets
-from tasm.compress.trial import Trial, least_harm
+from tasm.compress.trial import Trial, is_harmless, least_harm
 from tasm.memory.layer import LayerTokens
 from tasm.memory.per_head import packed
 from tasm.memory.tokens import TokenTable
@@ -184,23 +184,26 @@ class Compressor:
         candidates = (self.parts, *self.parts.others)
         trial: Trial | Asking
         if any(parts.reducer.records or parts.reducer.replayed for parts in candidates):
-            trial = Asking.of(replay, tokens, dict(whole), self.recipe.asked)
+            trial = Asking.of(replay, tokens, dict(whole), self.recipe.asked, reading)
         else:
             trial = Trial.of(replay, tokens, dict(whole), self.recipe.asked)
         rest = [None if one is None else one.without(trial.numbers) for one in evidence]
         plans: list[Plan] = []
         losses: list[Tensor] = []
-        for parts in candidates:
-            known = next((plan for plan in plans if plan.parts.scorer == parts.scorer), None)
-            plans.append(self._plan(parts, rest, core, whole, replay, reading, known))
-            if isinstance(trial, Asking):  # what is fitted is tried as it is, one at a time
-                losses.append(trial.losses(self._made(plans[-1])))
-        if isinstance(trial, Trial):
-            losses = trial.losses([self._stored(plan) for plan in plans])
+        for some in (candidates[:1], candidates[1:]):
+            if losses and is_harmless(losses[0]):  # none of the others could be taken
+                break
+            for parts in some:
+                known = next((plan for plan in plans if plan.parts.scorer == parts.scorer), None)
+                plans.append(self._plan(parts, rest, core, whole, replay, reading, known))
+                if isinstance(trial, Asking):  # what is fitted is tried as it is, one at a time
+                    losses.append(trial.losses(self._made(plans[-1])))
+            if isinstance(trial, Trial):
+                losses += trial.losses([self._stored(plan) for plan in plans[len(losses) :]])
         best = plans[least_harm(losses)]
         self.notes["tried"] = {
-            parts.name: float(f"{float(loss.mean()):.4g}")
-            for parts, loss in zip(candidates, losses, strict=True)
+            plan.parts.name: float(f"{float(loss.mean()):.4g}")
+            for plan, loss in zip(plans, losses, strict=True)
         }
         self.notes["taken"] = best.parts.name
         self.seconds["trial"] += time.perf_counter() - started

@@ -9,7 +9,7 @@ and layers; not who chose.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ class Trial:
     numbers: tuple[int, ...]
     tokens: TokenTable
     everything: Mapping[int, LayerTokens]
+    teacher: list[tuple[Tensor, ...]] = field(default_factory=list)
+    """What is said over everything, once it has been."""
 
     @classmethod
     def of(
@@ -77,8 +79,11 @@ class Trial:
         """Return for each of several (demonstrations,) Jensen-Shannon divergences of what is said
         from what is said over everything, nats, means over an answer's tokens; a candidate is by
         layer (kv_heads, entries) bool, what it keeps."""
-        everything, *others = self.said([{}, *candidates])
-        return [self.replay.divergences(everything, said) for said in others]
+        first = len(self.teacher) == 0
+        found = self.said([{}, *candidates] if first else candidates)
+        if first:
+            self.teacher.append(found.pop(0))
+        return [self.replay.divergences(self.teacher[0], said) for said in found]
 
     def said(self, candidates: Sequence[Mapping[int, Tensor]]) -> list[tuple[Tensor, ...]]:
         """Return for each of several what the demonstrations' answers are said by over it, (rows,
@@ -150,6 +155,17 @@ def spaced(count: int, at_most: int) -> list[int]:
     ```
     """
     return sorted({number * count // at_most for number in range(at_most)})
+
+
+def is_harmless(first: Tensor) -> bool:
+    """Whether no other candidate can be better by `NO_HARM` than the first, which loses `first`.
+
+    ```python
+    >>> is_harmless(torch.tensor([0.001, 0.002]))
+    True
+    ```
+    """
+    return float(first.mean()) <= NO_HARM
 
 
 def least_harm(losses: Sequence[Tensor]) -> int:

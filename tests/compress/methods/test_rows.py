@@ -55,8 +55,11 @@ def test_attention_as_a_part_of_what_the_memory_gets() -> None:
     """The largest share of the memory's attention, in the last layer of rows that say answers."""
     backbone, model = tiny_backbone(), stock_model()
     seeds = [1, 2]
-    recipe = find_recipe("compact")
-    (record,) = [one for one in Parts.of(recipe).replayed if isinstance(one, AttentionReceived)]
+    (record, _) = [
+        one
+        for one in Parts.of(find_recipe("compact")).scorer.replayed
+        if isinstance(one, AttentionReceived)
+    ]
     assert (record.among, record.last_rows) == ("memory", "predictions")
     memory = build_tiny(backbone, backbone.transcript(seeds), recipe="full")
     transcript = backbone.transcript(seeds)
@@ -76,6 +79,28 @@ def test_attention_as_a_part_of_what_the_memory_gets() -> None:
             best = torch.maximum(best, by_head.amax((1, 2)))
         found = read.held[layer][record].mass
         torch.testing.assert_close(found, best.float(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("takes_batches", [True, False])
+def test_a_recorded_output_is_what_the_weights_give(
+    takes_batches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of demonstrations read again, whether together or one by one."""
+    monkeypatch.setattr(References, "takes_batches", takes_batches)
+    backbone = tiny_backbone()
+    transcript = backbone.transcript([1, 3, 2])
+    memory = build_tiny(backbone, transcript, recipe="full")
+    record = References()
+    read = replay_of(backbone, transcript, memory).read(layers_of(memory), (record,))
+    for layer, held in layers_of(memory).items():
+        asked: Asked = read.held[layer][record]
+        assert asked.recorded is not None and asked.rows > 3
+        given = (held.keys, held.index.long(), held.values)
+        without = record.keep(asked, held.index)
+        assert without.recorded is None
+        torch.testing.assert_close(
+            asked.output(*given), without.output(*given), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_what_is_not_the_memory_is_summed_and_not_what_is_left_of_one() -> None:

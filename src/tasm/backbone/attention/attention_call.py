@@ -4,6 +4,7 @@ Knows tensors and segments. No attention matrix over the whole context is ever h
 block by block from the log-sum-exp that the pass has computed anyway.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class AttentionCall:
     order of reading (`extra`'s last); mask None (causal, or a single query) or float32 added to
     the live logits, (batch, 1, n, live); log_sum_exp (batch, query_heads, n) in nats over
     everything seen, an attention sink included; index None or (batch, n), the queries' logical
-    sequence index.
+    sequence index; output (batch, query_heads, n, head_dim), what the call returns, or None.
     """
 
     layer: int
@@ -47,6 +48,7 @@ class AttentionCall:
     softcap: float | None
     index: Tensor | None
     sliding_window: int | None
+    output: Tensor | None = None
 
     def column_sums(self, rows: Tensor) -> Tensor:
         """Return the attention that every token seen receives from some of the call's queries.
@@ -69,10 +71,7 @@ class AttentionCall:
         batch, query_heads, count = log_sum_exp.shape
         kv_heads = self.key.shape[1]
         total = log_sum_exp.reshape(batch, kv_heads, query_heads // kv_heads, count, 1)
-        seen = self.key[0].numel() + sum(segment.keys[0].numel() for segment in self.segments)
-        # Numbers held at once: a quarter of the layer's keys.
-        block = numbers_at_once(seen // 4, _LEAST, _MOST, rows.device)
-        step = max(1, block // max(1, log_sum_exp.numel()))
+        step = max(1, self._block // max(1, log_sum_exp.numel()))
         for key, bias in self._runs(rows):
             for first in range(0, key.shape[2], step):
                 some = None if bias is None else bias[..., first : first + step]
@@ -80,6 +79,20 @@ class AttentionCall:
                     query, key[:, :, first : first + step], some, self.scaling, self.softcap
                 )
                 yield logits.sub_(total)
+
+    @property
+    def _block(self) -> int:
+        """Numbers held at once: a quarter of the layer's keys."""
+        seen = self.key[0].numel() + sum(segment.keys[0].numel() for segment in self.segments)
+        return numbers_at_once(seen // 4, _LEAST, _MOST, self.key.device)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows make blocks of `weights` as wide as they are high, for each KV head."""
+        batch, query_heads, _ = self.log_sum_exp.shape
+        kv_heads = self.key.shape[1]
+        side = math.isqrt(self._block // kv_heads)
+        return max(1, side * kv_heads // (batch * query_heads))
 
     def _runs(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Keys and bias of every run: bias (…, 1 or rows, tokens)."""

@@ -83,6 +83,7 @@ def memory_attention(
                 softcap=softcap,
                 index=rows.index,
                 sliding_window=sliding_window,
+                output=output,
             )
             rows.recorder(call)
     return output.transpose(1, 2).contiguous(), None

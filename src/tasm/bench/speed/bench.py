@@ -41,7 +41,7 @@ class Scale:
     tokens: int = 4096
     rounds: int = 15
     starts: int = 3
-    seconds: float = 5.0
+    seconds: float = 4.0
     long_words: int = 30
 
 

@@ -55,8 +55,19 @@ def decode_ops(bench: Bench, gate: str | None) -> int:
     with torch.inference_mode():
         hf(**inputs, **options)
         hf(input_ids=token, **options)  # what is made once is made
-        with _Operations() as counted:  # type: ignore[no-untyped-call]
-            hf(input_ids=token, **options)
+        return operations(lambda: hf(input_ids=token, **options))
+
+
+def operations(work: Callable[[], object]) -> int:
+    """Return how many operations torch dispatches while `work` runs.
+
+    ```python
+    >>> operations(lambda: torch.ones(3).add(1))
+    2
+    ```
+    """
+    with _Operations() as counted:  # type: ignore[no-untyped-call]
+        work()
     return counted.number
 
 

@@ -16,7 +16,14 @@ import transformers
 import tasm
 from tasm.bench.speed import building, counting, decoding, loading
 from tasm.bench.speed.bench import FULL, Bench, Scale
-from tasm.bench.speed.figures import COUNTED_RECIPES, PEAK_LENGTHS, SPEED_ROWS, WIDE, Measured
+from tasm.bench.speed.figures import (
+    COLUMNS,
+    COUNTED_RECIPES,
+    PEAK_LENGTHS,
+    SPEED_ROWS,
+    WIDE,
+    Measured,
+)
 from tasm.errors import InputError, did_you_mean
 from tasm.files import write_text
 
@@ -76,8 +83,19 @@ class SpeedReport:
         return (
             f"{self.model}, {machine['dtype']} on {machine['device']} "
             f"({machine['threads']} threads), torch {machine['torch']}, "
-            f"transformers {machine['transformers']}"
+            f"transformers {machine['transformers']}; {machine['seconds']:.0f} seconds"
         )
+
+    @property
+    def complaint(self) -> str | None:
+        """What to say where limits are missed, or None."""
+        missed = [
+            f"{row.name} {row.value:.3f} ({row.row.limit})" for row in self.rows if row.is_missed
+        ]
+        if not missed:
+            return None
+        limits = "1 limit is" if len(missed) == 1 else f"{len(missed)} limits are"
+        return f"{limits} missed on this machine: {', '.join(missed)}."
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `tasm bench speed --json`."""
@@ -85,10 +103,8 @@ class SpeedReport:
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""
-        lines = [self.title, "", "| row | value | unit | against |", "|---|---|---|---|"]
-        lines += [
-            f"| {row.name} | {row.value_text} | {row.unit} | {row.against} |" for row in self.rows
-        ]
+        lines = [self.title, "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+        lines += [f"| {' | '.join(row.cells)} |" for row in self.rows]
         return "\n".join(lines) + "\n"
 
 
@@ -127,8 +143,10 @@ def measure_speed(
     for row in wanted:
         if progress is not None:
             progress(row.name, 0, 1)
+        started = time.perf_counter()
         value = MEASURES[row.name](bench)
-        measured.append(Measured(row if scale == FULL else row.without_limits(), value))
+        seconds = time.perf_counter() - started
+        measured.append(Measured(row if scale == FULL else row.without_limits(), value, seconds))
         if progress is not None:
             progress(row.name, 1, 1)
     return SpeedReport(model, _machine(bench, time.perf_counter() - began), measured)

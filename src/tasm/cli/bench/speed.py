@@ -43,6 +43,8 @@ def speed(
 ) -> Result:
     """Measure building, decoding, loading and starting: ratios in one process, A B A B, medians.
 
+    Leaves with code 1 where a limit is missed.
+
     \b
     Example:
       tasm bench speed --model random:qwen2_vl-0.15b --out out/speed
@@ -64,13 +66,15 @@ def speed(
         )
     if out is not None:
         write_speed(found, out)
-    return Result(found.to_json(), lambda: _table(found))
+    complaint = found.complaint
+    return Result(found.to_json(), lambda: _table(found), int(complaint is not None), complaint)
 
 
 def _table(found: Any) -> Any:
+    from tasm.bench.speed.figures import COLUMNS
     from tasm.cli.text import plain, table
 
-    listing = table("row", "value", "unit", "against", title=plain(found.title), right=("value",))
+    listing = table(*COLUMNS, title=plain(found.title), right=("value", "took"))
     for row in found.rows:
-        listing.add_row(row.name, row.value_text, row.unit, plain(row.against))
+        listing.add_row(*map(plain, row.cells))
     return listing

@@ -114,13 +114,25 @@ class AttentionReceived(Record):
         """(kv_heads, end − begin) the attention on tokens from `begin` to `end`, as a part of what
         goes to these."""
         within = _within(call, rows, begin, end)
-        found = [self._over_rows(block) for block in _until(within.log_weights(rows), end)]
-        return torch.cat(found, -1)[:, begin:end]
+        found = None
+        # A few rows by many tokens at a time: products of narrow blocks take three times as long.
+        for some in rows.split(within.rows_at_once):
+            blocks = [self._over_rows(one) for one in _until(within.log_weights(some), end)]
+            found = self._both(found, torch.cat(blocks, -1))
+        assert found is not None
+        return found[:, begin:end].exp() if self.statistic == "max" else found[:, begin:end]
+
+    def _both(self, held: Tensor | None, found: Tensor) -> Tensor:
+        """What two groups of rows give together."""
+        if held is None:
+            return found
+        return torch.maximum(held, found) if self.statistic == "max" else held + found
 
     def _over_rows(self, log_weights: Tensor) -> Tensor:
-        """(batch, kv_heads, group, rows, tokens) to (kv_heads, tokens)."""
+        """(batch, kv_heads, group, rows, tokens) to (kv_heads, tokens); a maximum stays a
+        logarithm."""
         if self.statistic == "max":
-            return log_weights.amax((0, 2, 3)).exp_()
+            return log_weights.amax((0, 2, 3))
         return log_weights.exp_().sum((0, 3)).mean(1)
 
     def keep(self, held: Received, order: Tensor) -> Received:

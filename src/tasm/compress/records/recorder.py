@@ -142,4 +142,5 @@ def one_row(call: AttentionCall, number: int) -> AttentionCall:
         mask=row(call.mask),
         log_sum_exp=call.log_sum_exp[number : number + 1],
         index=row(call.index),
+        output=row(call.output),
     )

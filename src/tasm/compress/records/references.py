@@ -29,6 +29,7 @@ class Asked:
     | `before` | (rows,) | they see the transcript's tokens before this one |
     | `scale` | (rows,) | mean square of the residual stream where they stood |
     | `demonstration` | (rows,) | the demonstration they belong to |
+    | `recorded` | (kv_heads, group, rows, head_dim) | Σ a·v over all they saw, or None |
     """
 
     queries: Tensor
@@ -40,6 +41,7 @@ class Asked:
     demonstration: Tensor
     scaling: float
     softcap: float | None = None
+    recorded: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -62,15 +64,29 @@ class Asked:
         logits.sub_(self.log_sum_exp[:, :, some, None])
         return logits.masked_fill_(unseen, -torch.inf).exp_()
 
+    def output(
+        self, keys: Tensor, index: Tensor, values: Tensor, some: slice = slice(None)
+    ) -> Tensor:
+        """Return (kv_heads, group, rows, head_dim) float32: Σ a·v over the memory's `keys`,
+        `index`, `values` (kv_heads, tokens, head_dim) and the rest, as recorded or computed."""
+        if self.recorded is not None:
+            return self.recorded[:, :, some].float()
+        paid = self.weights(keys, index, some)
+        return paid @ values.float()[:, None] + self.live[:, :, some].float()
+
     def head(self, number: int) -> "Asked":
         """Return what one KV head was asked."""
-        one = slice(number, number + 1)
+        return self.heads(slice(number, number + 1))
+
+    def heads(self, some: slice) -> "Asked":
+        """Return what these KV heads were asked."""
         return replace(
             self,
-            queries=self.queries[one],
-            log_sum_exp=self.log_sum_exp[one],
-            rest=self.rest[one],
-            live=self.live[one],
+            queries=self.queries[some],
+            log_sum_exp=self.log_sum_exp[some],
+            rest=self.rest[some],
+            live=self.live[some],
+            recorded=None if self.recorded is None else self.recorded[some],
         )
 
     def joined(self, later: "Asked") -> "Asked":
@@ -81,6 +97,9 @@ class Asked:
             log_sum_exp=torch.cat([self.log_sum_exp, later.log_sum_exp], 2),
             rest=torch.cat([self.rest, later.rest], 2),
             live=torch.cat([self.live, later.live], 2),
+            recorded=None
+            if self.recorded is None or later.recorded is None
+            else torch.cat([self.recorded, later.recorded], 2),
             before=torch.cat([self.before, later.before]),
             scale=torch.cat([self.scale, later.scale]),
             demonstration=torch.cat([self.demonstration, later.demonstration]),
@@ -104,6 +123,7 @@ class Asked:
             log_sum_exp=self.log_sum_exp[:, :, some],
             rest=self.rest[:, :, some],
             live=self.live[:, :, some],
+            recorded=None if self.recorded is None else self.recorded[:, :, some],
             before=self.before[some],
             scale=self.scale[some],
             demonstration=self.demonstration[some],
@@ -161,8 +181,15 @@ class References(Record):
             demonstration=mine[rows].long(),
             scaling=call.scaling,
             softcap=call.softcap,
+            recorded=None
+            if call.output is None
+            else call.output[0][:, rows].unflatten(0, (heads, group)).clone(),
         )
         return asked if held is None else held.joined(asked)
+
+    def keep(self, held: Asked, order: Tensor) -> Asked:
+        """The rows stay; what they saw was over other entries than those that stay."""
+        return replace(held, recorded=None)
 
     def without(self, held: Asked, demonstrations: Sequence[int]) -> Asked:
         """Return the rows of other demonstrations."""
@@ -210,6 +237,9 @@ class References(Record):
             demonstration=whose.flatten()[chosen.flat],
             scaling=call.scaling,
             softcap=call.softcap,
+            recorded=None
+            if asked.output is None
+            else rows_of(asked.output.unflatten(1, (kv_heads, group))),
         )
         return found if held is None else held.joined(found)
 

@@ -93,6 +93,11 @@ def asked_by(call: AttentionCall, chosen: Chosen) -> AttentionCall:
     return replace(
         call,
         query=call.query.gather(2, rows[..., None].expand(-1, call.query.shape[1], most, size)),
+        output=None
+        if call.output is None
+        else call.output.gather(
+            2, rows[..., None].expand(-1, call.query.shape[1], most, call.output.shape[3])
+        ),
         log_sum_exp=log_sum_exp.masked_fill(~chosen.valid[:, None], torch.inf),
         mask=mask,
         index=None

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tasm.compress.evidence import Evidence, Stage
 from tasm.compress.parts.attended import asked_of
@@ -139,20 +140,24 @@ def error_curve(
     step = max(1, evidence.block // max(1, heads * longest))
     for first in range(0, asked.rows, step):
         some = slice(first, first + step)
-        masses, outputs = [], []
+        outputs = []
         for part in parts:  # a sorted layer is never held whole
             weights = asked.weights(take(evidence.keys, part), take(evidence.index, part), some)
-            masses.append(weights.sum(-1))
-            outputs.append(weights @ take(evidence.values, part).float()[:, None])
-            del weights
-        mass = torch.stack(masses).cumsum(0).add_(asked.rest[:, :, some])
-        output = torch.stack(outputs)  # (points, kv_heads, group, rows, head_dim)
+            group, rows = weights.shape[1:3]
+            # With a column that sums the weights.
+            values = pad(take(evidence.values, part).float(), (0, 1), value=1.0)
+            outputs.append(weights.flatten(1, 2) @ values)
+            del weights, values
+        summed = torch.stack(outputs)  # (points, kv_heads, group · rows, head_dim + 1)
         del outputs
-        output = output.cumsum_(0).add_(asked.live[:, :, some].float())
-        output.div_(mass.clamp_(min=1e-12)[..., None])
-        error = output.sub_(output[-1].clone())
+        summed = summed.cumsum_(0).unflatten(2, (group, rows))
+        mass = summed[..., -1:] + asked.rest[:, :, some, None]
+        output = summed[..., :-1].add_(asked.live[:, :, some].float())
+        output.div_(mass.clamp_(min=1e-12))
+        error = output[:-1].sub_(output[-1])
         flat = error.permute(0, 3, 1, 2, 4).flatten(2)  # (points, rows, query_heads · head_dim)
-        sums += (projected(projection, flat, evidence.keys).pow(2).sum(-1) / scale[some]).sum(1)
+        far = projected(projection, flat, evidence.keys).pow(2).sum(-1)
+        sums[:-1] += (far / scale[some]).sum(1)  # with every token there is none
     return edges, (sums / max(1, asked.rows)).tolist()
 
 

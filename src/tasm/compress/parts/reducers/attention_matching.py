@@ -81,7 +81,9 @@ class AttentionMatching(Reducer):
         found = matching_weights(own, self.bias_limit)
         given = own.mul_(found)
         given.div_(given.sum(1, keepdim=True).clamp(min=1e-12))
-        return found.log(), ridge(given, output, values[kept], _RIDGE)
+        counts = torch.tensor([len(kept)], device=kept.device)
+        fitted = ridge(given[None], output[None], values[kept][None], _RIDGE, counts)
+        return found.log(), fitted[0]
 
 
 def matching_weights(shares: Tensor, limit: float) -> Tensor:

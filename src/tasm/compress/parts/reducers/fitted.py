@@ -13,6 +13,7 @@ from tasm.compress.parts.attended import asked_of
 from tasm.compress.parts.base import Reducer
 from tasm.compress.records.references import Asked, References
 from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import take
 
 
 @dataclass(frozen=True)
@@ -55,53 +56,60 @@ class FittedValues(Reducer):
         asked = asked_of(self, evidence)
         if asked.rows == 0:
             return replace(kept_tokens, bias=None)
-        fitted = []
-        for head in range(evidence.kv_heads):
-            kept = int(selection.counts[head])
-            mine = asked.head(head)
-            target, given = targets(mine, evidence, head, order[head, :kept])
-            fitted.append(ridge(given, target, values[head, :kept].float(), self.ridge))
+        group = asked.queries.shape[1]
+        most = max(1, asked.rows * group * order.shape[1])
+        step = max(1, evidence.block // most)  # heads at once: one by one where they are large
         result = values.clone()
-        for head, found in enumerate(fitted):
-            result[head, : found.shape[0]] = found.to(values.dtype)
+        for first in range(0, evidence.kv_heads, step):
+            some = slice(first, first + step)
+            target, given = targets(asked.heads(some), evidence, some, selection)
+            fitted = ridge(given, target, values[some].float(), self.ridge, selection.counts[some])
+            result[some] = fitted.to(values.dtype)
         return replace(kept_tokens, values=result, bias=None)
 
 
-def targets(mine: Asked, evidence: Evidence, head: int, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (rows, head_dim) what the kept tokens' part of the output should be, and (rows, kept)
-    their weights; rows of all query heads of a KV head follow each other."""
-    values = evidence.values[head : head + 1].float()
-    keys, index = evidence.keys[head : head + 1], evidence.index[head : head + 1]
-    step = max(
-        1, evidence.block // evidence.kv_heads // max(1, mine.queries.shape[1] * keys.shape[1])
-    )
+def targets(
+    mine: Asked, evidence: Evidence, heads: slice, selection: Selection
+) -> tuple[Tensor, Tensor]:
+    """Return (kv_heads, rows, head_dim) what the kept tokens' part of the output should be, and
+    (kv_heads, rows, kept) their weights, none on padding; `mine` is what these `heads` were asked,
+    rows of all query heads of a KV head follow each other."""
+    order = selection.order[heads]
+    keys, index, values = evidence.keys[heads], evidence.index[heads], evidence.values[heads]
+    padding = torch.arange(order.shape[1], device=order.device) >= selection.counts[heads, None]
+    kept_keys, kept_index = take(keys, order), index.gather(1, order)
+    kept_index = kept_index.masked_fill(padding, torch.iinfo(kept_index.dtype).max)  # unseen
+    tokens = order.shape[1] if mine.recorded is not None else keys.shape[1]
+    step = max(1, evidence.block // evidence.kv_heads // max(1, mine.queries.shape[1] * tokens))
     wanted, given = [], []
     for first in range(0, mine.rows, step):
         some = slice(first, first + step)
         live = mine.live[:, :, some].float()
-        output = mine.weights(keys, index, some) @ values[:, None] + live
-        weights = mine.weights(keys[:, kept], index[:, kept], some)
+        weights = mine.weights(kept_keys, kept_index, some)
         mass = (weights.sum(-1) + mine.rest[:, :, some]).clamp(min=1e-12)[..., None]
-        wanted.append(output - live / mass)
-        given.append(weights / mass)
-    return torch.cat(wanted, 2).flatten(0, 2), torch.cat(given, 2).flatten(0, 2)
+        wanted.append(mine.output(keys, index, values, some) - live / mass)
+        given.append(weights.div_(mass))
+    return torch.cat(wanted, 2).flatten(1, 2), torch.cat(given, 2).flatten(1, 2)
 
 
-def ridge(given: Tensor, target: Tensor, towards: Tensor, strength: float) -> Tensor:
-    """Return V (tokens, width) that minimises ‖given·V − target‖² + λ‖V − towards‖².
+def ridge(
+    given: Tensor, target: Tensor, towards: Tensor, strength: float, tokens: Tensor
+) -> Tensor:
+    """Return V (heads, tokens, width) that minimises ‖given·V − target‖² + λ‖V − towards‖² in every
+    head.
 
-    λ is `strength` times the mean diagonal of givenᵀ·given, `given` (rows, tokens), `target` (rows,
-    width).
+    λ is `strength` times the mean diagonal of givenᵀ·given over a head's `tokens` (heads,), `given`
+    (heads, rows, tokens) with nothing on what is not one of them, `target` (heads, rows, width).
+    All heads are solved for at once.
     """
-    rows, tokens = given.shape
     missing = target - given @ towards
-    penalty = strength * float(given.pow(2).sum()) / max(1, tokens)
-    if penalty <= 0:
-        return towards
-    if rows < tokens:
-        system = given @ given.T
-        system.diagonal().add_(penalty)
-        return towards + given.T @ torch.linalg.solve(system, missing)
-    system = given.T @ given
-    system.diagonal().add_(penalty)
-    return towards + torch.linalg.solve(system, given.T @ missing)
+    penalty = strength * given.pow(2).sum((1, 2)) / tokens.clamp(min=1)
+    penalty = penalty.clamp(min=1e-30)[:, None]  # with no weight at all nothing is missing either
+    turned = given.transpose(1, 2)
+    if given.shape[1] < given.shape[2]:
+        system = given @ turned
+        system.diagonal(dim1=1, dim2=2).add_(penalty)
+        return towards + turned @ torch.linalg.solve_ex(system, missing)[0]
+    system = turned @ given
+    system.diagonal(dim1=1, dim2=2).add_(penalty)
+    return towards + torch.linalg.solve_ex(system, turned @ missing)[0]

@@ -60,18 +60,18 @@ class Effect(Scorer):
         step = max(1, evidence.block // max(1, heads * group * evidence.entries))
         for first in range(0, asked.rows, step):
             some = slice(first, first + step)
-            weights = asked.weights(evidence.keys, evidence.index, some)
+            weights = asked.weights(evidence.keys, evidence.index, some).flatten(1, 2)
             if self.weighs == "effect":
-                output = weights @ values[:, None] + asked.live[:, :, some].float()
-                far = (output @ values[:, None].transpose(2, 3)).mul_(-2)
-                far += squares[:, None, None]
+                output = asked.output(evidence.keys, evidence.index, values, some).flatten(1, 2)
+                far = (output @ values.transpose(1, 2)).mul_(-2)
+                far += squares[:, None]
                 far += output.pow(2).sum(-1, keepdim=True)
                 weights *= far.clamp_(min=0).sqrt_()
                 del far
             if self.norm == "largest":
-                total = torch.maximum(total, weights.amax((1, 2)))
+                total = torch.maximum(total, weights.amax(1))
             else:
-                total += weights.pow_(self.norm).sum((1, 2))
+                total += weights.pow_(self.norm).sum(1)
         if self.norm == "largest":
             return total
         return (total / max(1, asked.rows * group)).pow(1 / self.norm)
