@@ -1,6 +1,7 @@
 """Reference rows that are left out or weigh little, and attention as a part of the memory's."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -91,7 +92,8 @@ def test_a_recorded_output_is_what_the_weights_give(
     transcript = backbone.transcript([1, 3, 2])
     memory = build_tiny(backbone, transcript, recipe="full")
     record = References()
-    read = replay_of(backbone, transcript, memory).read(layers_of(memory), (record,))
+    replay = replace(replay_of(backbone, transcript, memory), chunk=len(transcript))
+    read = replay.read(layers_of(memory), (record,))
     for layer, held in layers_of(memory).items():
         asked: Asked = read.held[layer][record]
         assert asked.recorded is not None and asked.rows > 3

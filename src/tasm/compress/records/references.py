@@ -182,7 +182,7 @@ class References(Record):
             scaling=call.scaling,
             softcap=call.softcap,
             recorded=None
-            if call.output is None
+            if call.output is None or not reading.rows.chunk  # a first reading's curves need none
             else call.output[0][:, rows].unflatten(0, (heads, group)).clone(),
         )
         return asked if held is None else held.joined(asked)
