@@ -135,7 +135,7 @@ def index() -> str:
         "[Adding a method](../adding-a-method.md).",
         "",
         "The default is [`compact`](compact.md): best at equal bytes on all instruments; its build",
-        "reads the demonstrations again and tries its parts, about five readings in all. Where a",
+        "reads the demonstrations again and tries its parts, three to four readings in all. Where a",
         "build should be quick and bytes are cheap, take `tasm` (about 1.3), whose bank brings",
         "back what the core left out.",
         "[The leaderboard](../reference/leaderboard.md) has the figures.",

@@ -229,10 +229,15 @@ def _tried_for_people(document: Mapping[str, Any]) -> str:
     """What was tried, what that changed of the answers and what it took."""
     if not document["tried"]:
         return ""
+    seconds = f"{document['seconds']['trial']:.1f} s"
+    if len(document["tried"]) == 1:
+        (nats,) = document["tried"].values()
+        return (
+            f"\nAnswers change by {nats:.2g} nats (tried in {seconds}): nothing else needed trying."
+        )
     tried = ", ".join(f"{name} {nats:.2g}" for name, nats in document["tried"].items())
     return (
-        f"\nTried in {document['seconds']['trial']:.1f} s (nats by which answers change): {tried}; "
-        f"took {document['taken']}."
+        f"\nTried in {seconds} (nats by which answers change): {tried}; took {document['taken']}."
     )
 
 
