@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasm import errors
 from tasm.errors import TasmError
-
-__version__ = "0.2.0"
+from tasm.version import __version__
 
 if TYPE_CHECKING:
     from tasm.answer import Answer, Model, load_model, wrap

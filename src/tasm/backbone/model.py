@@ -130,7 +130,14 @@ class Backbone:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the place to load from; raises `InputError` for a model without one."""
-        return reduced(self, self._reopen)
+        return reduced(
+            self._reopen,
+            self.name,
+            self.dtype,
+            self.device,
+            self.identity,
+            is_changed=self.is_changed,
+        )
 
     @property
     def is_changed(self) -> bool:

@@ -7,20 +7,27 @@ Knows names and hashes; nothing of how a model is opened.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.errors import InputError, MismatchError
-
-if TYPE_CHECKING:
-    from tasm.backbone.model import Backbone
 
 Reopen = Callable[[str, str, str, dict[str, str]], Any]
 """Opens a model by name, dtype and device, and holds it against the parts of an identity; a
 function of a module, so that it can be pickled by its own name."""
 
 
-def reduced(model: "Backbone", reopen: Reopen | None) -> tuple[Any, ...]:
+def reduced(
+    reopen: Reopen | None,
+    name: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    identity: Identity,
+    *,
+    is_changed: bool,
+) -> tuple[Any, ...]:
     """Return what `pickle` writes of a model; `reopen` is None for one that was wrapped.
 
     ```python
@@ -31,20 +38,19 @@ def reduced(model: "Backbone", reopen: Reopen | None) -> tuple[Any, ...]:
     """
     if reopen is None:
         raise InputError(
-            f"The model {model.name!r} was wrapped, so it cannot be pickled: only its weights say "
+            f"The model {name!r} was wrapped, so it cannot be pickled: only its weights say "
             "what it is. In the other process load or wrap it there, or load it with "
             "tasm.load_model(folder), which pickles as the folder."
         )
-    if model.is_changed:
+    if is_changed:
         raise InputError(
-            f"The model {model.name!r} was changed after loading, so it cannot be pickled as the "
+            f"The model {name!r} was changed after loading, so it cannot be pickled as the "
             "place it came from. Save it (model.hf.save_pretrained(folder), "
             "model.processor.save_pretrained(folder)) and load that folder."
         )
-    place = Path(model.name).expanduser()
-    name = str(place.resolve()) if place.is_dir() else model.name
-    dtype = str(model.dtype).removeprefix("torch.")
-    return reopen, (name, dtype, str(model.device), model.identity.to_json())
+    place = Path(name).expanduser()
+    found = str(place.resolve()) if place.is_dir() else name
+    return reopen, (found, str(dtype).removeprefix("torch."), str(device), identity.to_json())
 
 
 def check_arrived(name: str, parts: dict[str, str], here: Identity) -> None:

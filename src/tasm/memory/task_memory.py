@@ -5,6 +5,7 @@ them. Its tensors are `Contents`, in memory or on disk. Knows nothing of how it 
 """
 
 import inspect
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -31,7 +32,8 @@ from tasm.memory.described import MemoryFacts
 from tasm.memory.disk.stored import open_stored
 from tasm.memory.disk.writing import write_memory
 from tasm.memory.entry import DemonstrationEntry
-from tasm.memory.hub.names import HubName, named
+from tasm.memory.hub.card import card
+from tasm.memory.hub.names import HubName, named, repository
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.bank import packed_bank
 from tasm.memory.packing.core import packed_core
@@ -309,17 +311,23 @@ class TaskMemory(ShownMemory):
             HubError: the hub refuses, or cannot be reached; nothing was changed there.
             DamageError: a memory on disk is not what was written.
         """
-        from tasm.memory.hub.pushing import push
+        from tasm.memory.hub.pushing import push_folder, without_places
 
-        return push(
-            self,
-            repo_id,
-            private=private,
-            commit_message=commit_message,
-            token=token,
-            revision=revision,
-            pictures=pictures,
-        )
+        name = repository(repo_id)
+        thumbnails = self.thumbnails() if pictures is None else pictures
+        bare = self.replaced(**without_places(self.demonstrations, self.model_name))
+        with tempfile.TemporaryDirectory(prefix="tasm-push-") as work:
+            folder = Path(work) / "memory.tasm"
+            bare.save(folder, pictures=thumbnails)
+            return push_folder(
+                folder,
+                card(bare, name, len(thumbnails)),
+                name,
+                private=private,
+                commit_message=commit_message,
+                token=token,
+                revision=revision,
+            )
 
     @classmethod
     def load(

@@ -15,6 +15,7 @@ from tasm.memory.disk.folder import MANIFEST, PICTURES, read_manifest
 from tasm.memory.disk.manifest import Manifest
 from tasm.memory.hub.failures import endpoint, naming_failures
 from tasm.memory.hub.names import HubName
+from tasm.version import __version__
 
 
 def fetched(name: HubName, token: str | bool | None = None) -> Path:
@@ -118,6 +119,4 @@ def _forget(path: Path) -> None:
 
 
 def _hub() -> dict[str, Any]:
-    import tasm
-
-    return {"endpoint": endpoint(), "library_name": "tasm", "library_version": tasm.__version__}
+    return {"endpoint": endpoint(), "library_name": "tasm", "library_version": __version__}

@@ -1,65 +1,60 @@
 """A memory goes to the hub: one commit that holds it whole and takes away what it replaces.
 
-What says where something lay on this machine stays here. Knows memories, the card and
+What says where something lay on this machine stays here. Knows a memory's entries, its folder and
 huggingface_hub; how a memory becomes files is `save`'s business.
 """
 
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasm.errors import InputError
 from tasm.memory.disk.folder import MANIFEST, PICTURES
-from tasm.memory.hub.card import MARK, card
+from tasm.memory.entry import DemonstrationEntry
+from tasm.memory.hub.card import MARK
 from tasm.memory.hub.failures import endpoint, naming_failures
-from tasm.memory.hub.names import parsed, repository
-
-if TYPE_CHECKING:
-    from tasm.memory.task_memory import TaskMemory
+from tasm.memory.hub.names import parsed
+from tasm.version import __version__
 
 _CARD = "README.md"
 
 
-def push(
-    memory: "TaskMemory",
-    repo_id: str,
-    *,
-    private: bool | None,
-    commit_message: str | None,
-    token: str | bool | None,
-    revision: str | None,
-    pictures: Mapping[str, bytes] | None,
-) -> Any:
-    """Push a memory; see `TaskMemory.push_to_hub`."""
-    name = repository(repo_id)
-    with tempfile.TemporaryDirectory(prefix="tasm-push-") as work:
-        folder = Path(work) / "memory.tasm"
-        thumbnails = memory.thumbnails() if pictures is None else pictures
-        bare = _without_places(memory)
-        bare.save(folder, pictures=thumbnails)
-        page = card(bare, name, len(thumbnails))
-        with naming_failures(name, "pushed to"):
-            return _commit(folder, page, name, private, commit_message, token, revision)
-
-
-def _without_places(memory: "TaskMemory") -> "TaskMemory":
-    """The same memory without the paths of this machine that it records as hints."""
-    entries = [
+def without_places(entries: Sequence[DemonstrationEntry], model_name: str) -> dict[str, Any]:
+    """What a memory is replaced with, so that it records no paths of this machine as hints."""
+    bare = tuple(
         replace(
             entry,
             origin=None,
             pictures=tuple(replace(picture, path=None) for picture in entry.pictures),
         )
-        for entry in memory.demonstrations
-    ]
-    place = memory.model_name
-    is_name = not os.path.isdir(place) and (os.path.basename(place) == place or parsed(place))
-    return memory.replaced(
-        demonstrations=tuple(entries), model_name=place if is_name else "", vision_memory=""
+        for entry in entries
     )
+    is_name = not os.path.isdir(model_name) and (
+        os.path.basename(model_name) == model_name or parsed(model_name)
+    )
+    return {
+        "demonstrations": bare,
+        "model_name": model_name if is_name else "",
+        "vision_memory": "",
+    }
+
+
+def push_folder(
+    folder: Path,
+    page: str,
+    name: str,
+    *,
+    private: bool | None,
+    commit_message: str | None,
+    token: str | bool | None,
+    revision: str | None,
+) -> Any:
+    """Push the folder of a saved memory, and a card where there is none of a user's; see
+    `TaskMemory.push_to_hub`."""
+    with naming_failures(name, "pushed to"):
+        return _commit(folder, page, name, private, commit_message, token, revision)
 
 
 def _commit(
@@ -73,11 +68,7 @@ def _commit(
 ) -> Any:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-    import tasm
-
-    api = HfApi(
-        endpoint=endpoint(), token=token, library_name="tasm", library_version=tasm.__version__
-    )
+    api = HfApi(endpoint=endpoint(), token=token, library_name="tasm", library_version=__version__)
     api.create_repo(name, private=private, exist_ok=True)
     if revision is not None:
         api.create_branch(name, branch=revision, exist_ok=True)
