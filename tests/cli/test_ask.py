@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import tasm
 from tests.cli.conftest import Run
 
 ASK = {
@@ -131,6 +132,18 @@ def test_a_model_that_has_moved(run: Run, fresh: Path, model: Path, tmp_path: Pa
     ran = run("ask", fresh / "memory.tasm", *QUESTION, "--model", tmp_path / "nowhere")
     assert ran.code == 2
     assert "nowhere" in ran.err
+
+
+def test_a_memory_that_does_not_say_where_its_model_is(
+    run: Run, fresh: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasm.load(fresh / "memory.tasm").replaced(model_name="").save(tmp_path / "wrapped.tasm")
+    monkeypatch.chdir(tmp_path)
+    ask = ("ask", "wrapped.tasm", "--queries", fresh / "queries.jsonl", "--out", "answers.jsonl")
+    ran = run(*ask)
+    assert ran.code == 2 and "Give --model." in ran.err
+    assert run(*ask, "--model", model).code == 0
+    assert (tmp_path / "answers.jsonl").is_file()
 
 
 def test_another_image_processor_is_warned_of(run: Run, fresh: Path) -> None:

@@ -407,6 +407,7 @@ for line in {LINES!r}:
     assert "a memory is not changed on the hub" in done.stderr
     assert "me/none cannot be fetched: the hub has no such repository" in done.stderr
     assert "Traceback" not in done.stderr and "inside tasm" not in done.stderr
+    assert "me/none@refs/pr/3 cannot be fetched" in done.stderr
     assert not (tmp_path / "me").exists()
 
 
@@ -414,6 +415,7 @@ LINES = {
     "push m.tasm me/birds --json": 0,
     "show me/birds --json": 0,
     "show me/none": 2,
+    "show me/none@refs/pr/3": 2,
     "ask me/none --question x": 2,
     "remove me/birds x": 2,
     "push me/birds me/other": 2,

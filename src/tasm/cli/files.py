@@ -122,7 +122,7 @@ def check_beside(
     vision memory's, or that of demonstrations with a sub-folder a class."""
     real = Path(os.path.realpath(path))
     for folder, whose in (
-        (None if model is None else Path(model), "the model's"),
+        (Path(model) if model else None, "the model's"),  # "" where a memory does not say
         (demonstrations, "the demonstrations'"),
         (vision_memory, "the vision memory's"),
     ):

@@ -74,7 +74,7 @@ def check_here(path: Path) -> None:
 
 
 def _named(path: Path) -> "HubName | None":
-    if len(path.parts) != 2:
+    if path.as_posix().partition("@")[0].count("/") != 1:  # a revision may have more: refs/pr/1
         return None
     from tasm.memory.hub.names import named  # takes torch to import
 
