@@ -25,6 +25,8 @@ IMPORTED = [
     "tasm.memory",
     "tasm.view.thumbnails",
 ]
+LONGEST = 600.0
+"""Seconds after which a process is ended, and the test with it."""
 
 
 def run_python(code: str, folder: Path, arguments: Sequence[str] = ()) -> tuple[int, str]:
@@ -45,8 +47,11 @@ def _run(code: str, words: list[str], folder: Path) -> tuple[int, str]:
         given = (code, words, str(folder), file.name, dict(os.environ))
         process = context.Process(target=_own, args=given)
         process.start()
-        process.join()
-        assert process.exitcode is not None
+        process.join(LONGEST)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise AssertionError(f"still running after {LONGEST} s\n{file.read().decode()}")
         return process.exitcode, file.read().decode()
 
 

@@ -115,6 +115,8 @@ def test_a_memory_must_be_one(run: Run, built: Path, tmp_path: Path) -> None:
         ran = run("ask", place, *QUESTION)
         assert ran.code == 2
         assert str(place) in ran.err
+    ran = run("ask", tmp_path / "gone", "--queries", tmp_path / "gone.jsonl")
+    assert ran.code == 2 and "the folder of a task memory" in ran.err  # before rows are read
 
 
 def test_another_models_memory_is_refused(run: Run, built: Path, other_model: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import own_process
 from tests.cli.conftest import Run
 from tests.own_process import run_python
 
@@ -188,3 +189,11 @@ def test_starting_imports_no_more_than_it_needs(
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == ""
+
+
+def test_a_process_that_never_ends_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_process, "LONGEST", 0.5)
+    with pytest.raises(AssertionError, match="still running after 0.5 s\nbegun"):
+        run_python("import time\nprint('begun', flush=True)\ntime.sleep(60)", tmp_path)

@@ -58,6 +58,12 @@ def test_every_public_name_is_there(name: str) -> None:
     assert name in dir(tasm)
 
 
+def test_a_room_that_loads_its_names_late_has_them_all() -> None:
+    names: dict[str, object] = {}
+    exec("from tasm.backbone import *", names)
+    assert {"MemoryCache", "attach", "detach", "Layout", "UNUSED"} <= names.keys()
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'tasm' has no attribute 'biuld'"):
         tasm.biuld  # noqa: B018

@@ -44,6 +44,7 @@ _HOMES = {
     "set_attention": "attention.hooks",
     "wrap_backbone": "loading",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from tasm.cli import options
 from tasm.cli.asking import answer_file, answer_one, check_gate
 from tasm.cli.files import check_beside, check_no_input, check_out_file
 from tasm.cli.frame import Result, command
-from tasm.cli.opening import open_memory, open_model, read_asked
+from tasm.cli.opening import check_there, open_memory, open_model, read_asked
 from tasm.errors import InputError
 
 BankOn = Literal["auto", "device", "host"]
@@ -177,6 +177,7 @@ def ask(
     pages = [(name, place) for name, place in (("--out", out), ("--html", html)) if place]
     for name, place in pages:
         check_out_file(place, overwrite, option=name, inputs=[queries, memory])
+    check_there(memory)
 
     from tasm.demonstrations import make_query
 
