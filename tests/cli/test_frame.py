@@ -144,6 +144,7 @@ def test_an_interrupted_process_leaves_with_130() -> None:
         "    time.sleep(60)\n"
         "room.read_demonstrations = read\n"
         "sys.argv = ['tasm', 'build', 'd.jsonl', '--model', 'm', '--out', 'gone/m.tasm']\n"
+        "sys.stdout = open(os.devnull, 'w')\n"  # what is said goes to standard error
         "from tasm.cli import main\n"
         "main()\n"
     )
