@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasm.cli.building import check_settings
+from tasm.cli.building import built_for_people, check_settings
 from tasm.compress.recipes.table import RECIPES
 from tasm.demonstrations import picture
 from tasm.errors import RecipeError
@@ -95,6 +95,26 @@ def test_people_get_a_sentence(run: Run, demos: Path, model: Path, tmp_path: Pat
     assert "nothing else needed trying" in said or ("its own" in said and "; took " in said)
     assert "nothing of it is TASM's" in said and "this project's" in said
     assert "of the full context" in ran.out
+
+
+def test_people_are_told_what_was_tried() -> None:
+    document: dict[str, Any] = {
+        "memory": "m.tasm", "recipe": "compact", "demonstrations": 8, "tokens": 176,
+        "core_bytes": 200, "bank_bytes": 0, "full_bytes": 1000, "tried": {"its own": 0.25},
+        "taken": "its own", "seconds": {"trial": 1.0, "total": 2.0, "polish": 3.0},
+    }  # fmt: skip
+    said = built_for_people(document)
+    assert "Answers change by 0.25 nats (tried in 1.0 s): nothing else needed trying.\n" in said
+    assert "Polished" not in said
+    document |= {"tried": {"its own": 0.25, "by effect": 0.5}}
+    document["polish"] = {"step": 40, "before": 0.25, "after": 0.125}
+    said = built_for_people(document)
+    assert "change): its own 0.25, by effect 0.5; took its own.\n" in said
+    assert "are 0.12 nats from all demonstrations, before 0.25 (step 40).\n" in said
+    document["polish"] = {"step": 0, "before": 0.25, "after": 0.25}
+    assert "are 0.25 nats from all demonstrations, and it stayed as it was.\n" in (
+        built_for_people(document)
+    )
 
 
 def test_a_memory_of_next_to_nothing_is_larger_than_the_full_context(
