@@ -195,5 +195,5 @@ def test_a_process_that_never_ends_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_process, "LONGEST", 0.5)
-    with pytest.raises(AssertionError, match="still running after 0.5 s\nbegun"):
-        run_python("import time\nprint('begun', flush=True)\ntime.sleep(60)", tmp_path)
+    with pytest.raises(AssertionError, match="still running after"):
+        run_python("import time; time.sleep(60)", tmp_path)
