@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig
 
 import tasm
+from tasm.answer import generation
 from tasm.answer.generation import generate, greedy_settings
 from tests.answer.conftest import COLOURS, queries
 
@@ -202,3 +203,30 @@ def test_a_request_may_begin_while_another_is_decoding(
     one.join(20)
     two.join(20)
     assert lengths == {"first": 5, "second": 3}
+
+
+def test_every_way_to_ask_takes_turns_where_threads_disturb_each_other(
+    model: tasm.Model, memory: tasm.TaskMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with transformers before 5.2: while one thread reads a query, no other may."""
+    monkeypatch.setattr(generation, "_RECORDS_BY_THREAD", False)
+    others: list[bool] = []
+
+    def is_free() -> None:
+        others.append(generation._LOCKS[model.backbone.core].acquire(blocking=False))
+
+    def watch(_: Any, given: Any, named: dict[str, Any]) -> None:
+        if named["input_ids"].shape[1] > 1:
+            thread = threading.Thread(target=is_free)
+            thread.start()
+            thread.join(10)
+
+    ways: list[dict[str, Any]] = [{}, {"labels": ["red", "blue"]}, {"explain": "ablation"}]
+    watched = model.hf.register_forward_pre_hook(watch, with_kwargs=True)
+    try:
+        for settings in ways:
+            others.clear()
+            model.ask(memory, question="Which?", **settings)
+            assert others and not any(others), settings
+    finally:
+        watched.remove()

@@ -62,7 +62,7 @@ def generate(
     streamer = None if on_text is None else _TextStream(backbone.tokenizer, on_text)
     cached = {} if cache is None else {"past_key_values": cache}
     started = time.perf_counter()
-    with torch.inference_mode(), _alone(backbone, cache):
+    with torch.inference_mode(), alone(backbone, cache):
         output = backbone.hf.generate(
             **inputs,
             **cached,
@@ -96,8 +96,8 @@ _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 _RECORDS_BY_THREAD = find_spec("transformers.utils.output_capturing") is not None
 
 
-def _alone(backbone: Backbone, cache: MemoryCache | None) -> Any:
-    """One prompt at a time where threads would disturb each other.
+def alone(backbone: Backbone, cache: MemoryCache | None) -> Any:
+    """Return a context for one prompt at a time where threads would disturb each other.
 
     That is on models that keep an ordinary prompt's positions on themselves (beside a memory the
     cache counts), and in older versions of transformers.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tasm.answer.ends import answer_ends
-from tasm.answer.generation import Generated
+from tasm.answer.generation import Generated, alone
 from tasm.arguments import shown
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.model import Backbone
@@ -145,7 +145,8 @@ def score_labels(
     ```
     """
     started = time.perf_counter()
-    first = backbone.next_logits(inputs, cache)
+    with alone(backbone, cache):
+        first = backbone.next_logits(inputs, cache)
     first_logits = first.cpu()
     read = time.perf_counter()
     rows = first.shape[0]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tasm.answer.ends import answer_ends
+from tasm.answer.generation import alone
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.model import Backbone
 from tasm.demonstrations import Query
@@ -91,7 +92,8 @@ def _forced(
 ) -> Tensor:
     """(2, rows): the log-probability that at each step one of the `wanted` tokens is said, and
     that somewhere something else is."""
-    logits = backbone.next_logits(inputs, cache)
+    with alone(backbone, cache):
+        logits = backbone.next_logits(inputs, cache)
     mask = inputs["attention_mask"]
     rows, vocabulary = logits.shape
     so_far = torch.zeros(rows, device=logits.device)
