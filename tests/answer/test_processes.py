@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tasm
+from tasm.backbone import Backbone
 from tasm.errors import InputError, MismatchError
 from tests.tiny_folders import tiny_folder
 
@@ -60,10 +61,18 @@ def test_another_model_in_the_same_place_is_refused(tmp_path: Path) -> None:
         pickle.loads(written)
 
 
-def test_what_has_no_place_says_how_to_pass_it_on(folder: Path) -> None:
+def test_what_has_no_place_says_how_to_pass_it_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(backbone: Backbone) -> None:
+        raise AssertionError("its weights were read to no use")
+
     model = tasm.load_model(str(folder))
-    with pytest.raises(InputError, match="was wrapped, so it cannot be pickled"):
-        pickle.dumps(tasm.wrap(model.hf, model.processor))
+    with monkeypatch.context() as patch:
+        for name in ("identity", "is_changed"):
+            patch.setattr(Backbone, name, property(read))
+        with pytest.raises(InputError, match="was wrapped, so it cannot be pickled"):
+            pickle.dumps(tasm.wrap(model.hf, model.processor))
     with torch.no_grad():
         next(model.hf.parameters())[0] += 1
     with pytest.raises(InputError, match=r"was changed after loading.*save_pretrained"):

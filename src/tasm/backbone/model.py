@@ -135,8 +135,8 @@ class Backbone:
             self.name,
             self.dtype,
             self.device,
-            self.identity,
-            is_changed=self.is_changed,
+            lambda: self.identity,  # both read the weights, a wrapped model's to no use
+            lambda: self.is_changed,
         )
 
     @property

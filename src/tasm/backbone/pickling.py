@@ -24,9 +24,8 @@ def reduced(
     name: str,
     dtype: torch.dtype,
     device: torch.device,
-    identity: Identity,
-    *,
-    is_changed: bool,
+    identity: Callable[[], Identity],
+    is_changed: Callable[[], bool],
 ) -> tuple[Any, ...]:
     """Return what `pickle` writes of a model; `reopen` is None for one that was wrapped.
 
@@ -42,7 +41,7 @@ def reduced(
             "what it is. In the other process load or wrap it there, or load it with "
             "tasm.load_model(folder), which pickles as the folder."
         )
-    if is_changed:
+    if is_changed():
         raise InputError(
             f"The model {name!r} was changed after loading, so it cannot be pickled as the "
             "place it came from. Save it (model.hf.save_pretrained(folder), "
@@ -50,7 +49,7 @@ def reduced(
         )
     place = Path(name).expanduser()
     found = str(place.resolve()) if place.is_dir() else name
-    return reopen, (found, str(dtype).removeprefix("torch."), str(device), identity.to_json())
+    return reopen, (found, str(dtype).removeprefix("torch."), str(device), identity().to_json())
 
 
 def check_arrived(name: str, parts: dict[str, str], here: Identity) -> None:
