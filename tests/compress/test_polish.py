@@ -1,7 +1,9 @@
 """`polish=N`: what is learned, what is kept of it, what is refused."""
 
+import copy
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +176,19 @@ def test_refusals(model_of: Callable[[str], Backbone], monkeypatch: pytest.Monke
         tasm.build(backbone, shown(), polish=-1)
     with pytest.raises(InputError, match="at least 2 demonstrations"):
         tasm.build(backbone, shown()[:1], core="60%", polish=5)
+    with pytest.raises(InputError, match="at least 2 demonstrations"):
+        tasm.plan(backbone, shown()[:1], core="60%", polish=5)
     monkeypatch.setattr(backbone.core, "is_quantized", True, raising=False)
     with pytest.raises(ModelError, match="quantised weights"):
         tasm.build(backbone, shown(), polish=5)
+
+
+def test_a_model_without_full_attention_is_refused(model_of: Callable[[str], Backbone]) -> None:
+    backbone = copy.copy(model_of("qwen2_vl"))
+    kinds = ("sliding",) * backbone.geometry.layers
+    backbone.geometry = replace(backbone.geometry, layer_kinds=kinds)
+    with pytest.raises(ModelError, match="no layer with full attention"):
+        polishing.check_polishing(backbone, shown())
 
 
 def test_questions_are_what_their_kind_says() -> None:

@@ -88,8 +88,10 @@ class Compressor:
         """Compress what is kept so far together with a new chunk, all of it in `segments`.
 
         Empties the entries of `segments` it reads, so that a layer's keys can be freed once
-        reduced.
+        reduced. Of a model whose layers all keep a window or a state nothing is left to choose.
         """
+        if not self.layers:
+            return
         started, tried = time.perf_counter(), self.seconds["trial"]
         whole: dict[int, LayerTokens] = {}
         for layer in self.layers:

@@ -64,6 +64,11 @@ def check_polishing(backbone: Backbone, demonstrations: Sequence[Demonstration])
             "A polish needs at least 2 demonstrations, one of them to judge by, and there is 1. "
             "Leave the polish out."
         )
+    if "full" not in backbone.geometry.layer_kinds:
+        raise ModelError(
+            f"{backbone.name} has no layer with full attention, so that nothing it keeps could be "
+            "polished. Leave the polish out."
+        )
     if getattr(backbone.core, "is_quantized", False):
         raise ModelError(
             f"{backbone.name} has quantised weights, through which a polish cannot be sure of its "
