@@ -158,6 +158,19 @@ def test_what_is_not_better_is_not_kept(
         assert torch.equal(before.keys, after.keys) and torch.equal(before.values, after.values)
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "gemma3"])
+def test_in_inference_mode_it_learns_as_well(
+    model_of: Callable[[str], Backbone], family: str
+) -> None:
+    backbone = model_of(family)
+    with torch.inference_mode():
+        inside = build(backbone, polish=3)
+    outside = build(backbone, polish=3)
+    assert inside.recipe["notes"] == outside.recipe["notes"]
+    for mine, theirs in zip(inside.core, outside.core, strict=True):
+        assert mine is not None and theirs is not None and torch.equal(mine.values, theirs.values)
+
+
 def test_packed_after_it_is_polished(model_of: Callable[[str], Backbone]) -> None:
     backbone = model_of("qwen2_vl")
     packed = build(backbone, polish=4, store="int8")

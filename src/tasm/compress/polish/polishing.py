@@ -100,9 +100,10 @@ def polished(
     """
     started = time.perf_counter()
     progress("polish", 0, steps)
-    pupil = Pupil(backbone, kept.core, kept.states, kept.next_position, len(transcript))
-    lessons = prepared(backbone, transcript, demonstrations, seed, chunk_tokens)
-    with _frozen(backbone):
+    # Who builds in inference mode has no gradients there.
+    with torch.inference_mode(False), torch.no_grad(), _frozen(backbone):
+        pupil = Pupil(backbone, kept.core, kept.states, kept.next_position, len(transcript))
+        lessons = prepared(backbone, transcript, demonstrations, seed, chunk_tokens)
         learned, notes = _learn(pupil, lessons, steps, random.Random(seed), progress)
     seconds = {**kept.seconds, "polish": time.perf_counter() - started}
     return replace(
