@@ -17,6 +17,8 @@ from tasm.compress.polish.polishing import check_polishing
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.compress.settings import Settings, Targets, targets, warn
+from tasm.compress.shards.independent import refuse_other_layers
+from tasm.compress.shards.share import Share
 
 _PATCHES_A_TOKEN = 4  # what most vision towers merge into one token
 _FLOAT_BYTES = 4
@@ -77,6 +79,9 @@ def plan(
     budget = targets(settings, backbone, transcript, notice or unheard)
     if settings.polish:
         check_polishing(backbone, rows)
+    if settings.mode == "independent":
+        refuse_other_layers(backbone)
+        Share.of(settings, budget, transcript)
     edges = chunk_edges(transcript.spans, settings.chunk_tokens)
     return {
         "model": backbone.name,
