@@ -109,6 +109,19 @@ def test_the_full_context_learns_nothing_of_itself(
         assert float(pupil.loss(taught).detach()) == pytest.approx(0.0, abs=1e-5)
 
 
+def test_a_teacher_makes_no_logits_that_nobody_reads(model_of: Callable[[str], Backbone]) -> None:
+    backbone = model_of("qwen2_vl")
+    rows: list[int] = []
+    handle = backbone.hf.get_output_embeddings().register_forward_hook(
+        lambda head, given, product: rows.append(product.numel() // product.shape[-1])
+    )
+    try:
+        prepared(backbone, backbone.transcript(shown()), shown(), 0, 64)
+    finally:
+        handle.remove()
+    assert max(rows) <= 64  # one a question, of as many as are asked at once
+
+
 @pytest.mark.parametrize("family", ["qwen2_vl", "gemma3"])
 def test_it_learns_and_touches_nothing_else(
     model_of: Callable[[str], Backbone], family: str, tmp_path: Path
