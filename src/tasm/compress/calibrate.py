@@ -3,7 +3,8 @@
 Each query is asked again as if it came after the memory, with its own demonstration masked. The
 mean of these distributions is the reference; a quantile of their divergences from it is the
 threshold. Which quantile is measured too: as many of these queries find too little in the core,
-that many lie above it.
+that many lie above it. A gate that weighs core and bank compares with no reference: by how much the
+bank outweighs the core for these queries says its thresholds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
