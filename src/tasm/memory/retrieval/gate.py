@@ -150,7 +150,7 @@ class GateReference:
 
 
 NEVER = 1e6
-"""Nats that no signal of a gate reaches: an infinite threshold is kept as this, which a file holds."""
+"""Nats that no signal reaches: an infinite threshold is kept as this, which a file holds."""
 
 
 def _finite(thresholds: tuple[float | None, ...]) -> tuple[float | None, ...]:
