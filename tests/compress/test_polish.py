@@ -15,11 +15,13 @@ import tasm
 from tasm.backbone.attention.kernels import merge, partial_attention
 from tasm.backbone.loading import load_backbone
 from tasm.backbone.model import Backbone
-from tasm.compress.polish import polishing
+from tasm.compress.polish import polishing, telling
 from tasm.compress.polish.changed_pictures import part_of, quarters_of
 from tasm.compress.polish.polishing import prepared
 from tasm.compress.polish.pupil import Pupil
 from tasm.compress.polish.questions import Kind, kinds_of, pictures_of
+from tasm.compress.polish.teaching import Teacher
+from tasm.compress.polish.telling import telling_words
 from tasm.demonstrations import Demonstration, read_demonstrations
 from tasm.errors import InputError, ModelError
 from tasm.memory import TaskMemory
@@ -236,6 +238,20 @@ def test_questions_are_what_their_kind_says() -> None:
         assert len(kind.of(one, pictures, rng).pictures) == (kind.shown != "none")
     without = shown(pictures=False)
     assert {kind.shown for kind in kinds_of(["left"], bool(pictures_of(without)))} == {"its own"}
+
+
+def test_a_model_that_says_no_numbers_is_not_asked_about_them_first(
+    model_of: Callable[[str], Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one in float16 does of what is too large for it."""
+    monkeypatch.setattr(telling, "WORDS", 3)
+    monkeypatch.setattr(telling, "vocabulary", lambda tokenizer, rng: ["left", "right", "up"])
+    backbone = model_of("qwen2_vl")
+    told = torch.tensor([[0.9, 0.1], [torch.nan] * 2, [0.5, 0.5], [0.1, 0.9], [0.5, 0.5], [0.5] * 2])
+    monkeypatch.setattr(Teacher, "first_tokens", lambda teacher, queries: told)
+    full = tasm.build(backbone, shown(), recipe="full")
+    teacher = Teacher(backbone, full.cache, full.layout, 1, True)
+    assert telling_words(teacher, shown(), random.Random(0)) == ["left", "up", "right"]
 
 
 def test_changed_pictures_keep_their_size() -> None:

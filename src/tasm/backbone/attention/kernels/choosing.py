@@ -61,7 +61,8 @@ def partial_attention(
     head_dim); bias (1 or batch, 1 or kv_heads, 1 or rows, tokens), float32, or the query's dtype
     where that holds it exactly, as it does a mask. Returns (batch, query_heads, rows, head_dim) in
     the query's dtype and (batch, query_heads, rows) in float32. `causal` needs as many tokens as
-    rows. Keys of batch 1 serve every row without being expanded.
+    rows. Keys of batch 1 serve every row without being expanded. Where a gradient is wanted all
+    logits are held, in float32.
     """
     if key.shape[2] == 0:  # the CPU's kernel would end the process
         nothing = torch.full(query.shape[:3], _NOTHING, device=query.device)
