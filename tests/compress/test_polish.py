@@ -247,7 +247,7 @@ def test_a_model_that_says_no_numbers_is_not_asked_about_them_first(
     monkeypatch.setattr(telling, "WORDS", 3)
     monkeypatch.setattr(telling, "vocabulary", lambda tokenizer, rng: ["left", "right", "up"])
     backbone = model_of("qwen2_vl")
-    told = torch.tensor([[0.9, 0.1], [torch.nan] * 2, [0.5, 0.5], [0.1, 0.9], [0.5, 0.5], [0.5] * 2])
+    told = torch.tensor([[0.9, 0.1], [torch.nan] * 2, [0.5] * 2, [0.1, 0.9], [0.5] * 2, [0.5] * 2])
     monkeypatch.setattr(Teacher, "first_tokens", lambda teacher, queries: told)
     full = tasm.build(backbone, shown(), recipe="full")
     teacher = Teacher(backbone, full.cache, full.layout, 1, True)
