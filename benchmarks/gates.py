@@ -48,7 +48,7 @@ def asked(backbone: Any, memory: Any, queries: Any, gate: str) -> tuple[float, f
         float(is_correct(decode(backbone, token_ids), query.answers))
         for token_ids, query in zip(said, queries, strict=True)
     )
-    if cache.extra is None:
+    if cache.extra is None or not cache.extra.gated_layers:
         return correct, 0.0, 0.0
     calls = [len(token_ids) + 1 for token_ids in said]  # the last one said that the answer ends
     banked = sum(layer is not None for layer in memory.bank.layers)
@@ -101,7 +101,10 @@ def main() -> None:
     made.add_argument("--recipe", default="tasm")
     made.add_argument("--gate-of", default="tasm-weighing-gate", help="whose gate is their own")
     made.add_argument("--gates", default="own,always,never")
-    print(measure(made.parse_args()))
+    given = made.parse_args()
+    if given.bytes:
+        made.error("--bytes has no effect here: the same memory is asked with every gate")
+    print(measure(given))
 
 
 if __name__ == "__main__":

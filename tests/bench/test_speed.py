@@ -1,5 +1,6 @@
 """The speed table: its rows are measured on a tiny model; no time is held against a limit here."""
 
+import gc
 import subprocess
 import sys
 
@@ -49,6 +50,12 @@ def test_limits_are_for_the_full_setting(bench, monkeypatch, model_folder):
         found = measure_speed(str(model_folder), rows=["gate_over_decode"], scale=scale)
         assert found.rows[0].is_missed == is_missed
         assert (found.complaint is not None) == is_missed
+
+
+def test_the_garbage_collector_is_left_as_it_was(monkeypatch, model_folder):
+    monkeypatch.setitem(MEASURES, "gate_over_decode", lambda bench: gc.freeze() or 0.5)
+    measure_speed(str(model_folder), rows=["gate_over_decode"], scale=QUICK)
+    assert gc.get_freeze_count() == 0
 
 
 def test_every_row_has_its_measure_and_its_limit_in_words():

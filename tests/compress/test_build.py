@@ -1,6 +1,7 @@
 """`tasm.build(...)` as a whole: its report, its plan, what it refuses, that it repeats itself."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,13 @@ from tasm.compress.plan import plan
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import BudgetError, InputError
 from tasm.memory import TaskMemory
-from tests.compress.tiny_backbone import build_tiny, rows, tiny_backbone
+from tests.compress.tiny_backbone import (
+    build_tiny,
+    logits_after,
+    rows,
+    stock_logits,
+    tiny_backbone,
+)
 
 
 class Model:
@@ -111,6 +118,22 @@ def test_core_and_bank_over_everything() -> None:
         warnings.simplefilter("always")
         tasm.build(tiny_backbone(), rows(4), recipe="tasm", core="80%")
     assert any("cut" in str(one.message) for one in caught)
+
+
+@pytest.mark.parametrize("mode", ["joint", "streaming"])
+@pytest.mark.parametrize("recipe", ["compact", "tasm", "kvzip", "emloc", "zipvl"])
+def test_nothing_is_chosen_where_every_layer_keeps_its_window(
+    recipe: str, mode: str, tmp_path: Path
+) -> None:
+    backbone = tiny_backbone("gemma2", layer_types=["sliding_attention"] * 4)
+    demonstrations = backbone.transcript(range(1, 6))
+    memory = build_tiny(backbone, demonstrations, recipe=recipe, mode=mode, chunk_tokens=40)
+    memory.save(tmp_path / "one.tasm")
+    memory = tasm.load(tmp_path / "one.tasm")
+    assert memory.bank is None
+    found = logits_after(backbone, memory.cache(), [12, 13, 14])
+    expected = stock_logits(backbone, demonstrations, [12, 13, 14])
+    assert torch.allclose(found, expected, atol=1e-4)
 
 
 def test_full_keeps_everything_and_says_so() -> None:

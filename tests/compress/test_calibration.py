@@ -218,6 +218,31 @@ def test_a_planted_layer_that_needs_its_bank_is_open_and_no_other() -> None:
     assert opened == [False, True, False]
 
 
+def test_a_head_that_holds_only_padding_and_ones_own_needs_nothing() -> None:
+    backbone = tiny_backbone()
+    transcript = backbone.transcript(range(1, 6))
+    recipe = find_recipe("tasm-weighing-gate").with_settings(gate={"quantile": 1.0})
+    queries = record(backbone, transcript, (Queries("answer-starts"),), 5)
+    kept = {0: queries.layer(0)[Queries("answer-starts")]}
+    memory = build_tiny(backbone, transcript, recipe=recipe, core="40%", bank="30%")
+    assert memory.bank is not None
+    core, bank = memory.core[0], memory.bank.layers[0]
+    assert core is not None and bank is not None
+    of_first = (memory.tokens.demonstration[core.index[1].long()] == 0).nonzero()[:, 0]
+    order = torch.stack([torch.arange(core.index.shape[1])] * 2)
+    order[1, : len(of_first)] = of_first
+    ragged = core.at(order, (core.index.shape[1], len(of_first)))
+    compressed: Any = SimpleNamespace(
+        core=[ragged],
+        bank=[bank.held()],
+        tokens=memory.tokens,
+        next_position=memory.next_position,
+    )
+    given = (compressed, kept, {0: 0.25}, transcript.spans, backbone.rotary, "missing", 1.0)
+    (threshold,) = taught(*given).thresholds  # type: ignore[arg-type]
+    assert threshold is not None and threshold < 100
+
+
 def test_layers_without_needs_have_no_threshold() -> None:
     nobody = torch.full((4,), -math.inf)
     assert thresholds_by_need({0: nobody}, 0.75) == {}

@@ -1,7 +1,9 @@
 """`polish=N`: what is learned, what is kept of it, what is refused."""
 
+import copy
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import tasm
 from tasm.backbone.attention.kernels import merge, partial_attention
 from tasm.backbone.loading import load_backbone
 from tasm.backbone.model import Backbone
-from tasm.compress.polish import polishing
+from tasm.compress.polish import polishing, telling
 from tasm.compress.polish.changed_pictures import part_of, quarters_of
 from tasm.compress.polish.polishing import prepared
 from tasm.compress.polish.pupil import Pupil
 from tasm.compress.polish.questions import Kind, kinds_of, pictures_of
+from tasm.compress.polish.teaching import Teacher
+from tasm.compress.polish.telling import telling_words
 from tasm.demonstrations import Demonstration, read_demonstrations
 from tasm.errors import InputError, ModelError
 from tasm.memory import TaskMemory
@@ -107,6 +111,19 @@ def test_the_full_context_learns_nothing_of_itself(
         assert float(pupil.loss(taught).detach()) == pytest.approx(0.0, abs=1e-5)
 
 
+def test_a_teacher_makes_no_logits_that_nobody_reads(model_of: Callable[[str], Backbone]) -> None:
+    backbone = model_of("qwen2_vl")
+    rows: list[int] = []
+    handle = backbone.hf.get_output_embeddings().register_forward_hook(
+        lambda head, given, product: rows.append(product.numel() // product.shape[-1])
+    )
+    try:
+        prepared(backbone, backbone.transcript(shown()), shown(), 0, 64)
+    finally:
+        handle.remove()
+    assert max(rows) <= 64  # one a question, of as many as are asked at once
+
+
 @pytest.mark.parametrize("family", ["qwen2_vl", "gemma3"])
 def test_it_learns_and_touches_nothing_else(
     model_of: Callable[[str], Backbone], family: str, tmp_path: Path
@@ -156,6 +173,19 @@ def test_what_is_not_better_is_not_kept(
         assert torch.equal(before.keys, after.keys) and torch.equal(before.values, after.values)
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "gemma3"])
+def test_in_inference_mode_it_learns_as_well(
+    model_of: Callable[[str], Backbone], family: str
+) -> None:
+    backbone = model_of(family)
+    with torch.inference_mode():
+        inside = build(backbone, polish=3)
+    outside = build(backbone, polish=3)
+    assert inside.recipe["notes"] == outside.recipe["notes"]
+    for mine, theirs in zip(inside.core, outside.core, strict=True):
+        assert mine is not None and theirs is not None and torch.equal(mine.values, theirs.values)
+
+
 def test_packed_after_it_is_polished(model_of: Callable[[str], Backbone]) -> None:
     backbone = model_of("qwen2_vl")
     packed = build(backbone, polish=4, store="int8")
@@ -174,9 +204,19 @@ def test_refusals(model_of: Callable[[str], Backbone], monkeypatch: pytest.Monke
         tasm.build(backbone, shown(), polish=-1)
     with pytest.raises(InputError, match="at least 2 demonstrations"):
         tasm.build(backbone, shown()[:1], core="60%", polish=5)
+    with pytest.raises(InputError, match="at least 2 demonstrations"):
+        tasm.plan(backbone, shown()[:1], core="60%", polish=5)
     monkeypatch.setattr(backbone.core, "is_quantized", True, raising=False)
     with pytest.raises(ModelError, match="quantised weights"):
         tasm.build(backbone, shown(), polish=5)
+
+
+def test_a_model_without_full_attention_is_refused(model_of: Callable[[str], Backbone]) -> None:
+    backbone = copy.copy(model_of("qwen2_vl"))
+    kinds = ("sliding",) * backbone.geometry.layers
+    backbone.geometry = replace(backbone.geometry, layer_kinds=kinds)
+    with pytest.raises(ModelError, match="no layer with full attention"):
+        polishing.check_polishing(backbone, shown())
 
 
 def test_questions_are_what_their_kind_says() -> None:
@@ -198,6 +238,20 @@ def test_questions_are_what_their_kind_says() -> None:
         assert len(kind.of(one, pictures, rng).pictures) == (kind.shown != "none")
     without = shown(pictures=False)
     assert {kind.shown for kind in kinds_of(["left"], bool(pictures_of(without)))} == {"its own"}
+
+
+def test_a_model_that_says_no_numbers_is_not_asked_about_them_first(
+    model_of: Callable[[str], Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one in float16 does of what is too large for it."""
+    monkeypatch.setattr(telling, "WORDS", 3)
+    monkeypatch.setattr(telling, "vocabulary", lambda tokenizer, rng: ["left", "right", "up"])
+    backbone = model_of("qwen2_vl")
+    told = torch.tensor([[0.9, 0.1], [torch.nan] * 2, [0.5] * 2, [0.1, 0.9], [0.5] * 2, [0.5] * 2])
+    monkeypatch.setattr(Teacher, "first_tokens", lambda teacher, queries: told)
+    full = tasm.build(backbone, shown(), recipe="full")
+    teacher = Teacher(backbone, full.cache, full.layout, 1, True)
+    assert telling_words(teacher, shown(), random.Random(0)) == ["left", "up", "right"]
 
 
 def test_changed_pictures_keep_their_size() -> None:

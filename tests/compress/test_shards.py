@@ -9,7 +9,7 @@ import torch
 import tasm
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.demonstrations import Demonstration, Message
-from tasm.errors import InputError, MismatchError
+from tasm.errors import BudgetError, InputError, MismatchError
 from tasm.memory import TaskMemory
 from tests.compress.tiny_backbone import TinyBackbone, tiny_backbone
 
@@ -248,6 +248,14 @@ def test_budgets_of_tokens_and_bytes_hold(backbone: TinyBackbone) -> None:
         assert memory.report["bank_tokens"] <= int(given.get("bank", 0))
     memory = independent(backbone, rows(6), recipe="kvzip-even-layers", core="30kB")
     assert 15_000 < memory.core_bytes <= 30_000
+
+
+def test_a_plan_refuses_what_a_build_refuses(backbone: TinyBackbone) -> None:
+    for make in (tasm.plan, tasm.build):
+        with pytest.raises(BudgetError, match="the smallest possible"):
+            make(backbone, rows(6), mode="independent", core="12", notice=None)
+        with pytest.raises(InputError, match="cannot be taken apart"):
+            make(tiny_backbone("gemma3"), rows(3), mode="independent", notice=None)
 
 
 def test_refusals(backbone: TinyBackbone) -> None:

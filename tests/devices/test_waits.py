@@ -158,6 +158,15 @@ def test_steps_that_ask_no_gate_wait_for_nothing(
         assert len(cache.extra.statistics.triggered()) == 1
 
 
+def test_unpacking_at_each_step_waits_for_no_values() -> None:
+    """Small tables come from the host; nothing has a size that the values say."""
+    with pretending() as watch:
+        there = elsewhere()
+        packed = build_tiny(there, 5, recipe="compact", core="40%", store="int4")
+        found = waits_of(watch, there, packed.cache(device="pretended", unpack="each step"))
+        assert {wait.operation for wait in found["next step"]} == {"from host"}
+
+
 @pytest.mark.parametrize(
     "granularity", ["neighbourhood", "image", "page", "block", "image-mean", "selecting-layers"]
 )

@@ -88,6 +88,13 @@ def test_an_empty_head_weighs_nothing_and_never_opens_missing():
     side = gate.core_side(Look(query, keys, SCALING, bias))
     bank = torch.tensor([[[1.0, 2.0], [50.0, 60.0]]])
     assert float(gate.signal(side, lambda: bank)) == pytest.approx(2.0 - expected, abs=1e-5)
+    for empty in (UNUSED, -2652.0):  # the lowest that CUDA's kernel makes of it in 16 bits
+        known = torch.tensor([[[expected] * 2, [empty] * 2]])
+        look = Look(query, keys, SCALING, bias, known_weight=lambda known=known: known)
+        assert torch.equal(gate.core_side(look)[:, 2:], torch.full((1, 2), math.inf))
+        assert float(gate.signal(gate.core_side(look), lambda: bank)) == pytest.approx(
+            2.0 - expected, abs=1e-5
+        )
     nothing = torch.full((1, 2, 2), -math.inf)
     assert float(gate.signal(side, lambda: nothing)) == -math.inf
 

@@ -193,9 +193,11 @@ class Backbone:
     def encode_rows(self, chunks: Sequence[Transcript], cache: MemoryCache) -> None:
         """Run the model over chunks of one length, each a row of its own after what `cache`
         remembers."""
-        self._run(self.transcript_inputs(chunks), cache)
+        self.run(self.transcript_inputs(chunks), cache)
 
-    def _run(self, inputs: dict[str, Tensor], cache: MemoryCache) -> Any:
+    def run(self, inputs: dict[str, Tensor], cache: MemoryCache) -> Any:
+        """Run the model over live tokens, which stay in `cache`; returns its output, with the last
+        token's logits alone where the model can leave the others out."""
         last = {"logits_to_keep": 1} if "logits_to_keep" in self._arguments else {}
         return self.hf(**inputs, **last, past_key_values=cache, use_cache=True)
 
@@ -233,7 +235,7 @@ class Backbone:
     def next_logits(self, inputs: dict[str, Tensor], cache: MemoryCache) -> Tensor:
         """Run the model over live tokens, which stay in `cache`; returns the logits of what comes
         next, (rows, vocabulary) in float32."""
-        return self._run(inputs, cache).logits[:, -1].float()
+        return self.run(inputs, cache).logits[:, -1].float()
 
     def full_inputs(
         self, demonstrations: Sequence[Demonstration], query: Query, *, layout: Layout

@@ -3,7 +3,8 @@
 Each query is asked again as if it came after the memory, with its own demonstration masked. The
 mean of these distributions is the reference; a quantile of their divergences from it is the
 threshold. Which quantile is measured too: as many of these queries find too little in the core,
-that many lie above it.
+that many lie above it. A gate that weighs core and bank compares with no reference: by how much the
+bank outweighs the core for these queries says its thresholds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from tasm.arguments import GateKind
 from tasm.backbone.attention.rotary import Rotary
+from tasm.backbone.attention.segment import UNUSED
 from tasm.compress.prefill import Compressed
 from tasm.compress.records.queries import Kept, Queries
 from tasm.compress.records.recorder import Recorder
@@ -267,7 +269,9 @@ def _outweighed(
     misses most; -inf where no head holds both."""
     held = asked.weight_of(core, tokens, scaling)
     left = asked.weight_of(bank, tokens, scaling)
-    needs = (left - held).masked_fill(held.isneginf(), -torch.inf)
+    # A head's padding alone weighs `UNUSED`: it holds nothing, either.
+    holds_both = (held > UNUSED / 2) & (left > UNUSED / 2)
+    needs = (left - held).masked_fill(~holds_both, -torch.inf)
     return needs.flatten(1).amax(1)[asked.starts]
 
 

@@ -88,8 +88,10 @@ class Compressor:
         """Compress what is kept so far together with a new chunk, all of it in `segments`.
 
         Empties the entries of `segments` it reads, so that a layer's keys can be freed once
-        reduced.
+        reduced. Of a model whose layers all keep a window or a state nothing is left to choose.
         """
+        if not self.layers:
+            return
         started, tried = time.perf_counter(), self.seconds["trial"]
         whole: dict[int, LayerTokens] = {}
         for layer in self.layers:
@@ -183,7 +185,9 @@ class Compressor:
         started = time.perf_counter()
         candidates = (self.parts, *self.parts.others)
         trial: Trial | Asking
-        if any(parts.reducer.records or parts.reducer.replayed for parts in candidates):
+        is_fitted = any(parts.reducer.records or parts.reducer.replayed for parts in candidates)
+        if is_fitted or None in evidence:
+            # What is not replaced in a layer with a window is its end, which only a query follows.
             trial = Asking.of(replay, tokens, dict(whole), self.recipe.asked, reading)
         else:
             trial = Trial.of(replay, tokens, dict(whole), self.recipe.asked)

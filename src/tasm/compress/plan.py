@@ -13,9 +13,12 @@ from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.api import as_demonstrations, lay_out
 from tasm.compress.chunks import chunk_edges
+from tasm.compress.polish.polishing import check_polishing
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.compress.settings import Settings, Targets, targets, warn
+from tasm.compress.shards.independent import refuse_other_layers
+from tasm.compress.shards.share import Share
 
 _PATCHES_A_TOKEN = 4  # what most vision towers merge into one token
 _FLOAT_BYTES = 4
@@ -51,7 +54,7 @@ def plan(
 
     Fields: model, recipe, mode, demonstrations, chunks, tokens, core_tokens, bank_tokens (per layer
     and KV head), full_bytes, core_bytes, bank_bytes, peak_memory_bytes (above the weights,
-    estimated), seconds (estimated). Raises what `build` raises.
+    estimated), seconds (estimated); the estimates are without a polish. Raises what `build` raises.
     """
     settings = Settings.of(
         recipe=recipe,
@@ -74,6 +77,11 @@ def plan(
     transcript = lay_out(backbone, rows, settings)
     check_transcript(transcript, backbone.geometry)
     budget = targets(settings, backbone, transcript, notice or unheard)
+    if settings.polish:
+        check_polishing(backbone, rows)
+    if settings.mode == "independent":
+        refuse_other_layers(backbone)
+        Share.of(settings, budget, transcript)
     edges = chunk_edges(transcript.spans, settings.chunk_tokens)
     return {
         "model": backbone.name,

@@ -46,7 +46,8 @@ def memory_attention(
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
     mask = _additive(attention_mask, query, key.shape[2])
     causal = mask is None and n > 1
-    live = partial_attention(query, key, value, mask, scaling, softcap, causal)
+    alone = s_aux is None and (layer is None or not (layer.segments or layer.rows.extra))
+    live = partial_attention(query, key, value, mask, scaling, softcap, causal, alone=alone)
     parts: list[Part] = []
     segments: tuple[Segment, ...] = ()
     if layer is not None:

@@ -1,5 +1,6 @@
 """The speed table: each row measured in its turn, with the machine it was measured on."""
 
+import gc
 import json
 import os
 import platform
@@ -140,15 +141,19 @@ def measure_speed(
     began = time.perf_counter()
     bench = Bench(model, dtype=dtype, device=device, scale=scale)
     measured = []
-    for row in wanted:
-        if progress is not None:
-            progress(row.name, 0, 1)
-        started = time.perf_counter()
-        value = MEASURES[row.name](bench)
-        seconds = time.perf_counter() - started
-        measured.append(Measured(row if scale == FULL else row.without_limits(), value, seconds))
-        if progress is not None:
-            progress(row.name, 1, 1)
+    try:
+        for row in wanted:
+            if progress is not None:
+                progress(row.name, 0, 1)
+            started = time.perf_counter()
+            value = MEASURES[row.name](bench)
+            seconds = time.perf_counter() - started
+            held = row if scale == FULL else row.without_limits()
+            measured.append(Measured(held, value, seconds))
+            if progress is not None:
+                progress(row.name, 1, 1)
+    finally:
+        gc.unfreeze()  # what counting builds set aside, to be looked through again
     return SpeedReport(model, _machine(bench, time.perf_counter() - began), measured)
 
 

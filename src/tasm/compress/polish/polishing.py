@@ -64,6 +64,11 @@ def check_polishing(backbone: Backbone, demonstrations: Sequence[Demonstration])
             "A polish needs at least 2 demonstrations, one of them to judge by, and there is 1. "
             "Leave the polish out."
         )
+    if "full" not in backbone.geometry.layer_kinds:
+        raise ModelError(
+            f"{backbone.name} has no layer with full attention, so that nothing it keeps could be "
+            "polished. Leave the polish out."
+        )
     if getattr(backbone.core, "is_quantized", False):
         raise ModelError(
             f"{backbone.name} has quantised weights, through which a polish cannot be sure of its "
@@ -95,9 +100,10 @@ def polished(
     """
     started = time.perf_counter()
     progress("polish", 0, steps)
-    pupil = Pupil(backbone, kept.core, kept.states, kept.next_position, len(transcript))
-    lessons = prepared(backbone, transcript, demonstrations, seed, chunk_tokens)
-    with _frozen(backbone):
+    # Who builds in inference mode has no gradients there.
+    with torch.inference_mode(False), torch.no_grad(), _frozen(backbone):
+        pupil = Pupil(backbone, kept.core, kept.states, kept.next_position, len(transcript))
+        lessons = prepared(backbone, transcript, demonstrations, seed, chunk_tokens)
         learned, notes = _learn(pupil, lessons, steps, random.Random(seed), progress)
     seconds = {**kept.seconds, "polish": time.perf_counter() - started}
     return replace(

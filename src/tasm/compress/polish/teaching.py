@@ -77,7 +77,7 @@ class Teacher:
                 kinds = inputs[name]
                 whole[name] = torch.cat([kinds, kinds.new_zeros(len(kinds), more)], 1)
         with _Listening(backbone) as heard:
-            logits = backbone.hf(**whole, past_key_values=self.context(), use_cache=True).logits
+            logits = backbone.run(whole, self.context()).logits
         states = heard.final[:, -self.tokens :]
         if backbone.head is None:
             cap = getattr(backbone.hf.config.get_text_config(), "final_logit_softcapping", None)
@@ -97,8 +97,7 @@ class Teacher:
             counts.append(lives)
             if number + 1 == self.tokens:
                 break
-            token = backbone.hf(**step, past_key_values=cache, use_cache=True).logits[:, -1]
-            token = token.argmax(-1)[:, None]
+            token = backbone.run(step, cache).logits[:, -1].argmax(-1)[:, None]
             lives = lives & ~torch.isin(token[:, 0], ends)
             ids, mask = torch.cat([ids, token], 1), torch.cat([mask, torch.ones_like(token)], 1)
             step = {"input_ids": token, "attention_mask": mask}

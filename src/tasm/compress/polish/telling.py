@@ -71,7 +71,8 @@ def telling_words(
 
 
 def _best(worth: Sequence[Tensor], most: int) -> list[int]:
-    order = torch.cat(list(worth)).sort(descending=True, stable=True).indices
+    known = torch.cat(list(worth)).nan_to_num(nan=-torch.inf)  # sorted, what is no number is first
+    order = known.sort(descending=True, stable=True).indices
     return [int(number) for number in order[:most]]
 
 

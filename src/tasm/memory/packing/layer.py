@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.integers import deflated, inflated
@@ -244,9 +245,10 @@ def _beside_means(
 def _with_means(packed: Vectors, counts: tuple[int, ...], has: Sequence[bool]) -> Tensor:
     plain = packed.plain()
     stored = sum(has)
-    means = plain.new_zeros(len(counts), plain.shape[1])
-    means[torch.tensor(has, device=plain.device)] = plain[:stored]
-    return plain[stored:] + means[_owner(counts).to(plain.device)]
+    means = pad(plain[:stored], (0, 0, 0, 1))  # a last one of zeros, for heads that have none
+    # Numbers and not a mask, which an accelerator would be waited for at every look.
+    number = torch.tensor([sum(has[:head]) if one else stored for head, one in enumerate(has)])
+    return plain[stored:] + means[number[_owner(counts)].to(plain.device)]
 
 
 def _owner(counts: tuple[int, ...]) -> Tensor:

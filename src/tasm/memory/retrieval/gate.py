@@ -121,7 +121,7 @@ class GateReference:
         layers: per layer (kv_heads, core tokens), how the demonstrations' own answer queries look
             at the reduced core: probabilities, each row sums to one; None for a layer not gated,
             and with a gate that compares nothing.
-        thresholds: per layer, nats: the first step retrieves above it; None for the paper's.
+        thresholds: per layer, nats: the first step retrieves above it; None for the gate's own.
         step_thresholds: the same for later steps, which compare with the step before; None, as a
             whole or for a layer, to use `thresholds`.
     """
@@ -150,7 +150,7 @@ class GateReference:
 
 
 NEVER = 1e6
-"""Nats that no divergence reaches: an infinite threshold is kept as this, which a file holds."""
+"""Nats that no signal reaches: an infinite threshold is kept as this, which a file holds."""
 
 
 def _finite(thresholds: tuple[float | None, ...]) -> tuple[float | None, ...]:
@@ -159,6 +159,6 @@ def _finite(thresholds: tuple[float | None, ...]) -> tuple[float | None, ...]:
         if one is not None and math.isnan(one):
             raise InputError(
                 f"The threshold of layer {number} is {one}; expected a number of nats, or None for "
-                "the paper's."
+                "the gate's own."
             )
     return tuple(None if one is None else min(float(one), NEVER) for one in thresholds)

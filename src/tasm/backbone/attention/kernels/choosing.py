@@ -50,6 +50,8 @@ def partial_attention(
     scaling: float,
     softcap: float | None = None,
     causal: bool = False,
+    *,
+    alone: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the softmax attention over one run of keys, and its log-sum-exp in nats.
 
@@ -61,16 +63,19 @@ def partial_attention(
     head_dim); bias (1 or batch, 1 or kv_heads, 1 or rows, tokens), float32, or the query's dtype
     where that holds it exactly, as it does a mask. Returns (batch, query_heads, rows, head_dim) in
     the query's dtype and (batch, query_heads, rows) in float32. `causal` needs as many tokens as
-    rows. Keys of batch 1 serve every row without being expanded.
+    rows. Keys of batch 1 serve every row without being expanded. Where a gradient is wanted all
+    logits are held, in float32, unless the run is `alone`: nothing is merged with it, so that no
+    gradient goes through its log-sum-exp.
     """
     if key.shape[2] == 0:  # the CPU's kernel would end the process
         nothing = torch.full(query.shape[:3], _NOTHING, device=query.device)
         return query.new_zeros(*query.shape[:3], value.shape[3]), nothing
-    if torch.is_grad_enabled() and _has_gradient(query, key, value, bias):
-        return differentiable_attention(query, key, value, bias, scaling, softcap, causal)
     kernel = kernel_for(
         query.device.type, query.dtype, query.shape[3], value.shape[3], key.shape[0], bias, softcap
     )
+    is_followed = torch.is_grad_enabled() and _has_gradient(query, key, value, bias)
+    if is_followed and not (alone and kernel in _FUSED):
+        return differentiable_attention(query, key, value, bias, scaling, softcap, causal)
     if kernel == "written out":
         return written_out_attention(query, key, value, bias, scaling, softcap, causal)
     attend = _FUSED[kernel]

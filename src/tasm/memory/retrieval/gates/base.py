@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from tasm.backbone.attention.segment import UNUSED, Weight
-from tasm.memory.retrieval.gates.core import core_distribution, core_weight
+from tasm.memory.retrieval.gates.core import core_distribution, core_weight, hidden_slots
 
 
 @dataclass(eq=False)
@@ -50,8 +50,13 @@ class Look:
         nothing. No product, where attention has its own."""
         if self.known_weight is None:
             return core_weight(self.query, self.keys, self.scaling, self.bias)
-        weight = self.known_weight()
-        return weight.masked_fill(weight <= UNUSED / 2, float("inf"))
+        weight, hidden = self.known_weight(), self.hidden
+        if hidden is None and self.bias is not None:
+            hidden = hidden_slots(self.bias)
+        nothing = weight <= UNUSED / 2
+        if hidden is not None:  # a kernel of 16 bits holds no bias as far down as `UNUSED`
+            nothing = nothing | hidden.all(-1)
+        return weight.masked_fill(nothing, float("inf"))
 
 
 class Gate(Protocol):
