@@ -169,6 +169,16 @@ def test_one_demonstration_is_no_trial() -> None:
     assert memory.report["seconds"]["trial"] == 0
 
 
+def test_beside_a_layer_with_a_window_demonstrations_are_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a layer holds the transcript's end alone, which rows that stood earlier never saw."""
+    monkeypatch.delattr(Trial, "of")
+    mixed = tiny_backbone("gemma2", layer_types=["sliding_attention", "full_attention"] * 2)
+    memory = build_tiny(mixed, 4, recipe=competing(_ANSWERS, _RANDOM), core="16")
+    assert memory.recipe["notes"]["taken"] in memory.recipe["notes"]["tried"]
+
+
 def test_compact_says_what_it_took() -> None:
     memory = build_tiny(tiny_backbone(), 4, recipe="compact", core="16")
     notes = memory.recipe["notes"]

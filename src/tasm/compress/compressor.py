@@ -186,8 +186,8 @@ class Compressor:
         candidates = (self.parts, *self.parts.others)
         trial: Trial | Asking
         is_fitted = any(parts.reducer.records or parts.reducer.replayed for parts in candidates)
-        if is_fitted or None in evidence:
-            # What is not replaced in a layer with a window is its end, which only a query follows.
+        if is_fitted or any(one is None for one in evidence):
+            # A layer with a window holds the transcript's end, which rows from before it never saw.
             trial = Asking.of(replay, tokens, dict(whole), self.recipe.asked, reading)
         else:
             trial = Trial.of(replay, tokens, dict(whole), self.recipe.asked)

@@ -163,3 +163,20 @@ def test_a_run_without_keys_adds_nothing(softcap: float | None) -> None:
     none = partial_attention(query, key[:, :, :0], value[:, :, :0], None, 0.3, softcap)
     assert torch.equal(merge([used, none]), used[0])
     assert torch.equal(total_log_sum_exp([none, used]), used[1])
+
+
+def test_a_run_that_is_merged_with_none_holds_no_logits_for_a_gradient() -> None:
+    """A plain forward pass to be trained runs the fused kernel, and its gradient is right."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 4, 6, 8, generator=generator)
+    key, value = torch.randn(2, 2, 2, 6, 8, generator=generator)
+    found = []
+    for alone in (True, False):
+        leaves = [one.clone().requires_grad_() for one in (query, key, value)]
+        output, _ = partial_attention(*leaves, None, 8**-0.5, causal=True, alone=alone)
+        output.pow(3).sum().backward()
+        found.append((output, *(one.grad for one in leaves)))
+    assert "Flash" in type(found[0][0].grad_fn).__name__
+    assert "Flash" not in type(found[1][0].grad_fn).__name__
+    for fused, followed in zip(*found, strict=True):
+        torch.testing.assert_close(fused, followed)
