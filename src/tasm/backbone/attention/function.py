@@ -106,8 +106,8 @@ def _weight(parts: list[Part], last: Tensor | None, kv_heads: int) -> Weight | N
     group): nothing is done before it is asked for."""
     if len(parts) != 1:
         return None
-    log_sum_exp = parts[0][1][..., None]
-    return lambda: _last_rows(log_sum_exp, last, kv_heads)[..., 0]
+    log_sum_exp = parts[0][1]
+    return lambda: _last_rows(log_sum_exp[..., None], last, kv_heads)[..., 0]
 
 
 def _additive(mask: Tensor | None, query: Tensor, tokens: int) -> Tensor | None:

@@ -48,7 +48,9 @@ def js_divergence(first: Tensor, second: Tensor) -> Tensor:
 
 def _summed(first: Tensor, second: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Both divergences from the mean of two distributions, summed over `dims` of their stack."""
-    both = torch.stack((first, second.expand_as(first)))
+    if second.shape != first.shape:
+        second = second.expand_as(first)
+    both = torch.stack((first, second))
     mean = both.mean(0).clamp_(min=torch.finfo(torch.float32).tiny)
     # Ratios before logarithms: differences of near-equal entropies would lose what is small here.
     return torch.xlogy(both, both / mean).sum(dims)
