@@ -91,12 +91,13 @@ def test_a_recorded_output_is_what_the_weights_give(
     backbone = tiny_backbone()
     transcript = backbone.transcript([1, 3, 2])
     memory = build_tiny(backbone, transcript, recipe="full")
-    record = References()
+    record, unread = References(), References(outputs=False)
     replay = replace(replay_of(backbone, transcript, memory), chunk=len(transcript))
-    read = replay.read(layers_of(memory), (record,))
+    read = replay.read(layers_of(memory), (record, unread))
     for layer, held in layers_of(memory).items():
         asked: Asked = read.held[layer][record]
         assert asked.recorded is not None and asked.rows > 3
+        assert read.held[layer][unread].recorded is None
         given = (held.keys, held.index.long(), held.values)
         without = record.keep(asked, held.index)
         assert without.recorded is None

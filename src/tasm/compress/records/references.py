@@ -138,12 +138,14 @@ class References(Record):
     In a replay everything read before is the memory and a row's own demonstration is the rest; in a
     first reading the memory is what stands before the row's own demonstration. `rows` says which
     rows there are to choose from, `last_rows` those of the model's last layer, whose output is read
-    only where something is said. State: `Asked`.
+    only where something is said, `outputs` whether a replay's rows are held with what all their
+    attention gave. State: `Asked`.
     """
 
     rows: str = "all"
     last_rows: str = "predictions"
     at_most: int = 384
+    outputs: bool = True
 
     starts_anew: ClassVar[bool] = True  # type: ignore[misc]
     needs_hidden: ClassVar[bool] = True  # type: ignore[misc]
@@ -182,7 +184,8 @@ class References(Record):
             scaling=call.scaling,
             softcap=call.softcap,
             recorded=None
-            if call.output is None or not reading.rows.chunk  # a first reading's curves need none
+            # A first reading's curves need none.
+            if call.output is None or not self.outputs or not reading.rows.chunk
             else call.output[0][:, rows].unflatten(0, (heads, group)).clone(),
         )
         return asked if held is None else held.joined(asked)
@@ -238,7 +241,7 @@ class References(Record):
             scaling=call.scaling,
             softcap=call.softcap,
             recorded=None
-            if asked.output is None
+            if asked.output is None or not self.outputs
             else rows_of(asked.output.unflatten(1, (kv_heads, group))),
         )
         return found if held is None else held.joined(found)

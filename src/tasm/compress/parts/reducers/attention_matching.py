@@ -41,7 +41,7 @@ class AttentionMatching(Reducer):
     @property
     def replayed(self) -> tuple[References, ...]:
         """The reference rows."""
-        return (References(at_most=self.at_most),)
+        return (References(at_most=self.at_most, outputs=False),)
 
     def reduce(self, evidence: Evidence, selection: Selection, scores: Tensor) -> LayerTokens:
         """Return the kept entries with biases and fitted values."""
@@ -67,17 +67,20 @@ class AttentionMatching(Reducer):
         values = evidence.values[head].float()
         if mine.rows == 0 or len(kept) == 0:
             return torch.zeros(len(kept), device=kept.device), values[kept]
-        outputs, parts = [], []
-        step = max(1, evidence.block // max(1, mine.queries.shape[1] * keys.shape[1]))
+        outputs, group = [], mine.queries.shape[1]
+        own = torch.empty(group, mine.rows, len(kept), device=kept.device)  # filled: never twice
+        step = max(1, evidence.block // max(1, group * keys.shape[1]))
         for first in range(0, mine.rows, step):
-            weights = mine.weights(keys, index, slice(first, first + step))
+            some = slice(first, first + step)
+            weights = mine.weights(keys, index, some)
             # Shares over the memory alone, (1, group, rows, entries).
             shares = weights.div_(weights.sum(-1, keepdim=True).clamp(min=1e-12))
             outputs.append(shares @ values)
-            parts.append(shares[..., kept])
+            own[:, some] = shares[0, ..., kept]
+            del weights, shares
         output = torch.cat(outputs, 2).flatten(0, 2)
-        own = torch.cat(parts, 2).flatten(0, 2)  # (rows, kept)
-        del parts
+        del outputs
+        own = own.flatten(0, 1)  # (rows, kept)
         found = matching_weights(own, self.bias_limit)
         given = own.mul_(found)
         given.div_(given.sum(1, keepdim=True).clamp(min=1e-12))

@@ -65,6 +65,7 @@ class FittedValues(Reducer):
             target, given = targets(asked.heads(some), evidence, some, selection)
             fitted = ridge(given, target, values[some].float(), self.ridge, selection.counts[some])
             result[some] = fitted.to(values.dtype)
+            del target, given, fitted  # the next heads' are made without these
         return replace(kept_tokens, values=result, bias=None)
 
 
@@ -81,15 +82,18 @@ def targets(
     kept_index = kept_index.masked_fill(padding, torch.iinfo(kept_index.dtype).max)  # unseen
     tokens = order.shape[1] if mine.recorded is not None else keys.shape[1]
     step = max(1, evidence.block // evidence.kv_heads // max(1, mine.queries.shape[1] * tokens))
-    wanted, given = [], []
+    sizes = (*mine.queries.shape[:3], order.shape[1])
+    wanted = []
+    given = torch.empty(sizes, device=order.device)  # filled: never there twice
     for first in range(0, mine.rows, step):
         some = slice(first, first + step)
         live = mine.live[:, :, some].float()
         weights = mine.weights(kept_keys, kept_index, some)
         mass = (weights.sum(-1) + mine.rest[:, :, some]).clamp(min=1e-12)[..., None]
         wanted.append(mine.output(keys, index, values, some) - live / mass)
-        given.append(weights.div_(mass))
-    return torch.cat(wanted, 2).flatten(1, 2), torch.cat(given, 2).flatten(1, 2)
+        given[:, :, some] = weights.div_(mass)
+        del weights
+    return torch.cat(wanted, 2).flatten(1, 2), given.flatten(1, 2)
 
 
 def ridge(

@@ -41,14 +41,18 @@ class Effect(Scorer):
     at_most: int = 384
 
     @property
+    def _references(self) -> References:
+        return References(at_most=self.at_most, outputs=self.weighs == "effect")
+
+    @property
     def records(self) -> tuple[References, ...]:
         """The reference rows, if they are those of the first reading."""
-        return (References(at_most=self.at_most),) if self.source == "reading" else ()
+        return (self._references,) if self.source == "reading" else ()
 
     @property
     def replayed(self) -> tuple[References, ...]:
         """The reference rows, if demonstrations are read again."""
-        return (References(at_most=self.at_most),) if self.source == "replay" else ()
+        return (self._references,) if self.source == "replay" else ()
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
