@@ -46,7 +46,8 @@ def memory_attention(
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
     mask = _additive(attention_mask, query, key.shape[2])
     causal = mask is None and n > 1
-    alone = s_aux is None and (layer is None or not (layer.segments or layer.rows.extra))
+    brings = layer is not None and (len(layer.segments) > 0 or layer.rows.extra is not None)
+    alone = s_aux is None and not brings
     live = partial_attention(query, key, value, mask, scaling, softcap, causal, alone=alone)
     parts: list[Part] = []
     segments: tuple[Segment, ...] = ()
