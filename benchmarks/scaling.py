@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tasm.backbone.checkpoint.random_models import RANDOM_MODELS, RandomModel
 from tasm.backbone.loading import load_backbone
-from tasm.bench.speed.counting import build_peak, growth
+from tasm.bench.speed.counting import count_build, growth
 from tasm.bench.speed.subjects import (
     decode_steps,
     memory_cache,
@@ -210,7 +210,7 @@ def counted_rows(tokens: int = 4_000) -> list[tuple[str, float, float]]:
     rows.append(("bytes held of core and bank", memory.core_bytes + memory.bank_bytes,
                  costs.kept_bytes((CORE + BANK) * read)))  # fmt: skip
     rows.append(("bytes on disk of core and bank", disk, costs.kept_bytes((CORE + BANK) * read)))
-    ends = [build_peak(backbone, "full", count) for count in (2, 4)]
+    ends = [count_build(backbone, "full", count) for count in (2, 4)]
     rows.append(("bytes by which a build's peak grows with a token, full context",
                  growth(*ends), costs.peak_bytes(1)))  # fmt: skip
     return rows

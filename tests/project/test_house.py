@@ -2,7 +2,11 @@
 
 import ast
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "tasm"
@@ -29,3 +33,19 @@ def test_private_names_stay_in_their_module() -> None:
                 private = [one.name for one in node.names if re.match(r"_[^_]", one.name)]
                 found += [(path.relative_to(PACKAGE).as_posix(), name) for name in private]
     assert found == []
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "training"])
+def test_scripts_beside_the_package_import_what_is_there(folder: str) -> None:
+    """Most of them take minutes, so that no test runs them whole."""
+    missing, seen = [], 0
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("tasm"):
+                continue
+            module = import_module(str(node.module))
+            for one in node.names:
+                seen += 1
+                if not hasattr(module, one.name) and find_spec(f"{node.module}.{one.name}") is None:
+                    missing.append((path.name, node.module, one.name))
+    assert seen and missing == []
