@@ -31,7 +31,7 @@ from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, co
 from tasm.demonstrations import Picture
 from tasm.errors import DemonstrationError, ModelError, TasmError, first_line
 
-_PICTURES_AT_ONCE = 32
+_PICTURES_AT_ONCE = 4
 """Pictures decoded at one time; more are processed group after group."""
 
 KEPT_BYTES = 1 << 30

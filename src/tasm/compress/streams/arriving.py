@@ -20,7 +20,7 @@ from tasm.compress.settings import Settings
 from tasm.demonstrations import Demonstration, shared_system
 from tasm.errors import InputError
 
-TOGETHER = 32
+TOGETHER = 4
 """Demonstrations laid out at a time."""
 
 KEPT_IMAGE_BYTES = 1 << 25
