@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.kernels import merge, partial_attention, written_out_attention
+from tasm.backbone.attention.kernels import (
+    exponentials,
+    merge,
+    partial_attention,
+    written_out_attention,
+)
 from tasm.backbone.attention.kernels.choosing import kernel_for
 from tasm.backbone.attention.kernels.fused import (
     WIDER,
@@ -20,6 +25,15 @@ from tasm.backbone.attention.segment import UNUSED
 pytestmark = pytest.mark.matrix
 
 FLOAT, HALF = torch.float32, torch.bfloat16
+
+
+def test_exponentials_are_exact_down_to_the_smallest_number_of_full_precision() -> None:
+    logs = torch.cat([torch.linspace(-86.9, 2.0, 1001), torch.tensor([torch.nan])])
+    small = torch.tensor([-88.0, -104.0, torch.finfo(FLOAT).min, -torch.inf])
+    found = exponentials(torch.cat([small, logs]))
+    assert torch.equal(found[:4], torch.zeros(4))
+    assert torch.equal(found[4:-1], logs[:-1].exp())
+    assert found[-1].isnan()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tasm.backbone.attention.kernels import grouped_logits, numbers_at_once
+from tasm.backbone.attention.kernels import exponentials, grouped_logits, numbers_at_once
 from tasm.backbone.attention.segment import Segment
 
 _LEAST, _MOST = 1 << 18, 1 << 22
@@ -63,7 +63,7 @@ class AttentionCall:
 
         Each is float32 (batch, kv_heads, group, rows, tokens of the block); blocks are in order.
         """
-        return (weights.exp_() for weights in self.log_weights(rows))
+        return map(exponentials, self.log_weights(rows))
 
     def log_weights(self, rows: Tensor) -> Iterator[Tensor]:
         """Yield the logarithms of the same weights: what is compared need not be exponentiated."""

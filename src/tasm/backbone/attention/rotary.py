@@ -7,7 +7,9 @@ interleaving, partial rotation, scaling and per-layer bases need no table here. 
 import copy
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -102,7 +104,7 @@ class Rotary:
         if self._length is not None:  # the module takes the length from the largest position
             last = torch.full_like(places[..., :1], self._length - 1)
             places = torch.cat([places, last], -1)
-        if "layer_type" in inspect.signature(embedding.forward).parameters:
+        if "layer_type" in _parameters(type(embedding).forward):
             cos, sin = embedding(probe, places, self._config.layer_types[layer])
         else:
             cos, sin = embedding(probe, places)
@@ -164,12 +166,18 @@ def length_switch(decoder: Decoder) -> LengthSwitch | None:
     return min(switches, key=lambda switch: switch.length, default=None)
 
 
+@cache
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's parameters."""
+    return list(inspect.signature(function).parameters)
+
+
 def _turn(module: nn.Module, keys: Tensor, cos: Tensor, sin: Tensor, sections: Any) -> Tensor:
     """Call the family's own function on keys (batch, heads, tokens, head_dim)."""
     family: Any = sys.modules[type(module).__module__]
     if cos.ndim == 4:  # transformers before 5: three rows of angles, mixed by the apply function
         return family.apply_multimodal_rotary_pos_emb(keys, keys, cos, sin, sections)[1]
     apply = family.apply_rotary_pos_emb
-    if list(inspect.signature(apply).parameters)[1] in ("k", "key"):
+    if _parameters(apply)[1] in ("k", "key"):
         return apply(keys, keys, cos, sin)[1]
     return apply(keys, cos, sin)

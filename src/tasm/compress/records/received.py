@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.attention_call import AttentionCall
+from tasm.backbone.attention.kernels import exponentials
 from tasm.compress.records.record import BatchReading, Reading, Record
 from tasm.compress.records.together import asked_by
 from tasm.memory.per_head import take
@@ -133,7 +134,7 @@ class AttentionReceived(Record):
         logarithm."""
         if self.statistic == "max":
             return log_weights.amax((0, 2, 3))
-        return log_weights.exp_().sum((0, 3)).mean(1)
+        return exponentials(log_weights).sum((0, 3)).mean(1)
 
     def keep(self, held: Received, order: Tensor) -> Received:
         """Columns follow their entries."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.kernels import grouped_logits
+from tasm.backbone.attention.kernels import exponentials, grouped_logits
 from tasm.compress.records.record import BatchReading, Reading, Record
 from tasm.compress.records.row_rules import Rows
 from tasm.compress.records.together import asked_by
@@ -62,7 +62,7 @@ class Asked:
         logits = logits.reshape(heads, group, rows, -1)
         unseen = index[:, None, None, :] >= self.before[some, None]
         logits.sub_(self.log_sum_exp[:, :, some, None])
-        return logits.masked_fill_(unseen, -torch.inf).exp_()
+        return exponentials(logits.masked_fill_(unseen, -torch.inf))
 
     def output(
         self, keys: Tensor, index: Tensor, values: Tensor, some: slice = slice(None)

@@ -19,6 +19,7 @@ tokens, because those of earlier chunks count.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ class Rows:
         numbers = self.answer_numbers[self.demonstration.long().clamp(min=0)]
         return numbers.masked_fill(self.demonstration < 0, -1)
 
-    @property
+    @cached_property
     def first_of_its_own(self) -> Tensor:
         """(n,) int64: the number of the first row of each row's demonstration."""
         return (self.demonstration[:, None] == self.demonstration).int().argmax(1)

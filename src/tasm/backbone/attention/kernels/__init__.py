@@ -8,6 +8,7 @@ l = log sum_i exp l_i. Every kernel returns both; `written_out` is what they are
 from tasm.backbone.attention.kernels.choosing import partial_attention
 from tasm.backbone.attention.kernels.merging import merge, total_log_sum_exp
 from tasm.backbone.attention.kernels.written_out import (
+    exponentials,
     float32_product,
     grouped_logits,
     numbers_at_once,
@@ -15,6 +16,7 @@ from tasm.backbone.attention.kernels.written_out import (
 )
 
 __all__ = [
+    "exponentials",
     "float32_product",
     "grouped_logits",
     "merge",

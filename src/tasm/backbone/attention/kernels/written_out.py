@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 _BLOCK = 1 << 24
 """Logits held at once, in elements, on a CPU."""
@@ -10,6 +11,9 @@ _TAKES_OUT_DTYPE = hasattr(torch.ops.aten.bmm, "dtype")
 """Whether a product of 16-bit numbers can be asked for in float32, on CUDA (torch 2.8)."""
 
 _FILLS, _MOST_THERE = 1 << 25, 1 << 26
+
+_NOTHING = 1.7e-38
+"""Just above e^-87."""
 
 
 def numbers_at_once(wanted: int, least: int, most: int, device: torch.device) -> int:
@@ -55,7 +59,7 @@ def written_out_attention(
             mask = hidden if mask is None else mask + hidden
         logits = grouped_logits(block, key, mask, scaling, softcap)
         log_sum_exp = logits.logsumexp(-1)
-        weights = logits.sub_(log_sum_exp[..., None]).exp_()
+        weights = exponentials(logits.sub_(log_sum_exp[..., None]))
         mixed = _product(weights.flatten(2, 3), value)
         outputs.append(mixed.reshape(batch, query_heads, block.shape[2], -1).to(query.dtype))
         sums.append(log_sum_exp.flatten(1, 2))
@@ -77,6 +81,20 @@ def grouped_logits(
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
     return logits if bias is None else logits.add_(bias.unsqueeze(2))
+
+
+def exponentials(logs: Tensor) -> Tensor:
+    """Return `logs.exp_()`, float32: what is below e^-87, the smallest number of full precision, is
+    nothing. On a CPU such a number, as of a token that is masked, takes ten times as long.
+
+    ```python
+    >>> exponentials(torch.tensor([0.0, -100.0, -torch.inf]))
+    tensor([1., 0., 0.])
+    ```
+    """
+    if logs.device.type != "cpu":
+        return logs.exp_()
+    return threshold(logs.clamp_(min=-87.0).exp_(), _NOTHING, 0.0, inplace=True)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
