@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from tasm.bench.speed import counting
+from tasm.bench.speed import clock, counting
 from tasm.bench.speed.bench import FULL, QUICK, Bench
-from tasm.bench.speed.clock import alternate
+from tasm.bench.speed.clock import time_ratio
 from tasm.bench.speed.counting import Counted
 from tasm.bench.speed.figures import SPEED_ROWS, Measured, SpeedRow
 from tasm.bench.speed.run import MEASURES, measure_speed
@@ -98,16 +98,21 @@ def test_filled_caches_hold_what_they_say(bench):
 
 def test_turns_are_taken():
     calls = []
-    timing = alternate(
-        lambda: calls.append("a"), lambda: calls.append("b"), device=CPU, rounds=3, warm_up=1
-    )
-    assert "".join(calls) == "abababab"
-    assert timing.first > 0 and timing.ratio == timing.first / timing.second
+    time_ratio(lambda: calls.append("a"), lambda: calls.append("b"), device=CPU, rounds=3)
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab"
+
+
+def test_the_median_round_is_what_counts(monkeypatch):
+    """Of rounds 2 : 1, 6 : 2 and 9 : 9: the median of the ratios, not a ratio of medians."""
+    times = iter([2.0, 1.0, 2.0, 6.0, 9.0, 9.0])
+    monkeypatch.setattr(clock, "seconds_of", lambda work, device: next(times))
+    given = {"device": CPU, "rounds": 3, "warm_up": 0}
+    assert time_ratio(lambda: None, lambda: None, **given) == 2.0
 
 
 def test_no_round_begins_when_the_time_is_spent():
     calls = []
-    alternate(
+    time_ratio(
         lambda: calls.append("a"), lambda: calls.append("b"),
         device=CPU, rounds=9, seconds=0.0, warm_up=0,
     )  # fmt: skip
@@ -119,7 +124,7 @@ def test_peaks_see_what_was_held_and_freed():
     that what it holds."""
     program = (
         "import torch\n"
-        "from tasm.bench.speed.peak import peak_above\n"
+        "from tasm.bench.speed.building import peak_above\n"
         "cpu = torch.device('cpu')\n"
         "print(peak_above(lambda: torch.ones(10_000_000), cpu), peak_above(lambda: None, cpu))\n"
     )

@@ -1,4 +1,4 @@
-"""Two things timed against each other, fairly: in one process, A B A B, medians.
+"""Two things timed against each other, fairly: in one process, taking turns, the median of rounds.
 
 Knows nothing of models; a device is waited for before a clock is read.
 """
@@ -7,23 +7,9 @@ import gc
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 
 import torch
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Medians of two things timed in turn, in seconds."""
-
-    first: float
-    second: float
-
-    @property
-    def ratio(self) -> float:
-        """The first's median over the second's."""
-        return self.first / self.second
 
 
 def wait(device: torch.device) -> None:
@@ -43,7 +29,7 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def alternate(
+def time_ratio(
     first: Callable[[], object],
     second: Callable[[], object],
     *,
@@ -52,22 +38,24 @@ def alternate(
     seconds: float = math.inf,
     least: int = 1,
     warm_up: int = 1,
-) -> Timing:
-    """Time two things in turn, `rounds` times each, after `warm_up` untimed rounds.
+) -> float:
+    """Return the median of `rounds` rounds of the time that `first` takes over `second`'s, after
+    `warm_up` untimed rounds.
 
-    No round begins once `seconds` are spent, but for the `least` number of them.
-    Taking turns spreads a machine's drift over both; the median leaves interruptions out. The
-    garbage collector runs before each round and never inside a timed call.
+    No round begins once `seconds` are spent, but for the `least` number of them. Both are timed in
+    every round, and which of them first changes from round to round, so that a machine's drift
+    falls on both; the median leaves interruptions out. The garbage collector runs before each round
+    and never inside a timed call.
 
     ```python
-    >>> alternate(lambda: sum(range(9)), lambda: sum(range(9)), device=cpu, rounds=3).ratio > 0
+    >>> time_ratio(lambda: sum(range(9)), lambda: sum(range(9)), device=cpu, rounds=3) > 0
     True
     ```
     """
     for _ in range(warm_up):
         first()
         second()
-    times: tuple[list[float], list[float]] = ([], [])
+    ratios: list[float] = []
     was_enabled = gc.isenabled()
     try:
         began = time.perf_counter()
@@ -76,12 +64,17 @@ def alternate(
                 break
             gc.collect()
             gc.disable()
-            times[0].append(seconds_of(first, device))
-            times[1].append(seconds_of(second, device))
+            if number % 2:
+                below = seconds_of(second, device)
+                above = seconds_of(first, device)
+            else:
+                above = seconds_of(first, device)
+                below = seconds_of(second, device)
             gc.enable()
+            ratios.append(above / below)
     finally:
         if was_enabled:
             gc.enable()
         else:
             gc.disable()
-    return Timing(median(times[0]), median(times[1]))
+    return median(ratios)

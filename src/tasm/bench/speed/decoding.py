@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from tasm.bench.speed.bench import Bench
-from tasm.bench.speed.clock import Timing, alternate
+from tasm.bench.speed.clock import time_ratio
 from tasm.bench.speed.subjects import decode_steps, memory_cache, noise_query, stock_cache
 
 STEPS = 4
@@ -23,7 +23,7 @@ def decode_over_stock(bench: Bench) -> float:
         bench,
         _stepper(bench.backbone.hf, memory_cache(bench.backbone, bench.scale.tokens)),
         _stepper(bench.stock.hf, stock_cache(bench.backbone, bench.scale.tokens)),
-    ).ratio
+    )
 
 
 def decode_full_over_memory(bench: Bench, tokens: int) -> float:
@@ -33,7 +33,7 @@ def decode_full_over_memory(bench: Bench, tokens: int) -> float:
         bench,
         _stepper(bench.stock.hf, stock_cache(bench.backbone, tokens)),
         _stepper(bench.backbone.hf, memory_cache(bench.backbone, kept)),
-    ).ratio
+    )
 
 
 def batch8_expanded_over_shared(bench: Bench) -> float:
@@ -42,30 +42,26 @@ def batch8_expanded_over_shared(bench: Bench) -> float:
         bench,
         _stepper(bench.stock.hf, stock_cache(bench.backbone, bench.scale.tokens, BATCH), BATCH),
         _stepper(bench.backbone.hf, memory_cache(bench.backbone, bench.scale.tokens), BATCH),
-    ).ratio
+    )
 
 
 def decode_growth(bench: Bench) -> float:
     """Return a decode step beside a memory of ten times the demonstrations over one time's."""
     return _against(
         bench, _asked(bench, bench.streamed("grown")), _asked(bench, bench.streamed("small"))
-    ).ratio
+    )
 
 
 def gate_over_decode(bench: Bench) -> float:
     """Return what the memory's own gate, where it never opens, adds to a decode step, as a share of
     the step."""
-    timing = _against(
-        bench,
-        _asked(bench, bench.memory, epsilon=SHUT),
-        _asked(bench, bench.memory, gate="never"),
-    )
-    return (timing.first - timing.second) / timing.second
+    gated = _asked(bench, bench.memory, epsilon=SHUT)
+    return _against(bench, gated, _asked(bench, bench.memory, gate="never")) - 1
 
 
-def _against(bench: Bench, first: Callable[[], Any], second: Callable[[], Any]) -> Timing:
+def _against(bench: Bench, first: Callable[[], Any], second: Callable[[], Any]) -> float:
     with torch.inference_mode():
-        return alternate(
+        return time_ratio(
             first,
             second,
             device=bench.device,
