@@ -71,7 +71,7 @@ def test_others_are_tried_only_where_one_could_be_better(
     memory = build_tiny(backbone, 4, recipe=recipe, core="16")
     others = len(find_recipe(recipe).others)
     assert len(memory.recipe["notes"]["tried"]) == (1 if tried == 1 else 1 + others)
-    monkeypatch.setattr("tasm.compress.compressor.is_harmless", lambda first: False)
+    monkeypatch.setattr("tasm.compress.planning.is_harmless", lambda first: False)
     whole = build_tiny(backbone, 4, recipe=recipe, core="16")
     for one, other in zip(memory.core, whole.core, strict=True):
         assert one is not None and other is not None

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 import tasm
+from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.kernels import merge, partial_attention
 from tasm.backbone.loading import load_backbone
 from tasm.backbone.model import Backbone
 from tasm.compress.polish import polishing, telling
 from tasm.compress.polish.changed_pictures import part_of, quarters_of
-from tasm.compress.polish.polishing import prepared
+from tasm.compress.polish.polishing import Lessons, prepared
 from tasm.compress.polish.pupil import Pupil
 from tasm.compress.polish.questions import Kind, kinds_of, pictures_of
 from tasm.compress.polish.teaching import Teacher
@@ -63,6 +64,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasm.compress.polish.telling.WORDS", 1)
 
 
+def lessons_of(backbone: Backbone) -> Lessons:
+    transcript = backbone.transcript(shown())
+    full = MemoryCache.empty(backbone.hf.config)
+    backbone.encode(transcript, full)
+    full.commit()
+    return prepared(backbone, full, transcript, shown(), 0)
+
+
 def build(backbone: Backbone, **given: Any) -> TaskMemory:
     return tasm.build(backbone, shown(), recipe="compact", core="40", notice=None, **given)
 
@@ -99,7 +108,7 @@ def test_the_full_context_learns_nothing_of_itself(
 ) -> None:
     backbone = model_of(family)
     full = tasm.build(backbone, shown(), recipe="full")
-    lessons = prepared(backbone, backbone.transcript(shown()), shown(), 0, 64)
+    lessons = lessons_of(backbone)
     pupil = Pupil(
         backbone,
         full.core,
@@ -118,10 +127,33 @@ def test_a_teacher_makes_no_logits_that_nobody_reads(model_of: Callable[[str], B
         lambda head, given, product: rows.append(product.numel() // product.shape[-1])
     )
     try:
-        prepared(backbone, backbone.transcript(shown()), shown(), 0, 64)
+        lessons_of(backbone)
     finally:
         handle.remove()
     assert max(rows) <= 64  # one a question, of as many as are asked at once
+
+
+def test_what_was_read_is_not_read_again_and_few_pictures_are_held(
+    model_of: Callable[[str], Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = model_of("qwen2_vl")
+    asked: list[int] = []
+    encoded: list[int] = []
+    laid_out, encode = Backbone.query_inputs, Backbone.encode
+
+    def counted(mine: Backbone, queries: Any, **given: Any) -> Any:
+        asked.append(sum(len(one.pictures) for one in queries))
+        return laid_out(mine, queries, **given)
+
+    def counting(mine: Backbone, transcript: Any, cache: Any) -> Any:
+        encoded.append(len(transcript))
+        return encode(mine, transcript, cache)
+
+    monkeypatch.setattr(Backbone, "query_inputs", counted)
+    monkeypatch.setattr(Backbone, "encode", counting)
+    build(backbone, polish=2)
+    assert encoded == [len(backbone.transcript(shown()))]
+    assert 4 < max(asked) <= 8
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "gemma3"])

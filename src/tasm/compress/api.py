@@ -314,7 +314,6 @@ def build_transcript(
                     kept,
                     steps=settings.polish,
                     seed=settings.seed,
-                    chunk_tokens=settings.chunk_tokens,
                     progress=progress,
                 )
             memory = assembled(

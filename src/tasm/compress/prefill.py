@@ -6,7 +6,7 @@ chunk is `streaming`.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,8 @@ class Compressed:
     `bank`, and the `states` of recurrent layers.
 
     `tokens` is the transcript's table on the model's device; `notes` is what parts found,
-    `seconds` what encoding, scoring and reducing took; `asked` are queries that the memory keeps.
+    `seconds` what encoding, scoring and reducing took; `asked` are queries that the memory keeps;
+    `full` is everything that was read, where it is wanted once more.
     """
 
     core: list[LayerTokens | None]
@@ -47,6 +48,7 @@ class Compressed:
     notes: dict[str, Any]
     seconds: dict[str, float]
     asked: KeptQueries | None = None
+    full: MemoryCache | None = None
 
 
 def read(
@@ -81,9 +83,10 @@ def read(
         tables.append(cache.positions[:, -len(chunk) :].clone())
         seconds += time.perf_counter() - started
         first = end
+    full = cache.fork() if compressor.settings.polish else None
     cache = _compressed(backbone, transcript, compressor, recorder, cache, tables)
     progress("encode", len(edges), len(edges))
-    return collected(
+    kept = collected(
         compressor,
         cache.segments,
         token_table(transcript, tables, len(transcript), backbone.device),
@@ -91,6 +94,7 @@ def read(
         cache.next_position,
         seconds,
     )
+    return replace(kept, full=full)
 
 
 def collected(

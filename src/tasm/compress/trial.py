@@ -179,11 +179,20 @@ def least_harm(losses: Sequence[Tensor]) -> int:
     0
     ```
     """
-    first = losses[0]
-    surely = [0]
-    for number, other in enumerate(losses):
-        gain = first - other
-        error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-        if float(gain.mean()) > max(NO_HARM, SURE * error):
-            surely.append(number)
-    return min(surely, key=lambda number: float(losses[number].mean()))
+    others = range(1, len(losses))
+    better = [n for n in others if is_surely_better(losses[n], losses[0], NO_HARM, SURE)]
+    return min([0, *better], key=lambda number: float(losses[number].mean()))
+
+
+def is_surely_better(found: Tensor, before: Tensor, least: float, errors: float) -> bool:
+    """Return whether (n,) losses `found` are lower than those `before` by `least` in the mean and
+    by so many standard `errors`; of a single pair nothing is sure.
+
+    ```python
+    >>> is_surely_better(torch.tensor([0.1, 0.1]), torch.tensor([0.5, 0.4]), 0.005, 1.0)
+    True
+    ```
+    """
+    gain = before - found
+    error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+    return float(gain.mean()) > max(least, errors * error)

@@ -19,12 +19,12 @@ from torch import Tensor
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Role, Transcript
-from tasm.compress.chunks import chunk_edges
 from tasm.compress.polish.pupil import Pupil
 from tasm.compress.polish.questions import Kind, asked_anew, pictures_of
 from tasm.compress.polish.teaching import Taught, Teacher
 from tasm.compress.polish.telling import telling_kinds
 from tasm.compress.prefill import Compressed, Progress
+from tasm.compress.trial import is_surely_better
 from tasm.demonstrations import Demonstration, Query
 from tasm.errors import InputError, ModelError
 
@@ -90,20 +90,21 @@ def polished(
     *,
     steps: int,
     seed: int,
-    chunk_tokens: int,
     progress: Progress,
 ) -> Compressed:
-    """Return what was kept after at most `steps` gradient steps; the model is not changed.
+    """Return what was kept after at most `steps` gradient steps, beside the full context; the model
+    is not changed.
 
     `notes["polish"]` says which step was kept (0 for none) and the divergences from the full
     context over left-out questions, before and after, in nats.
     """
-    started = time.perf_counter()
+    started, full = time.perf_counter(), kept.full
+    assert full is not None
     progress("polish", 0, steps)
     # Who builds in inference mode has no gradients there.
     with torch.inference_mode(False), torch.no_grad(), _frozen(backbone):
         pupil = Pupil(backbone, kept.core, kept.states, kept.next_position, len(transcript))
-        lessons = prepared(backbone, transcript, demonstrations, seed, chunk_tokens)
+        lessons = prepared(backbone, full, transcript, demonstrations, seed)
         learned, notes = _learn(pupil, lessons, steps, random.Random(seed), progress)
     seconds = {**kept.seconds, "polish": time.perf_counter() - started}
     return replace(
@@ -111,19 +112,19 @@ def polished(
         core=kept.core if learned is None else pupil.kept(learned),
         notes={**kept.notes, "polish": notes},
         seconds=seconds,
+        full=None,
     )
 
 
 def prepared(
     backbone: Backbone,
+    full: MemoryCache,
     transcript: Transcript,
     demonstrations: Sequence[Demonstration],
     seed: int,
-    chunk_tokens: int,
 ) -> Lessons:
-    """Return questions that the full context has answered, to learn of and to judge by."""
+    """Return questions that the `full` context has answered, to learn of and to judge by."""
     rng = random.Random(seed)
-    full = _full_context(backbone, transcript, chunk_tokens)
     answers = transcript.demonstration[transcript.roles == int(Role.ANSWER)]
     longest = int(answers.long().bincount().max()) if len(answers) else 1
     tokens = min(longest + 1, _LONGEST_ANSWER)
@@ -159,14 +160,6 @@ def _questions(
 
 def _is_left_out(number: int, count: int) -> bool:
     return number % LEFT_OUT == LEFT_OUT - 1 or (count < LEFT_OUT and number == count - 1)
-
-
-def _full_context(backbone: Backbone, transcript: Transcript, chunk_tokens: int) -> MemoryCache:
-    cache = MemoryCache.empty(backbone.hf.config)
-    for begin, stop in chunk_edges(transcript.spans, chunk_tokens):
-        backbone.encode(transcript.chunk(begin, stop), cache)
-        cache.commit()
-    return cache
 
 
 def _taught(
@@ -241,7 +234,7 @@ def _learn(
             if float(found.mean()) < float(best.mean()):
                 best, taken = found, step
                 kept = {key: tensor.clone() for key, tensor in mean.items()}
-    if not _surely_better(before, best):
+    if not is_surely_better(best, before, GAIN, SURE):
         best, taken, kept = before, 0, None
     progress("polish", steps, steps)
     notes: dict[str, float | int] = {
@@ -268,9 +261,3 @@ def _judge(
         return torch.tensor([float(pupil.loss(taught)) for taught in judged], dtype=torch.float64)
     finally:
         pupil.learned.update(own)
-
-
-def _surely_better(before: Tensor, after: Tensor) -> bool:
-    gain = before - after
-    error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
-    return float(gain.mean()) > max(GAIN, SURE * error)

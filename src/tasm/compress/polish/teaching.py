@@ -6,6 +6,7 @@ context; not who learns of it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from tasm.backbone.prompt.transcript import Layout
 from tasm.demonstrations import Query
 
 _ASKED_TOGETHER = 64
+_PICTURES_TOGETHER = 8
 _TYPES = ("mm_token_type_ids", "token_type_ids")
 
 
@@ -51,15 +53,20 @@ class Teacher:
     @torch.no_grad()
     def first_tokens(self, queries: Sequence[Query]) -> Tensor:
         """Return (queries, vocabulary) probabilities of the answers' first tokens, on the CPU."""
+        order: list[int] = []
+        found: list[Tensor] = []
         sized = [(len(one.pictures), len(one.question)) for one in queries]
-        order = sorted(range(len(queries)), key=sized.__getitem__)
-        step = _ASKED_TOGETHER if self.pads else 1
-        found = []
-        for first in range(0, len(order), step):
-            some = [queries[number] for number in order[first : first + step]]
-            inputs = self.backbone.query_inputs(some, layout=self.layout)
-            logits = self.backbone.next_logits(inputs, self.context())
-            found.append(logits.softmax(-1).cpu())
+        ordered = sorted(range(len(queries)), key=sized.__getitem__)
+        for pictures, same in groupby(ordered, lambda number: sized[number][0]):
+            numbers = list(same)
+            most = _ASKED_TOGETHER if not pictures else max(1, _PICTURES_TOGETHER // pictures)
+            step = most if self.pads else 1
+            for first in range(0, len(numbers), step):
+                some = [queries[number] for number in numbers[first : first + step]]
+                inputs = self.backbone.query_inputs(some, layout=self.layout)
+                logits = self.backbone.next_logits(inputs, self.context())
+                found.append(logits.softmax(-1).cpu())
+            order += numbers
         return torch.cat(found)[torch.tensor(order).argsort()]
 
     @torch.no_grad()

@@ -54,5 +54,7 @@ class Compromise(Budget):
             one, other = measured[layer], pooled[layer]
             assert one is not None and other is not None
             wishes[layer] = math.sqrt(float(one[0]) * float(other[0]))
-        stage.notes["layer_tokens"] = [round(wishes[layer]) for layer in stage.competing]
-        return counts_by_layer(stage, wishes)
+        counts = counts_by_layer(stage, wishes)
+        given = (counts[layer] for layer in stage.competing)
+        stage.notes["layer_tokens"] = [int(count[0]) for count in given if count is not None]
+        return counts

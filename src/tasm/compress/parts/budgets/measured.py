@@ -48,9 +48,7 @@ class Measured(Budget):
     relative: Relative = "after"
     power: float = 2.0
     floor: float = 1 / 3
-    rows: str = "all"
     at_most: int = 384
-
     source: Literal["replay", "reading"] = "replay"
 
     @property
