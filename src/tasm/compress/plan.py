@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -16,12 +17,13 @@ from tasm.compress.chunks import chunk_edges
 from tasm.compress.polish.polishing import check_polishing
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import DEFAULT_RECIPE
-from tasm.compress.settings import Settings, Targets, targets, warn
-from tasm.compress.shards.independent import refuse_other_layers
+from tasm.compress.records.row_rules import Rows
+from tasm.compress.settings import Settings, Targets, costs_of, targets_at, warn
+from tasm.compress.shards.independent import ASKED, calibrates, refuse_other_layers
 from tasm.compress.shards.share import Share
 
 _PATCHES_A_TOKEN = 4  # what most vision towers merge into one token
-_FLOAT_BYTES = 4
+_FLOAT_BYTES, _INDEX_BYTES, _HALF_BYTES = 4, 4, 2
 _BLOCK = 1 << 21  # numbers of a block of attention; never is all of it held
 _LIBRARIES = 6 * 10**6  # what a process on a CPU grows by when a model first runs in it
 _GAPS, _FEW_GAPS = 1.55, 1.2  # resident bytes over live ones, measured with glibc
@@ -76,12 +78,15 @@ def plan(
     backbone = as_backbone(model)
     transcript = lay_out(backbone, rows, settings)
     check_transcript(transcript, backbone.geometry)
-    budget = targets(settings, backbone, transcript, notice or unheard)
+    costs = costs_of(settings, backbone, transcript)
+    budget = targets_at(settings, costs, notice or unheard)
     if settings.polish:
         check_polishing(backbone, rows)
     if settings.mode == "independent":
         refuse_other_layers(backbone)
-        Share.of(settings, budget, transcript)
+        budget = Share.of(settings, budget, transcript).whole(transcript, costs)
+        asked = _asked_bytes(settings, backbone, transcript)
+        budget = replace(budget, core_bytes=budget.core_bytes + asked)
     edges = chunk_edges(transcript.spans, settings.chunk_tokens)
     return {
         "model": backbone.name,
@@ -98,6 +103,17 @@ def plan(
         "peak_memory_bytes": _peak(settings, backbone, transcript, budget, edges),
         "seconds": float(f"{_flops(backbone, transcript) / _flops_a_second(backbone):.3g}"),
     }
+
+
+def _asked_bytes(settings: Settings, backbone: Backbone, transcript: Transcript) -> int:
+    """What an independent memory keeps of the queries that teach its gate."""
+    if not calibrates(settings):
+        return 0
+    roles, demonstration = transcript.roles, transcript.demonstration
+    rows = Rows(roles, demonstration, transcript.answer_numbers, 0, len(transcript))
+    geometry = backbone.geometry
+    layers = geometry.layers * geometry.query_heads * geometry.head_dim
+    return len(ASKED.chosen(rows)) * (_INDEX_BYTES + _HALF_BYTES * layers)
 
 
 def _peak(

@@ -196,6 +196,17 @@ class Targets:
     bank_bytes: int
     full_bytes: int
 
+    @classmethod
+    def of(cls, core: int, bank: int, costs: Costs) -> "Targets":
+        """So many tokens at known costs."""
+        return cls(
+            core,
+            bank,
+            core_bytes=costs.fixed_bytes + core * costs.core_token_bytes,
+            bank_bytes=bank * costs.bank_token_bytes,
+            full_bytes=costs.full_bytes,
+        )
+
 
 def targets(
     settings: Settings, backbone: Backbone, transcript: Transcript, notice: Notice
@@ -217,14 +228,7 @@ def targets_at(settings: Settings, costs: Costs, notice: Notice) -> Targets:
         if settings.recipe.keeps_everything
         else core_tokens(settings.core, costs, notice)
     )
-    bank = bank_tokens(settings.bank, core, costs, notice)
-    return Targets(
-        core=core,
-        bank=bank,
-        core_bytes=costs.fixed_bytes + core * costs.core_token_bytes,
-        bank_bytes=bank * costs.bank_token_bytes,
-        full_bytes=costs.full_bytes,
-    )
+    return Targets.of(core, bank_tokens(settings.bank, core, costs, notice), costs)
 
 
 def costs_of(settings: Settings, backbone: Backbone, transcript: Transcript) -> Costs:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tasm.compress.records.record import Reading, Record
+from tasm.compress.records.row_rules import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +68,7 @@ class Queries(Record):
 
     def observe(self, held: Kept | None, reading: Reading) -> Kept:
         """Append this pass's queries."""
-        rows = reading.rows.select(self.rows)
-        rows = rows[reading.rows.demonstration[rows] % self.every == 0]
-        if self.run is not None and len(rows) > self.run:
-            # Row i has the row `run` places before it as its `run`-th predecessor: it is too late.
-            late = torch.zeros_like(rows, dtype=torch.bool)
-            late[self.run :] = rows[self.run :] == rows[: -self.run] + self.run
-            rows = rows[~late]
+        rows = self.chosen(reading.rows)
         queries, index = reading.plain_queries(rows), rows + reading.rows.first
         mine = reading.rows.demonstration[rows]
         if held is not None:
@@ -88,3 +83,14 @@ class Queries(Record):
                 stays = mine % every == 0
                 queries, index, mine = queries[:, stays], index[stays], mine[stays]
         return Kept(queries, index, mine)
+
+    def chosen(self, rows: Rows) -> Tensor:
+        """Return the numbers (rows,) of the rows that are kept, before some are left out again."""
+        found = rows.select(self.rows)
+        found = found[rows.demonstration[found] % self.every == 0]
+        if self.run is not None and len(found) > self.run:
+            # Row i has the row `run` places before it as its `run`-th predecessor: it is too late.
+            late = torch.zeros_like(found, dtype=torch.bool)
+            late[self.run :] = found[self.run :] == found[: -self.run] + self.run
+            found = found[~late]
+        return found

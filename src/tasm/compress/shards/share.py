@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.settings import Settings, Targets
-from tasm.compress.sizes import parse_size
+from tasm.compress.sizes import Costs, parse_size
 from tasm.errors import BudgetError
 
 
@@ -50,6 +50,13 @@ class Share:
         core = max(1, _rounded(self.core * tokens))
         bank = min(tokens - core, _rounded(self.bank * tokens))
         return Targets(core + head, bank, 0, 0, 0)
+
+    def whole(self, transcript: Transcript, costs: Costs) -> Targets:
+        """The budget of all demonstrations together, the head and the first of them kept whole."""
+        lengths = [stop - start for start, stop in transcript.spans[1:]]
+        found = [self.targets(length, 0) for length in lengths]
+        core = len(transcript) - sum(lengths) + sum(one.core for one in found)
+        return Targets.of(core, sum(one.bank for one in found), costs)
 
 
 def _largest(lengths: Sequence[int], tokens: int) -> float:
