@@ -113,7 +113,6 @@ def ask(
     model: options.ModelPlace = None,
     vision_memory: options.RecordedVisionMemory = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> Result:
     """Answer questions from a task memory, greedily.
 

@@ -126,7 +126,6 @@ def build(
             "demonstrations say; kept only where left-out questions gain.",
         ),
     ] = 0,
-    json: options.Json = False,
 ) -> Result:
     """Build a task memory from demonstrations.
 

@@ -259,15 +259,12 @@ def _polished_for_people(document: Mapping[str, Any]) -> str:
 
 def plan_for_people(document: Mapping[str, Any]) -> Any:
     """Return what `tasm build --plan` prints without `--json`."""
-    from tasm.cli.text import bytes_text, number_text, plain, table
+    from tasm.cli.text import bytes_text, number_text, table
 
-    listing = table("Planned", "", right=("",))
-    for name, value in document.items():
+    def shown(name: str, value: Any) -> str:
         if name.endswith("_bytes"):
-            shown = bytes_text(value)
-        elif isinstance(value, float):
-            shown = number_text(value, 1)
-        else:
-            shown = plain(value)
-        listing.add_row(name.replace("_", " "), shown)
-    return listing
+            return bytes_text(value)
+        return number_text(value, 1) if isinstance(value, float) else str(value)
+
+    rows = ((name.replace("_", " "), shown(name, value)) for name, value in document.items())
+    return table(("Planned", ""), rows, right=("",))

@@ -34,7 +34,6 @@ def add(
     model: options.ModelPlace = None,
     question: options.Question = None,
     skip_bad_rows: SkipBadRows = False,
-    json: options.Json = False,
 ) -> Result:
     """Add demonstrations to a memory; what it holds is not read again.
 
@@ -66,7 +65,6 @@ def remove(
     memory: options.LocalMemory,
     ids: Ids,
     model: options.ModelPlace = None,
-    json: options.Json = False,
 ) -> Result:
     """Remove demonstrations from a memory of mode independent; nothing of them stays in it.
 
@@ -92,7 +90,6 @@ def merge(
     out: options.NewMemory,
     model: options.ModelPlace = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
 ) -> Result:
     """Make one memory of several of mode independent.
 

@@ -10,9 +10,9 @@ import typer
 
 from tasm.cli.answers import drawn_on, label_lines
 from tasm.cli.ask import label_list
-from tasm.cli.frame import Result, command, say
+from tasm.cli.frame import Json, Result, command, say
 from tasm.cli.opening import open_memory, open_model
-from tasm.cli.options import Json, MemoryPath, ModelPlace, Top
+from tasm.cli.options import MemoryPath, ModelPlace, Top
 from tasm.errors import InputError, TasmError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import typer
 
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Json, Overwrite
+from tasm.cli.options import Overwrite
 from tasm.cli.progress import Progress
 
 
@@ -17,7 +17,6 @@ def demo(
         "out/demo"
     ),
     overwrite: Overwrite = False,
-    json: Json = False,
 ) -> Result:
     """Build a memory with the bundled model, ask it, and compare it with the full context.
 
@@ -38,29 +37,27 @@ def demo(
 
 
 def _for_people(document: dict[str, Any]) -> Any:
-    from rich.console import Group
+    from tasm.cli.text import bytes_text, number_text, seconds_text, table
 
-    from tasm.cli.text import bytes_text, number_text, plain, seconds_text, table
-
-    answers = table("Query", "Expected", "Zero-shot", "Memory", "Full context")
-    for row in document["answers"]:
-        answers.add_row(
-            *(plain(row[name]) for name in ("id", "expected", "zero_shot", "memory", "full"))
-        )
+    shown = ("id", "expected", "zero_shot", "memory", "full")
     figures = ("Accuracy", "Bytes", "ms to first token", "ms an answer")
-    summary = table("Way to ask", *figures, right=figures)
-    for row in document["ways"]:
-        summary.add_row(
+    ways = [
+        (
             row["name"],
             number_text(row["accuracy"]),
             bytes_text(row["bytes"]),
             number_text(row["first_token_ms"], 1),
             number_text(row["answer_ms"], 1),
         )
-    return Group(
-        answers,
-        summary,
+        for row in document["ways"]
+    ]
+    return [
+        table(
+            ("Query", "Expected", "Zero-shot", "Memory", "Full context"),
+            ((row[name] for name in shown) for row in document["answers"]),
+        ),
+        table(("Way to ask", *figures), ways, right=figures),
         f"{100 * document['agreement']:.0f} % of the memory's answers are the full context's; it "
         f"was built in {seconds_text(document['build_seconds'])}.",
-        f"Report: {plain(document['report'])}",
-    )
+        f"Report: {document['report']}",
+    ]

@@ -8,7 +8,6 @@ import typer
 
 import tasm
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Json
 from tasm.errors import ModelError, TasmError
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "numpy")
@@ -27,7 +26,6 @@ def doctor(
         str | None,
         typer.Option(metavar="MODEL", help="Also load this model and let it read a token."),
     ] = None,
-    json: Json = False,
 ) -> Result:
     """Look at the installation: versions, devices, the bundled model; and a model of yours.
 
@@ -69,14 +67,9 @@ def _devices() -> list[dict[str, Any]]:
 
     devices: list[dict[str, Any]] = [{"name": "cpu", "threads": torch.get_num_threads()}]
     for number in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(number)
-        devices.append(
-            {
-                "name": f"cuda:{number}",
-                "title": properties.name,
-                "memory_bytes": properties.total_memory,
-            }
-        )
+        card = torch.cuda.get_device_properties(number)
+        facts = {"title": card.name, "memory_bytes": card.total_memory}
+        devices.append({"name": f"cuda:{number}", **facts})
     if torch.backends.mps.is_available():
         devices.append({"name": "mps"})
     return devices
@@ -140,24 +133,18 @@ def _advice(document: dict[str, Any]) -> list[str]:
 
 
 def _for_people(document: dict[str, Any]) -> Any:
-    from rich.console import Group
+    from tasm.cli.text import bytes_text, table
 
-    from tasm.cli.text import bytes_text, plain, table
-
-    listing = table("What", "Found")
-    for name, version in (document["versions"] | document["optional"]).items():
-        listing.add_row(name, version or "–")
+    found: dict[str, str | None] = document["versions"] | document["optional"]
     for device in document["devices"]:
         size = bytes_text(device["memory_bytes"]) if "memory_bytes" in device else ""
-        listing.add_row(
-            device["name"], plain(f"{device.get('title', '')} {size}".strip() or "there")
-        )
-    listing.add_row("Bundled model", plain(document["reference_model"] or "missing"))
-    listing.add_row("Hub cache", plain(document["huggingface_cache"]))
-    if document["model"] is not None:
-        model = document["model"]
-        seen = "does not work"
+        found[device["name"]] = f"{device.get('title', '')} {size}".strip() or "there"
+    found["Bundled model"] = document["reference_model"] or "missing"
+    found["Hub cache"] = document["huggingface_cache"]
+    if (model := document["model"]) is not None:
+        found[model["name"]] = "does not work"
         if model["works"]:
-            seen = f"works: {model['family']}, {model['dtype']} on {model['device']}"
-        listing.add_row(plain(model["name"]), plain(seen))
-    return Group(listing, *(plain(sentence) for sentence in document["advice"]))
+            found[model["name"]] = (
+                f"works: {model['family']}, {model['dtype']} on {model['device']}"
+            )
+    return [table(("What", "Found"), found.items()), *document["advice"]]

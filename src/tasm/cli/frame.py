@@ -9,6 +9,7 @@ leaves with its exit code. Errors become a sentence on standard error and an exi
 import contextlib
 import errno
 import functools
+import inspect
 import math
 import os
 import sys
@@ -16,7 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -26,14 +27,18 @@ from tasm.errors import TasmError
 INTERRUPTED = 130
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 DEBUG_VARIABLE = "TASM_DEBUG"
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document; everything else goes to stderr.")
+]
 
 
 @dataclass(frozen=True)
 class Result:
     """What a command found: the JSON document, the same for people, and the exit code.
 
-    `text` is a string, something rich can print, or a function that returns either; it is asked
-    for only when there is no `--json`. `complaint` is the sentence of a check that did not hold.
+    `text` is a string, something rich can print, a list of both, or a function that returns one of
+    these; it is asked for only when there is no `--json`. `complaint` is the sentence of a check
+    that did not hold.
     """
 
     document: Any
@@ -43,17 +48,23 @@ class Result:
 
 
 def command(function: Callable[..., Result]) -> Callable[..., None]:
-    """Wrap a command: print what it returns, say what it raises, leave with the right code."""
+    """Wrap a command: give it `--json`, print what it returns, say what it raises, leave with the
+    right code. Only a command that wants to know takes `json` itself."""
+    signature = inspect.signature(function)
+    takes_json = "json" in signature.parameters
 
     @functools.wraps(function)
-    def run(*arguments: Any, **options: Any) -> None:
-        as_json = bool(options.get("json"))
+    def run(*arguments: Any, json: bool = False, **options: Any) -> None:
         output = sys.stdout
+        if takes_json:
+            options["json"] = json
+        # With --json, standard output is for the one document, whatever a library prints.
+        aside = contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext()
         try:
-            with _quiet_libraries(), _standard_output_for(as_json):
+            with _quiet_libraries(), aside:
                 result = function(*arguments, **options)
             with _output_that_may_fail():
-                _print(result, as_json, output)
+                _print(result, json, output)
         except (typer.Exit, SystemExit):  # rich leaves this way when its reader has left
             raise
         except BaseException as error:  # the one place where errors become exit codes
@@ -63,8 +74,13 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
         if result.exit_code:
             raise typer.Exit(result.exit_code)
 
-    # functools.wraps copies the annotations; typer must not look for the function's return type.
-    run.__annotations__ = {**function.__annotations__, "return": None}
+    if not takes_json:
+        option = inspect.Parameter(
+            "json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json
+        )
+        signature = signature.replace(parameters=[*signature.parameters.values(), option])
+    run.__signature__ = signature  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__ = {**function.__annotations__, "json": Json, "return": None}
     return run
 
 
@@ -179,16 +195,6 @@ def _output_that_may_fail() -> Any:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
-
-
-@contextlib.contextmanager
-def _standard_output_for(as_json: bool) -> Any:
-    """Keep standard output for the one JSON document, whatever a library prints."""
-    if not as_json:
-        yield
-        return
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
 
 
 @contextlib.contextmanager

@@ -4,9 +4,8 @@ from typing import Any
 
 import typer
 
-from tasm.cli.frame import Result, command
+from tasm.cli.frame import Json, Result, command
 from tasm.cli.models_convert import convert
-from tasm.cli.options import Json
 from tasm.cli.parsing import Command
 
 models = typer.Typer(
@@ -40,14 +39,19 @@ def _list(json: bool = False) -> Result:
 
 
 def _tables(included: list[dict[str, Any]], families: list[dict[str, Any]]) -> Any:
-    from rich.console import Group
+    from tasm.cli.text import table
 
-    from tasm.cli.text import plain, table
-
-    bundled = table("Name", "What it is", title="Models that come with tasm")
-    for row in included:
-        bundled.add_row(plain(row["name"]), plain(row["title"]))
-    listing = table("model_type", "Family", "Kind", "For example", title="Families")
-    for row in families:
-        listing.add_row(*(plain(row[cell]) for cell in ("name", "title", "kind", "example")))
-    return Group(bundled, listing, "Other families are tried; what is missing is then said.")
+    cells = ("name", "title", "kind", "example")
+    return [
+        table(
+            ("Name", "What it is"),
+            ((row["name"], row["title"]) for row in included),
+            title="Models that come with tasm",
+        ),
+        table(
+            ("model_type", "Family", "Kind", "For example"),
+            ((row[cell] for cell in cells) for row in families),
+            title="Families",
+        ),
+        "Other families are tried; what is missing is then said.",
+    ]

@@ -7,7 +7,7 @@ import typer
 
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Json, Overwrite
+from tasm.cli.options import Overwrite
 from tasm.files import check_replaceable, check_writable, whole_folder
 
 FILES = (
@@ -48,7 +48,6 @@ def convert(
         ),
     ] = False,
     overwrite: Overwrite = False,
-    json: Json = False,
 ) -> Result:
     """Turn a GGUF file into a folder that --model takes: safetensors, tokenizer, chat template.
 

@@ -7,9 +7,6 @@ import typer
 
 from tasm.cli import completion
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document; everything else goes to stderr.")
-]
 MemoryPath = Annotated[
     Path,
     typer.Argument(

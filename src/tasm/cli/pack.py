@@ -9,7 +9,7 @@ import typer
 from tasm.cli.files import check_out_memory
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import open_memory, open_model
-from tasm.cli.options import Json, MemoryPath, ModelPlace, NewMemory, Overwrite
+from tasm.cli.options import MemoryPath, ModelPlace, NewMemory, Overwrite
 
 if TYPE_CHECKING:
     from tasm.memory import TaskMemory
@@ -25,7 +25,6 @@ def pack(
     ] = "int4",
     model: ModelPlace = None,
     overwrite: Overwrite = False,
-    json: Json = False,
 ) -> Result:
     """Pack a memory's keys and values into 8 or 4 bits a number.
 

@@ -6,7 +6,7 @@ import typer
 
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import check_here, open_memory
-from tasm.cli.options import Json, LocalMemory
+from tasm.cli.options import LocalMemory
 
 
 @command
@@ -25,7 +25,6 @@ def push(
     revision: Annotated[
         str | None, typer.Option(metavar="BRANCH", help="A branch. Default: main.")
     ] = None,
-    json: Json = False,
 ) -> Result:
     """Push a memory to the Hugging Face hub, with a card; others open it by its name there.
 

@@ -33,7 +33,6 @@ def rebuild(
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
     vision_memory: options.VisionMemoryPlace = None,
-    json: options.Json = False,
 ) -> Result:
     """Build a memory anew on another model: same demonstrations, recipe and settings.
 

@@ -3,11 +3,10 @@
 from typing import Any
 
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Json
 
 
 @command
-def recipes(json: Json = False) -> Result:
+def recipes() -> Result:
     """List the memory methods (recipes) with their papers.
 
     \b
@@ -22,12 +21,11 @@ def recipes(json: Json = False) -> Result:
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
-    from tasm.cli.text import plain, table
+    from tasm.cli.text import table
 
     cells = ("name", "year", "title", "scorer", "reducer", "gate", "url")
-    listing = table("Recipe", *(cell.capitalize() for cell in cells[1:]))
+    columns = ["Recipe", *(cell.capitalize() for cell in cells[1:])]
+    listing = table(columns, ((row[cell] or None for cell in cells) for row in rows))
     for column in (listing.columns[0], listing.columns[-1]):
         column.no_wrap = True
-    for row in rows:
-        listing.add_row(*(plain(row[cell] if row[cell] else "–") for cell in cells))
     return listing

@@ -10,7 +10,7 @@ import typer
 from tasm.cli.files import check_no_input, check_out_file
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import open_memory, open_model
-from tasm.cli.options import Json, MemoryPath, ModelPlace, Overwrite, RecordedVisionMemory
+from tasm.cli.options import MemoryPath, ModelPlace, Overwrite, RecordedVisionMemory
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
 from tasm.files import write_text
@@ -50,7 +50,6 @@ def show(
     model: ModelPlace = None,
     vision_memory: RecordedVisionMemory = None,
     overwrite: Overwrite = False,
-    json: Json = False,
 ) -> Result:
     """Show what is inside a memory: demonstrations, sizes per layer, recipe and model.
 
@@ -91,15 +90,11 @@ def show(
 
 
 def _for_people(memory: "TaskMemory", place: Path) -> Any:
-    from rich.console import Group
+    from tasm.cli.text import bytes_text, core_text, table
 
-    from tasm.cli.text import bytes_text, core_text, plain, table
-
-    summary = table("", "", title=plain(place.resolve().name))
-    summary.show_header = False
     recipe = memory.recipe
     mode = (recipe.get("settings") or {}).get("mode", "joint")
-    for name, value in (
+    facts = (
         ("Model", memory.model_name or "wrapped in Python"),
         *([("Vision memory", memory.vision_memory)] if memory.vision_memory else []),
         ("Identity", f"{memory.identity.digest[:16]}…"),
@@ -108,14 +103,14 @@ def _for_people(memory: "TaskMemory", place: Path) -> Any:
         ("Core", core_text(memory.core_bytes, memory.full_bytes)),
         ("Bank", bytes_text(memory.bank_bytes)),
         ("Full context", bytes_text(memory.full_bytes)),
-    ):
-        summary.add_row(name, plain(value))
-    return Group(summary, _layers(memory), _demonstrations(memory))
+    )
+    summary = table(("", ""), facts, title=place.resolve().name)
+    return [summary, _layers(memory), _demonstrations(memory)]
 
 
 def _suspects(found: "Sequence[Suspect]", memory: "TaskMemory") -> Any:
     """The suspect ones, or where there are no labels to compare, those that fit least."""
-    from tasm.cli.text import number_text, plain, table
+    from tasm.cli.text import number_text, table
 
     has_labels = found[0].probability is not None
     shown = [one for one in found if one.is_suspect] if has_labels else found
@@ -124,20 +119,25 @@ def _suspects(found: "Sequence[Suspect]", memory: "TaskMemory") -> Any:
     title = "Demonstrations that look mislabelled, the most suspect first"
     if not has_labels:
         title = "Demonstrations by how little their answer was expected, the least first"
-    listing = table("Demonstration", "Pictures", "Answer", "The others say", "Probability")
-    listing.title = title
     entries = {entry.id: entry for entry in memory.demonstrations}
-    for one in shown[:SHOWN_DEMONSTRATIONS]:
-        listing.add_row(
-            plain(one.id),
-            plain(_pictures(entries[one.id].pictures)),
-            plain(one.answer),
-            "–" if one.instead is None else plain(one.instead),
+    rows = [
+        (
+            one.id,
+            _pictures(entries[one.id].pictures),
+            one.answer,
+            one.instead,
             number_text(exp(one.log_probability) if not has_labels else one.probability, 3),
         )
-    more = len(shown) - SHOWN_DEMONSTRATIONS
-    if more > 0:
-        listing.caption = f"and {more} more; --json lists all"
+        for one in shown
+    ]
+    columns = ("Demonstration", "Pictures", "Answer", "The others say", "Probability")
+    return _first(table(columns, rows[:SHOWN_DEMONSTRATIONS], title=title), len(rows))
+
+
+def _first(listing: Any, count: int) -> Any:
+    """The table of the first of `count`, and how many more there are."""
+    if count > SHOWN_DEMONSTRATIONS:
+        listing.caption = f"and {count - SHOWN_DEMONSTRATIONS} more; --json lists all"
     return listing
 
 
@@ -145,35 +145,35 @@ def _layers(memory: "TaskMemory") -> Any:
     from tasm.cli.text import bytes_text, table
     from tasm.view.memory_page import counts_text
 
-    listing = table(
-        "Layer", "Core tokens a head", "Bank tokens a head", "Core", right=("Layer", "Core")
+    held = memory.core if memory.packing is None else (None,) * len(memory.core_counts)
+    banked = memory.bank_counts or (None,) * len(held)
+    layers = zip(memory.core_counts, banked, held, memory.public()["layers"], strict=True)
+    return table(
+        ("Layer", "Core tokens a head", "Bank tokens a head", "Core"),
+        (
+            (
+                number,
+                counts_text(core),
+                counts_text(bank),
+                bytes_text(layer["core_bytes"] if kept is None else kept.nbytes),
+            )
+            for number, (core, bank, kept, layer) in enumerate(layers)
+        ),
+        right=("Layer", "Core"),
     )
-    held = memory.core if memory.packing is None else None
-    layers = memory.public()["layers"]
-    for number, counts in enumerate(memory.core_counts):
-        core = None if held is None else held[number]
-        listing.add_row(
-            str(number),
-            counts_text(counts),
-            counts_text(None if memory.bank_counts is None else memory.bank_counts[number]),
-            bytes_text(layers[number]["core_bytes"] if core is None else core.nbytes),
-        )
-    return listing
 
 
 def _demonstrations(memory: "TaskMemory") -> Any:
-    from tasm.cli.text import plain, table
+    from tasm.cli.text import table
 
-    if not memory.demonstrations:
+    entries = memory.demonstrations
+    if not entries:
         return "No demonstrations are recorded."
-    listing = table("Demonstration", "Pictures", "Question", "Answer")
-    for entry in memory.demonstrations[:SHOWN_DEMONSTRATIONS]:
-        texts = ("–" if text is None else plain(text) for text in (entry.question, entry.answer))
-        listing.add_row(plain(entry.id), plain(_pictures(entry.pictures)), *texts)
-    more = len(memory.demonstrations) - SHOWN_DEMONSTRATIONS
-    if more > 0:
-        listing.caption = f"and {more} more; --json lists all"
-    return listing
+    rows = [
+        (entry.id, _pictures(entry.pictures), entry.question, entry.answer)
+        for entry in entries[:SHOWN_DEMONSTRATIONS]
+    ]
+    return _first(table(("Demonstration", "Pictures", "Question", "Answer"), rows), len(entries))
 
 
 def _pictures(pictures: Sequence["PictureEntry"]) -> str:

@@ -8,7 +8,7 @@ import typer
 from tasm.cli import completion
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Json, Overwrite
+from tasm.cli.options import Overwrite
 from tasm.files import check_replaceable, whole_folder
 
 Split = Literal["held-out", "train"]
@@ -52,7 +52,6 @@ def suite(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    json: Json = False,
 ) -> Result:
     """Write a task of the reference suites: demonstrations.jsonl, queries.jsonl and images.
 

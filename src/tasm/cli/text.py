@@ -1,40 +1,51 @@
 """How figures and tables look on a terminal. Knows no command."""
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 WIDTH_OF_A_PIPE = 160
 
 
-def console(stream: TextIO) -> "Console":
-    """Return a console for a stream; what is read by a program is not folded at 80 columns."""
+def rendered(item: Any, stream: TextIO) -> str:
+    """Return what rich would print to the stream; of a list, one below the other.
+
+    What is read by a program is not folded at 80 columns.
+    """
     from rich.console import Console
 
-    width = None if stream.isatty() else WIDTH_OF_A_PIPE
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
-
-
-def rendered(item: Any, stream: TextIO) -> str:
-    """Return what rich would print to the stream."""
-    target = console(stream)
+    target = Console(file=stream, width=None if stream.isatty() else WIDTH_OF_A_PIPE)
     with target.capture() as captured:
-        target.print(item)
+        for one in item if isinstance(item, list) else [item]:
+            target.print(plain(one) if isinstance(one, str) else one, highlight=False)
     return captured.get()
 
 
-def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> "Table":
-    """Return an empty table; the columns named in `right` hold figures."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Iterable[Any]],
+    *,
+    title: str | None = None,
+    right: Sequence[str] = (),
+) -> "Table":
+    """Return a table of a user's texts, a dash for None; columns in `right` hold figures."""
     from rich import box
     from rich.table import Table
 
     result = Table(
-        title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold"
+        title=None if title is None else plain(title),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title_justify="left",
+        title_style="bold",
+        show_header=any(columns),
     )
     for column in columns:
         result.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*("–" if cell is None else plain(cell) for cell in row))
     return result
 
 

@@ -92,7 +92,6 @@ def tune(
     overwrite: options.Overwrite = False,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
-    json: options.Json = False,
 ) -> Result:
     """Find the smallest core that keeps what all demonstrations can do, and say how good it is.
 
@@ -164,23 +163,19 @@ def tune(
 
 def for_people(document: Mapping[str, Any], tuned: "Tuned") -> Any:
     """Return what is printed without `--json`."""
-    from rich.console import Group
+    from tasm.cli.text import bytes_text, number_text, table
 
-    from tasm.cli.text import bytes_text, plain, table
-
-    listing = table(
-        "Recipe", "Core", "Core and bank", "Agreement", "Accuracy",
-        right=("Core", "Core and bank", "Agreement", "Accuracy"),
-    )  # fmt: skip
-    for one in tuned.evaluations:
-        taken = " *" if one is tuned.chosen else ""
-        listing.add_row(
-            plain(one.recipe + taken),
-            one.core or "–",
+    figures = ("Core", "Core and bank", "Agreement", "Accuracy")
+    rows = [
+        (
+            one.recipe + (" *" if one is tuned.chosen else ""),
+            one.core,
             bytes_text(one.core_bytes + one.bank_bytes),
-            f"{one.agreement:.3f}",
-            "–" if one.accuracy is None else f"{one.accuracy:.3f}",
+            number_text(one.agreement, 3),
+            number_text(one.accuracy, 3),
         )
+        for one in tuned.evaluations
+    ]
     lines = [] if tuned.chosen is None else [tuned.why]
     if tuned.interval is not None:
         low, high = tuned.interval
@@ -198,7 +193,7 @@ def for_people(document: Mapping[str, Any], tuned: "Tuned") -> Any:
     ]
     if document["memory"] is not None:
         lines.append(f"{document['memory']} written.")
-    return Group(listing, *(plain(line) for line in lines))
+    return [table(("Recipe", *figures), rows, right=figures), *lines]
 
 
 def _asked(tuned: "Tuned") -> str:

@@ -7,7 +7,7 @@ import typer
 
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import check_there, open_memory, read_asked
-from tasm.cli.options import Json, MemoryPath, ModelPlace, RecordedVisionMemory
+from tasm.cli.options import MemoryPath, ModelPlace, RecordedVisionMemory
 from tasm.cli.progress import Progress
 from tasm.errors import ModelError
 
@@ -39,7 +39,6 @@ def verify(
             help="Fail where fewer answers than this equal the full context's.",
         ),
     ] = None,
-    json: Json = False,
 ) -> Result:
     """Check a memory's integrity and identity, then measure its fidelity to the full context.
 
@@ -92,16 +91,21 @@ def _for_people(found: "Verification") -> Any:
     from tasm.cli.text import core_text, number_text, table
 
     yes_no = {True: "yes", False: "NO", None: "not checked"}
-    listing = table("What was checked", "Result")
-    listing.add_row("Files intact", yes_no[found.intact])
-    listing.add_row("Made for this model", yes_no[found.model_matches])
+    rows = [
+        ("Files intact", yes_no[found.intact]),
+        ("Made for this model", yes_no[found.model_matches]),
+    ]
     if found.core_bytes is not None and found.full_bytes is not None:
-        listing.add_row("Core", core_text(found.core_bytes, found.full_bytes))
+        rows.append(("Core", core_text(found.core_bytes, found.full_bytes)))
     if found.queries:
-        listing.add_row("Queries", f"{found.queries} from {found.queries_from}")
-        listing.add_row("Agreement with the full context", number_text(found.agreement, 3))
-        listing.add_row("Largest logit error, first token", number_text(found.max_logit_error, 4))
-        listing.add_row("Mean Jensen-Shannon divergence (nats)", number_text(found.mean_js, 5))
-        for name, value in found.accuracy.items():
-            listing.add_row(f"Accuracy, {name.replace('_', '-')}", number_text(value, 3))
-    return listing
+        rows += [
+            ("Queries", f"{found.queries} from {found.queries_from}"),
+            ("Agreement with the full context", number_text(found.agreement, 3)),
+            ("Largest logit error, first token", number_text(found.max_logit_error, 4)),
+            ("Mean Jensen-Shannon divergence (nats)", number_text(found.mean_js, 5)),
+        ]
+        rows += [
+            (f"Accuracy, {name.replace('_', '-')}", number_text(value, 3))
+            for name, value in found.accuracy.items()
+        ]
+    return table(("What was checked", "Result"), rows)

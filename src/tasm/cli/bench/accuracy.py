@@ -8,7 +8,7 @@ import typer
 from tasm.cli import completion
 from tasm.cli.files import check_beside, check_out_folder
 from tasm.cli.frame import Result, command, say
-from tasm.cli.options import Device, Dtype, Json, ModelName, VisionMemoryPlace
+from tasm.cli.options import Device, Dtype, ModelName, VisionMemoryPlace
 from tasm.cli.progress import Progress
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError
@@ -88,7 +88,6 @@ def accuracy(
     dtype: Dtype = "auto",
     device: Device = "auto",
     vision_memory: VisionMemoryPlace = None,
-    json: Json = False,
 ) -> Result:
     """Compare recipes: accuracy, agreement with the full context, tokens, bytes and time.
 
@@ -222,17 +221,14 @@ def _count(queries: str) -> int:
 
 
 def _text(rows: list[Any], files: list[Path]) -> Any:
-    from rich.console import Group
-
-    from tasm.cli.text import bytes_text, number_text, plain, table
+    from tasm.cli.text import bytes_text, number_text, table
 
     figures = ("accuracy", "95 %", "agrees", "tokens", "core", "bank", "build s", "answer ms")
-    listing = table("suite", "recipe", "budget", *figures, right=figures)
-    for row in rows:
-        listing.add_row(
-            plain(row.suite),
-            plain(row.recipe),
-            row.budget or "–",
+    lines = [
+        (
+            row.suite,
+            row.recipe,
+            row.budget or None,
             f"{row.accuracy:.3f}",
             f"{row.ci95[0]:.3f}–{row.ci95[1]:.3f}",
             number_text(row.agreement),
@@ -242,4 +238,7 @@ def _text(rows: list[Any], files: list[Path]) -> Any:
             number_text(row.build_seconds),
             number_text(row.answer_ms, 1),
         )
-    return Group(listing, plain("Written: " + ", ".join(str(file) for file in files)))
+        for row in rows
+    ]
+    listing = table(("suite", "recipe", "budget", *figures), lines, right=figures)
+    return [listing, "Written: " + ", ".join(map(str, files))]

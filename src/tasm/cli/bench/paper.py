@@ -8,7 +8,7 @@ import typer
 from tasm.cli import completion
 from tasm.cli.files import check_out_folder
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Device, Dtype, Json, ModelName
+from tasm.cli.options import Device, Dtype, ModelName
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
 
@@ -38,7 +38,6 @@ def paper(
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
-    json: Json = False,
 ) -> Result:
     """Measure a published table: the papers' protocol, printed beside the printed figures.
 

@@ -8,7 +8,7 @@ import typer
 from tasm.cli import completion
 from tasm.cli.files import check_out_folder
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Device, Dtype, Json
+from tasm.cli.options import Device, Dtype
 from tasm.cli.progress import Progress
 
 MODEL, QUICK_MODEL = "random:qwen2_vl-0.15b", "random:qwen2_vl-tiny"
@@ -39,7 +39,6 @@ def speed(
     ] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
-    json: Json = False,
 ) -> Result:
     """Measure building, decoding, loading and starting: ratios in one process, A B A B, medians.
 
@@ -72,9 +71,7 @@ def speed(
 
 def _table(found: Any) -> Any:
     from tasm.bench.speed.figures import COLUMNS
-    from tasm.cli.text import plain, table
+    from tasm.cli.text import table
 
-    listing = table(*COLUMNS, title=plain(found.title), right=("value", "took"))
-    for row in found.rows:
-        listing.add_row(*map(plain, row.cells))
-    return listing
+    cells = (row.cells for row in found.rows)
+    return table(COLUMNS, cells, title=found.title, right=("value", "took"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tasm.cli.frame import Result, command, warn
-from tasm.cli.options import Device, Dtype, Json, ModelName
+from tasm.cli.options import Device, Dtype, ModelName
 from tasm.cli.progress import Progress
 
 
@@ -26,7 +26,6 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1)] = 40,
     dtype: Dtype = "auto",
     device: Device = "auto",
-    json: Json = False,
 ) -> Result:
     """Judge a vision memory: the same memories and queries without it and with it.
 
@@ -50,13 +49,14 @@ def evaluate(
 
 
 def _text(rows: Any) -> Any:
-    from tasm.cli.text import plain, table
+    from tasm.cli.text import table
 
-    listing = table("recipe", "core", "frozen", "with it", "difference", "queries")
-    for row in rows:
-        ends = [
-            f"{row[name][0]:.3f} ({row[name][1]:.3f}–{row[name][2]:.3f})"
-            for name in ("frozen", "adapted", "difference")
-        ]
-        listing.add_row(plain(row["recipe"]), row["core"] or "–", *ends, str(row["queries"]))
-    return listing
+    def shown(mean: float, low: float, high: float) -> str:
+        return f"{mean:.3f} ({low:.3f}–{high:.3f})"
+
+    measured = ("frozen", "adapted", "difference")
+    lines = [
+        (row["recipe"], row["core"] or None, *(shown(*row[m]) for m in measured), row["queries"])
+        for row in rows
+    ]
+    return table(("recipe", "core", "frozen", "with it", "difference", "queries"), lines)

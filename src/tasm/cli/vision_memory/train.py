@@ -7,7 +7,7 @@ import typer
 
 from tasm.cli.files import check_beside, check_no_input, check_out
 from tasm.cli.frame import Result, command, warn
-from tasm.cli.options import Device, Dtype, Json, ModelName, Overwrite
+from tasm.cli.options import Device, Dtype, ModelName, Overwrite
 from tasm.cli.progress import Progress
 from tasm.cli.text import number_text, seconds_text
 
@@ -55,7 +55,6 @@ def train(
     dtype: Dtype = "auto",
     device: Device = "auto",
     seed: Annotated[int, typer.Option(metavar="S", min=0, max=2**32 - 1)] = 0,
-    json: Json = False,
 ) -> Result:
     """Train a vision memory (Mema) for a model; the model itself stays as it is.
 
