@@ -151,9 +151,17 @@ def _counted(work: Callable[[], Any], device: Any) -> dict[str, float]:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         work()
         torch.cuda.synchronize()
-    there = [one for one in seen.events() or () if one.device_type == DeviceType.CUDA]
+    return {**found, **_seen_on(DeviceType.CUDA, seen)}
+
+
+def _seen_on(kind: DeviceType, seen: profile) -> dict[str, float]:
+    """How many events a profiler saw on one kind of device, and how long they took there; what a
+    user marks there spans events, and is none."""
+    there = [
+        one for one in seen.events() or () if one.device_type == kind and not one.is_user_annotation
+    ]
     busy = sum(one.time_range.elapsed_us() for one in there) / 1000
-    return {**found, "launches": len(there), "device_milliseconds": busy}
+    return {"launches": len(there), "device_milliseconds": busy}
 
 
 def _measures(

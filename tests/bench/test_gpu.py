@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks import gpu
 
@@ -30,3 +33,15 @@ def test_every_figure_is_measured_and_counted(
     assert min(builds) > 2 * counted["counted: prefill, stock cache"]
     told = capsys.readouterr().out
     assert "| build, tasm | 300 | " in told and f"| {step:,} | – | – |" in told
+
+
+def test_what_a_profiler_saw_on_a_device_is_counted_and_what_is_marked_is_not() -> None:
+    matrix = torch.ones(256, 256)
+    with profile(activities=[ProfilerActivity.CPU]) as seen, record_function("several"):
+        for _ in range(3):
+            matrix = matrix.add(1.0)
+    names = [one.name for one in seen.events() or ()]
+    assert names.count("aten::add") == 3 and names.count("several") == 1
+    found = gpu._seen_on(DeviceType.CPU, seen)
+    assert found["launches"] == len(names) - 1 and 0 < found["device_milliseconds"] < 1000
+    assert gpu._seen_on(DeviceType.CUDA, seen) == {"launches": 0, "device_milliseconds": 0.0}
