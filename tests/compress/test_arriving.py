@@ -12,7 +12,7 @@ import torch
 import tasm
 from tasm.backbone.prompt.images import batched
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.streams.arriving import Done, arriving_chunks, chunks_of
+from tasm.compress.streams.arriving import Done, arriving_chunks
 from tasm.compress.streams.closer import moved, shifts_to_fit
 from tasm.compress.streams.streaming import Stream
 from tasm.compress.streams.token_log import TokenLog
@@ -21,7 +21,13 @@ from tasm.demonstrations import Demonstration, Message
 from tasm.errors import DamageError, InputError
 from tasm.memory import TaskMemory
 from tasm.memory.layer import LayerTokens
-from tests.compress.tiny_backbone import TinyBackbone, logits_after, settings, tiny_backbone
+from tests.compress.tiny_backbone import (
+    TinyBackbone,
+    chunks_of,
+    logits_after,
+    settings,
+    tiny_backbone,
+)
 
 FAMILIES = ("qwen2_vl", "llava", "gemma3", "qwen3_5")
 COUNTED = {"core": "30", "bank": "15", "chunk_tokens": 60, "notice": None}

@@ -4,7 +4,7 @@ Every demonstration is: question text, image, question text, a template token, t
 template token. Four system tokens come first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +20,11 @@ from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, batched, concatenate
 from tasm.backbone.prompt.transcript import Role, Transcript
 from tasm.compress.api import build_transcript
+from tasm.compress.chunks import chunk_edges
 from tasm.compress.peak import PeakMemory
 from tasm.compress.settings import Settings
+from tasm.compress.streams.arriving import NOTHING_READ, Chunk, _and
+from tasm.compress.streams.streamed import build_streamed
 from tasm.demonstrations import Demonstration, Message
 from tasm.memory import TaskMemory
 from tests.compress.transcripts import TranscriptWriter
@@ -132,16 +135,34 @@ def build_tiny(
         if isinstance(demonstrations, Transcript)
         else backbone.transcript(range(1, demonstrations + 1))
     )
-    return build_transcript(
+    here, shown = settings(**given), rows(len(transcript.spans))
+    told = (notices if notices is not None else []).append
+    peak = PeakMemory(torch.device("cpu"))
+    if here.mode != "streaming":
+        return build_transcript(backbone, transcript, shown, here, lambda *_: None, told, peak, 0.0)
+    return build_streamed(
         backbone,
-        transcript,
-        rows(len(transcript.spans)),
-        settings(**given),
+        lambda _: chunks_of(transcript, shown, here.chunk_tokens),
+        here,
         lambda *_: None,
-        (notices if notices is not None else []).append,
-        PeakMemory(torch.device("cpu")),
+        told,
+        peak,
         0.0,
+        tokens=len(transcript),
+        demonstrations=len(shown),
     )
+
+
+def chunks_of(
+    transcript: Transcript, demonstrations: Sequence[Demonstration], chunk_tokens: int
+) -> Iterator[Chunk]:
+    """Yield the chunks of demonstrations that are laid out already."""
+    digest = NOTHING_READ
+    for first, stop in chunk_edges(transcript.spans, chunk_tokens):
+        some = demonstrations[first:stop]
+        for one in some:
+            digest = _and(digest, one)
+        yield Chunk(transcript.chunk(first, stop), some, digest)
 
 
 def rows(count: int) -> list[Demonstration]:

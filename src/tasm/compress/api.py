@@ -1,6 +1,5 @@
 """`tasm.build(...)`: demonstrations in, a task memory out."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from tasm.arguments import flag, listener, path, text, unheard
+from tasm.arguments import listener, unheard
 from tasm.backbone.attention.admission import transcript_digest
 from tasm.backbone.given import as_backbone
 from tasm.backbone.limits import check_transcript
@@ -19,6 +18,7 @@ from tasm.compress.assembling import assembled, calibrates, report_of, taken_par
 from tasm.compress.calibrate import gate_queries
 from tasm.compress.compressor import Compressor
 from tasm.compress.entries import entries_of
+from tasm.compress.given import are_read, as_demonstrations
 from tasm.compress.peak import PeakMemory
 from tasm.compress.polish.polishing import check_polishing, polished
 from tasm.compress.prefill import Progress, read
@@ -33,13 +33,12 @@ from tasm.compress.shards.independent import (
     what_is_known,
 )
 from tasm.compress.shards.share import Share
-from tasm.compress.streams.arriving import KEPT_IMAGE_BYTES, arriving_chunks, chunks_of
+from tasm.compress.streams.arriving import arriving_chunks
 from tasm.compress.streams.streamed import build_streamed
 from tasm.compress.streams.streaming import count_tokens, is_about_tokens
 from tasm.compress.streams.unfinished import Unfinished
 from tasm.demonstrations import (
     Demonstration,
-    read_demonstrations,
     stream_demonstrations,
     warn_of_unlike_pictures,
 )
@@ -152,7 +151,7 @@ def build(
     backbone = as_backbone(model)
     started = time.perf_counter()
     peak = PeakMemory(backbone.device)
-    transcript = lay_out(backbone, rows, settings)
+    transcript = backbone.transcript(rows, system=settings.system, max_pixels=settings.max_pixels)
     return build_transcript(
         backbone, transcript, rows, settings, progress or unheard, notice or unheard, peak, started
     )
@@ -175,7 +174,7 @@ def build_arriving(
     The unfinished build's folder stays, for the caller to remove once the memory is safe.
     """
     again: Callable[[], Iterable[Demonstration]] | None = None
-    if is_read(demonstrations):
+    if are_read(demonstrations):
         again = partial(iter, as_demonstrations(demonstrations))
         rows = again
     else:
@@ -215,58 +214,6 @@ def build_arriving(
     )
 
 
-def is_read(demonstrations: Any) -> bool:
-    """Whether these are demonstrations that are held already."""
-    if isinstance(demonstrations, Demonstration):
-        return True
-    listed = isinstance(demonstrations, list | tuple)
-    return listed and all(isinstance(one, Demonstration) for one in demonstrations)
-
-
-def lay_out(
-    backbone: Backbone, demonstrations: Sequence[Demonstration], settings: Settings
-) -> Transcript:
-    """Return the demonstrations as tokens; a streaming build does not hold all images' tensors."""
-    limit = {"kept_bytes": KEPT_IMAGE_BYTES} if settings.mode == "streaming" else {}
-    return backbone.transcript(
-        demonstrations, system=settings.system, max_pixels=settings.max_pixels, **limit
-    )
-
-
-def as_demonstrations(
-    demonstrations: Any,
-    *,
-    question: str | None = None,
-    skip_bad_rows: bool = False,
-    notice: Callable[[str], None] | None = warn,
-) -> list[Demonstration]:
-    """Return demonstrations of whatever `build` takes; those that are read already stay as they
-    are."""
-    if question is not None:
-        text(question, "question")
-    flag(skip_bad_rows, "skip_bad_rows")
-    if demonstrations is None:
-        raise InputError(
-            "demonstrations is None; expected a file, a folder, rows in Python or Demonstrations."
-        )
-    if isinstance(demonstrations, Demonstration):
-        return [demonstrations]
-    if isinstance(demonstrations, str | os.PathLike):
-        demonstrations = path(demonstrations, "demonstrations", "a file or folder of them")
-    elif isinstance(demonstrations, list | tuple | Iterator):
-        demonstrations = list(demonstrations)  # an iterator gives its rows once only
-        if demonstrations and all(isinstance(row, Demonstration) for row in demonstrations):
-            return demonstrations
-    return list(
-        read_demonstrations(
-            demonstrations,
-            question=question,
-            skip_bad_rows=skip_bad_rows,
-            warn=notice or unheard,
-        )
-    )
-
-
 def build_transcript(
     backbone: Backbone,
     transcript: Transcript,
@@ -277,19 +224,7 @@ def build_transcript(
     peak: PeakMemory,
     started: float,
 ) -> TaskMemory:
-    """Build a memory of demonstrations already laid out as tokens."""
-    if settings.mode == "streaming":
-        return build_streamed(
-            backbone,
-            lambda _: chunks_of(transcript, demonstrations, settings.chunk_tokens),
-            settings,
-            progress,
-            notice,
-            peak,
-            started,
-            tokens=len(transcript),
-            demonstrations=len(demonstrations),
-        )
+    """Build a memory of demonstrations already laid out as tokens, in mode joint or independent."""
     check_transcript(transcript, backbone.geometry)
     warn_of_unlike_pictures(backbone.name, demonstrations, notice)
     budget = targets(settings, backbone, transcript, notice)

@@ -12,8 +12,8 @@ from typing import Any
 from tasm.arguments import listener, unheard
 from tasm.backbone.given import as_backbone
 from tasm.backbone.model import Backbone
-from tasm.compress.api import as_demonstrations
 from tasm.compress.entries import entries_of
+from tasm.compress.given import as_demonstrations
 from tasm.compress.prefill import Progress
 from tasm.compress.recipes.changed import recipe_change
 from tasm.compress.settings import Notice, Settings, warn

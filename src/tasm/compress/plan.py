@@ -12,8 +12,8 @@ from tasm.backbone.given import as_backbone
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
-from tasm.compress.api import as_demonstrations, lay_out
 from tasm.compress.chunks import chunk_edges
+from tasm.compress.given import as_demonstrations
 from tasm.compress.polish.polishing import check_polishing
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import DEFAULT_RECIPE
@@ -21,6 +21,7 @@ from tasm.compress.records.row_rules import Rows
 from tasm.compress.settings import Settings, Targets, costs_of, targets_at, warn
 from tasm.compress.shards.independent import ASKED, calibrates, refuse_other_layers
 from tasm.compress.shards.share import Share
+from tasm.compress.streams.arriving import KEPT_IMAGE_BYTES
 
 _PATCHES_A_TOKEN = 4  # what most vision towers merge into one token
 _FLOAT_BYTES, _INDEX_BYTES, _HALF_BYTES = 4, 4, 2
@@ -76,7 +77,11 @@ def plan(
         demonstrations, question=question, skip_bad_rows=skip_bad_rows, notice=notice
     )
     backbone = as_backbone(model)
-    transcript = lay_out(backbone, rows, settings)
+    # A streaming build does not hold all pictures' tensors.
+    limit = {"kept_bytes": KEPT_IMAGE_BYTES} if settings.mode == "streaming" else {}
+    transcript = backbone.transcript(
+        rows, system=settings.system, max_pixels=settings.max_pixels, **limit
+    )
     check_transcript(transcript, backbone.geometry)
     costs = costs_of(settings, backbone, transcript)
     budget = targets_at(settings, costs, notice or unheard)

@@ -15,8 +15,8 @@ from tasm.answer.given import as_queries
 from tasm.answer.labels import FEW
 from tasm.arguments import listener, one_of, unheard, whole_number
 from tasm.backbone.given import as_backbone
-from tasm.compress.api import as_demonstrations
 from tasm.compress.encoded import Encoded
+from tasm.compress.given import as_demonstrations
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import DEFAULT_RECIPE, find_recipe
 from tasm.demonstrations import Demonstration

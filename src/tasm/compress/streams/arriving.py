@@ -14,7 +14,6 @@ import torch
 
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript, joined
-from tasm.compress.chunks import chunk_edges
 from tasm.compress.replay import alone
 from tasm.compress.settings import Settings
 from tasm.demonstrations import Demonstration, shared_system
@@ -49,18 +48,6 @@ class Done:
     demonstrations: int = 0
     images: int = 0
     digest: str = NOTHING_READ
-
-
-def chunks_of(
-    transcript: Transcript, demonstrations: Sequence[Demonstration], chunk_tokens: int
-) -> Iterator[Chunk]:
-    """Yield the chunks of demonstrations that are laid out already."""
-    digest = NOTHING_READ
-    for first, stop in chunk_edges(transcript.spans, chunk_tokens):
-        some = demonstrations[first:stop]
-        for one in some:
-            digest = _and(digest, one)
-        yield Chunk(transcript.chunk(first, stop), some, digest)
 
 
 def arriving_chunks(
