@@ -5,22 +5,17 @@ It joins a backbone with the ways to ask it. It knows neither files nor recipes.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor, device, dtype
 
-from tasm.answer.ask import ask_all
-from tasm.answer.explaining.explain import Explain
+from tasm.answer.ask import Settings, ask_all
 from tasm.answer.given import as_memory, as_query
-from tasm.answer.labelling import Calibration
-from tasm.answer.labels import Labels
 from tasm.answer.result import Answer
-from tasm.arguments import GateKind
 from tasm.backbone.hugging_face import HfModel, HfProcessor
 from tasm.backbone.loading import load_backbone, wrap_backbone
 from tasm.backbone.model import Backbone
 from tasm.memory import TaskMemory
-from tasm.memory.sessions import BankOn, Epsilon
 from tasm.memory.showing import bytes_text, html_table
 
 if TYPE_CHECKING:
@@ -107,14 +102,8 @@ class Model:
         *,
         question: str,
         images: Any = (),
-        explain: Explain = False,
-        gate: GateKind | None = None,
-        epsilon: Epsilon | None = None,
-        bank_on: BankOn = "auto",
-        max_new_tokens: int | None = None,
-        labels: Labels | None = None,
-        calibration: Calibration = "none",
         on_text: Callable[[str], None] | None = None,
+        **settings: Unpack[Settings],
     ) -> Answer:
         """Answer one question from a memory, greedily.
 
@@ -139,41 +128,22 @@ class Model:
         be read or a query that passes the positions the model was trained for.
         """
         query = as_query(question, images)
-        return ask_all(
-            self.backbone,
-            memory,
-            [query],
-            explain=explain,
-            gate=gate,
-            epsilon=epsilon,
-            bank_on=bank_on,
-            max_new_tokens=max_new_tokens,
-            labels=labels,
-            calibration=calibration,
-            on_text=on_text,
-        )[0]
+        return ask_all(self.backbone, memory, [query], on_text=on_text, **settings)[0]
 
     def ask_all(
         self,
         memory: TaskMemory | str | Path,
         queries: Any,
         *,
-        batch_size: int = 8,
-        explain: Explain = False,
-        gate: GateKind | None = None,
-        epsilon: Epsilon | None = None,
-        bank_on: BankOn = "auto",
-        max_new_tokens: int | None = None,
-        labels: Labels | None = None,
-        calibration: Calibration = "none",
         on_text: Callable[[str], None] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        **settings: Unpack[Settings],
     ) -> list[Answer]:
         """Answer many queries in batches, greedily; one `Answer` each, in order.
 
-        `queries` are a file, rows in Python (dicts, a generator, a DataFrame) or `Query`s;
-        `progress` is called with a stage's name, steps done and steps in all; the rest is as in
-        `ask`.
+        `queries` are a file, rows in Python (dicts, a generator, a DataFrame) or `Query`s,
+        `batch_size` (8) of them asked together; `progress` is called with a stage's name, steps
+        done and steps in all; the rest is as in `ask`.
 
         ```python
         for answer in model.ask_all("birds.tasm", "queries.jsonl", batch_size=16):
@@ -181,19 +151,7 @@ class Model:
         ```
         """
         return ask_all(
-            self.backbone,
-            memory,
-            queries,
-            batch_size=batch_size,
-            explain=explain,
-            gate=gate,
-            epsilon=epsilon,
-            bank_on=bank_on,
-            max_new_tokens=max_new_tokens,
-            labels=labels,
-            calibration=calibration,
-            on_text=on_text,
-            progress=progress,
+            self.backbone, memory, queries, on_text=on_text, progress=progress, **settings
         )
 
     def inputs(

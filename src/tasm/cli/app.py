@@ -16,7 +16,7 @@ from tasm.cli.doctor import doctor
 from tasm.cli.frame import INTERRUPTED
 from tasm.cli.models import models
 from tasm.cli.pack import pack
-from tasm.cli.parsing import Command
+from tasm.cli.parsing import group
 from tasm.cli.process import Stopped, open_what_is_closed, stop_cleanly
 from tasm.cli.push import push
 from tasm.cli.rebuild import rebuild
@@ -27,15 +27,17 @@ from tasm.cli.tune import tune
 from tasm.cli.verify import verify
 from tasm.cli.vision_memory import vision_memory
 
-app = typer.Typer(
-    name="tasm",
+app = group(
+    "tasm",
+    *(build, ask, chat, show, verify, tune, rebuild, add, remove, merge, pack, push),
+    *(suite, demo, recipes, doctor),
     help="Task memories: many image+text demonstrations in, a small memory for a frozen "
     "vision-language model out.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+for _group in (models, bench, vision_memory):
+    app.add_typer(_group)
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,30 +56,6 @@ def _tasm(
     ] = False,
 ) -> None:
     pass
-
-
-for _function in (
-    build,
-    ask,
-    chat,
-    show,
-    verify,
-    tune,
-    rebuild,
-    add,
-    remove,
-    merge,
-    pack,
-    push,
-    suite,
-    demo,
-    recipes,
-    doctor,
-):
-    app.command(cls=Command)(_function)
-app.add_typer(models)
-app.add_typer(bench)
-app.add_typer(vision_memory)
 
 
 def main() -> None:

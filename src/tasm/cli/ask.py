@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tasm.arguments import GateKind
+from tasm.arguments import GateKind, nats
 from tasm.cli import options
 from tasm.cli.asking import answer_file, answer_one, check_gate
 from tasm.cli.files import check_beside, check_no_input, check_out_file
@@ -219,23 +219,19 @@ def label_list(text: str) -> Any:
     if not text.lstrip().startswith("["):
         return [label.strip() for label in text.split(",")]
     try:
-        labels = parse_json(text)
+        return parse_json(text)
     except ValueError:
         raise InputError(
             f"--labels {text}: expected 'wren,robin', a JSON list of strings, or 'demonstrations'."
         ) from None
-    return labels
 
 
 def _epsilon(text: str | None) -> Any:
     if text is None or text == "calibrated":
         return text
     try:
-        value = float(text)
+        return nats(float(text), "--epsilon")
     except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
         raise InputError(
             f"--epsilon {text}: expected a number of nats, zero or more, or 'calibrated'."
-        )
-    return value
+        ) from None

@@ -176,32 +176,20 @@ def build(
         document = plan_build(backbone, rows, notice=warn, **settings)
         return Result(document, lambda: plan_for_people(document))
     assert out is not None
+    saving: dict[str, Any] = {
+        "overwrite": overwrite,
+        "keep_demonstrations": not no_demonstrations,
+        "load_seconds": load_seconds,
+    }
     if streams:
-        document = stream_and_save(
-            backbone,
-            demonstrations,
-            settings,
-            out,
-            question=question,
-            skip_bad_rows=skip_bad_rows,
-            overwrite=overwrite,
-            keep_demonstrations=not no_demonstrations,
-            load_seconds=load_seconds,
-        )
-        return Result(document, lambda: built_for_people(document))
-    if core == "auto":
-        settings["core"] = smallest_core(
-            backbone, rows, recipe=recipe, bank=bank, system=system, max_pixels=max_pixels
-        )
-    document = build_and_save(
-        backbone,
-        rows,
-        settings,
-        out,
-        overwrite=overwrite,
-        keep_demonstrations=not no_demonstrations,
-        load_seconds=load_seconds,
-    )
+        saving |= {"question": question, "skip_bad_rows": skip_bad_rows}
+        document = stream_and_save(backbone, demonstrations, settings, out, **saving)
+    else:
+        if core == "auto":
+            settings["core"] = smallest_core(
+                backbone, rows, recipe=recipe, bank=bank, system=system, max_pixels=max_pixels
+            )
+        document = build_and_save(backbone, rows, settings, out, **saving)
     return Result(document, lambda: built_for_people(document))
 
 

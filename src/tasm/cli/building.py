@@ -1,7 +1,7 @@
 """What `build` and `rebuild` share: building, saving, and the figures of both."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,67 +145,63 @@ def build_and_save(
     started = time.perf_counter()
     with Progress() as progress:
         memory = build(backbone, demonstrations, progress=progress, notice=warn, **settings)
-    built = time.perf_counter()
-    if not keep_demonstrations:
-        memory = without_demonstrations(memory)
-    pictures = thumbnails(demonstrations) if keep_demonstrations else {}
-    check_out_memory(out, overwrite)  # what came to be there meanwhile is not replaced either
-    file_bytes = memory.save(out, overwrite=overwrite, pictures=pictures)
-    saved = time.perf_counter()
-    return document_of(
-        memory, out, file_bytes, load_seconds, saved - built, load_seconds + saved - started
+    return save_built(
+        memory,
+        lambda: thumbnails(demonstrations),
+        out,
+        overwrite=overwrite,
+        keep_demonstrations=keep_demonstrations,
+        load_seconds=load_seconds,
+        started=started,
     )
 
 
-def document_of(
+def save_built(
     memory: "TaskMemory",
+    pictures: Callable[[], Mapping[str, bytes]],
     out: Path,
-    file_bytes: int,
+    *,
+    overwrite: bool,
+    keep_demonstrations: bool,
     load_seconds: float,
-    save_seconds: float,
-    total_seconds: float,
+    started: float,
 ) -> dict[str, Any]:
-    """Return the document of `tasm build --json` for a memory that was saved."""
-    report = memory.report
-    seconds = report["seconds"]
-    polish = memory.recipe.get("notes", {}).get("polish")
+    """Save a memory to `out`, without texts, pictures and places of the demonstrations where they
+    are not kept (ids, spans and hashes stay); return the document of `tasm build --json`."""
+    built = time.perf_counter()
+    if not keep_demonstrations:
+        entries = [entry.without_content() for entry in memory.demonstrations]
+        memory = memory.replaced(demonstrations=entries)
+    kept = pictures() if keep_demonstrations else {}
+    check_out_memory(out, overwrite)  # what came to be there meanwhile is not replaced either
+    file_bytes = memory.save(out, overwrite=overwrite, pictures=kept)
+    saved = time.perf_counter()
+    report, seconds = memory.report, memory.report["seconds"]
+    notes = memory.recipe.get("notes", {})
+    polish = notes.get("polish")
+    counted = ("demonstrations", "tokens", "core_tokens", "bank_tokens")
     return {
         "memory": str(out),
         "model": memory.model_name,
         "recipe": memory.recipe["name"],
         "mode": report["mode"],
-        "demonstrations": report["demonstrations"],
-        "tokens": report["tokens"],
-        "core_tokens": report["core_tokens"],
-        "bank_tokens": report["bank_tokens"],
+        **{name: report[name] for name in counted},
         "full_bytes": memory.full_bytes,
         "core_bytes": memory.core_bytes,
         "bank_bytes": memory.bank_bytes,
         "file_bytes": file_bytes,
         "peak_memory_bytes": report["peak_memory_bytes"],
-        "tried": memory.recipe.get("notes", {}).get("tried", {}),
-        "taken": memory.recipe.get("notes", {}).get("taken"),
+        "tried": notes.get("tried", {}),
+        "taken": notes.get("taken"),
         "seconds": {
             "load": load_seconds,
-            "encode": seconds["encode"],
-            "score": seconds["score"],
-            "reduce": seconds["reduce"],
-            "trial": seconds["trial"],
-            "save": save_seconds,
-            "total": total_seconds,
+            **{name: seconds[name] for name in ("encode", "score", "reduce", "trial")},
+            "save": saved - built,
+            "total": load_seconds + saved - started,
             **({"polish": seconds["polish"]} if polish else {}),
         },
         **({"polish": polish} if polish else {}),
     }
-
-
-def without_demonstrations(memory: "TaskMemory") -> "TaskMemory":
-    """Return the memory without the demonstrations' texts, pictures and places.
-
-    Ids, spans and content hashes stay; keys and values still encode what was shown.
-    """
-    entries = [entry.without_content() for entry in memory.demonstrations]
-    return memory.replaced(demonstrations=entries)
 
 
 def built_for_people(document: Mapping[str, Any]) -> str:
@@ -220,41 +216,27 @@ def built_for_people(document: Mapping[str, Any]) -> str:
     return (
         f"{document['memory']}: {document['demonstrations']} demonstrations, "
         f"{document['tokens']:,.0f} tokens, in {seconds_text(document['seconds']['total'])}.\n"
-        f"Core {core_text(core, full)}{bank_line}.{_tried_for_people(document)}"
-        f"{_polished_for_people(document)}{whose}"
+        f"Core {core_text(core, full)}{bank_line}.{_tried_for_people(document)}{whose}"
     )
 
 
 def _tried_for_people(document: Mapping[str, Any]) -> str:
-    """What was tried, what that changed of the answers and what it took."""
-    if not document["tried"]:
-        return ""
-    seconds = f"{document['seconds']['trial']:.1f} s"
-    if len(document["tried"]) == 1:
-        (nats,) = document["tried"].values()
-        return (
-            f"\nAnswers change by {nats:.2g} nats (tried in {seconds}): nothing else needed trying."
-        )
-    tried = ", ".join(f"{name} {nats:.2g}" for name, nats in document["tried"].items())
-    return (
-        f"\nTried in {seconds} (nats by which answers change): {tried}; took {document['taken']}."
-    )
-
-
-def _polished_for_people(document: Mapping[str, Any]) -> str:
-    """Which step of a polish was kept, and what left-out questions say of it."""
-    polish = document.get("polish")
-    if polish is None:
-        return ""
-    took = f"\nPolished in {document['seconds']['polish']:.1f} s: left-out questions are "
-    if polish["step"] == 0:
-        return (
-            f"{took}{polish['before']:.2g} nats from all demonstrations, and it stayed as it was."
-        )
-    return (
-        f"{took}{polish['after']:.2g} nats from all demonstrations, before {polish['before']:.2g} "
-        f"(step {polish['step']})."
-    )
+    """What was tried, what that changed of the answers and what it took; the same of a polish."""
+    said, tried, seconds = "", document["tried"], document["seconds"]
+    if len(tried) == 1:
+        (nats,) = tried.values()
+        said += f"\nAnswers change by {nats:.2g} nats (tried in {seconds['trial']:.1f} s): "
+        said += "nothing else needed trying."
+    elif tried:
+        each = ", ".join(f"{name} {nats:.2g}" for name, nats in tried.items())
+        said += f"\nTried in {seconds['trial']:.1f} s (nats by which answers change): {each}; "
+        said += f"took {document['taken']}."
+    if (polish := document.get("polish")) is not None:
+        before, after, step = polish["before"], polish["after"], polish["step"]
+        said += f"\nPolished in {seconds['polish']:.1f} s: left-out questions are "
+        said += f"{after if step else before:.2g} nats from all demonstrations, "
+        said += f"before {before:.2g} (step {step})." if step else "and it stayed as it was."
+    return said
 
 
 def plan_for_people(document: Mapping[str, Any]) -> Any:

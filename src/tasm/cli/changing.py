@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -105,8 +105,7 @@ def merge(
     new = merge_all(loaded.backbone, opened, notice=warn)
     pictures = {name: data for one in opened for name, data in one.thumbnails().items()}
     new.save(out, overwrite=overwrite, pictures=_shown(new, pictures))
-    document = _document(new, out, added=len(new.demonstrations), removed=0)
-    return Result(document, lambda: _for_people(document))
+    return _result(new, out, added=len(new.demonstrations), removed=0)
 
 
 def _saved(
@@ -117,8 +116,7 @@ def _saved(
     if new is not old:
         known = {**old.thumbnails(), **pictures}
         new.save(place, overwrite=True, pictures=_shown(new, known), replacing=old.digest)
-    document = _document(new, place, added=len(after - before), removed=len(before - after))
-    return Result(document, lambda: _for_people(document))
+    return _result(new, place, added=len(after - before), removed=len(before - after))
 
 
 def _shown(memory: "TaskMemory", pictures: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -127,24 +125,21 @@ def _shown(memory: "TaskMemory", pictures: Mapping[str, bytes]) -> dict[str, byt
     return {name: data for name, data in pictures.items() if name in wanted}
 
 
-def _document(memory: "TaskMemory", place: Path, added: int, removed: int) -> dict[str, Any]:
-    return {
-        "memory": str(place),
-        "demonstrations": len(memory.demonstrations),
-        "added": added,
-        "removed": removed,
-        "core_bytes": memory.core_bytes,
-        "bank_bytes": memory.bank_bytes,
-    }
-
-
-def _for_people(document: Mapping[str, Any]) -> str:
+def _result(memory: "TaskMemory", place: Path, added: int, removed: int) -> Result:
     from tasm.cli.text import bytes_text
 
-    bank = document["bank_bytes"]
+    count, core, bank = len(memory.demonstrations), memory.core_bytes, memory.bank_bytes
+    document = {
+        "memory": str(place),
+        "demonstrations": count,
+        "added": added,
+        "removed": removed,
+        "core_bytes": core,
+        "bank_bytes": bank,
+    }
     more = f" and {bytes_text(bank)} in the bank" if bank else ""
-    return (
-        f"{document['memory']}: {document['demonstrations']} demonstrations "
-        f"({document['added']} added, {document['removed']} removed), core "
-        f"{bytes_text(document['core_bytes'])}{more}."
+    return Result(
+        document,
+        f"{place}: {count} demonstrations ({added} added, {removed} removed), core "
+        f"{bytes_text(core)}{more}.",
     )

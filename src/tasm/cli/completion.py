@@ -5,32 +5,27 @@ The shell's own completion of file names takes over where nothing here fits.
 
 from collections.abc import Callable, Iterable
 
+Names = Callable[[], Iterable[str]]
 Complete = Callable[[str], list[str]]
 
 
-def _one(names: Callable[[], Iterable[str]]) -> Complete:
+def _one(names: Names) -> Complete:
     """Offer the names that begin with what is written."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [name for name in names() if name.startswith(incomplete)]
-
-    return complete
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
-def _many(names: Callable[[], Iterable[str]]) -> Complete:
+def _many(names: Names) -> Complete:
     """Offer what a list of names, separated by commas, could go on with."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
         given = before.split(",")
-        return [
-            before + comma + name for name in names() if name.startswith(last) and name not in given
-        ]
+        return [before + comma + name for name in _one(names)(last) if name not in given]
 
     return complete
 
 
-def _models() -> list[str]:
+def _models() -> Iterable[str]:
     """Those that come with tasm, and those that are named as examples."""
     from tasm.backbone.checkpoint.families import FAMILIES
     from tasm.backbone.checkpoint.random_models import RANDOM_MODELS

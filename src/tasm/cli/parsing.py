@@ -5,9 +5,10 @@ that no file name can hold are refused. An option that may stand alone gets its 
 Knows no command.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 MAY_BE_EMPTY = ("system",)
@@ -16,6 +17,14 @@ MAY_BE_EMPTY = ("system",)
 MAY_STAND_ALONE = {"explain": ("attention", "ablation")}
 """Options whose value may be left out, and the values that they know, the usual one first. A word
 after such an option that is none of them is no value of it."""
+
+
+def group(name: str, *commands: Callable[..., None], **settings: Any) -> typer.Typer:
+    """Return a group of commands; `settings` are typer's."""
+    made = typer.Typer(name=name, rich_markup_mode=None, no_args_is_help=True, **settings)
+    for one in commands:
+        made.command(cls=Command)(one)
+    return made
 
 
 class Command(TyperCommand):

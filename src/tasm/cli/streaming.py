@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasm.cli.building import document_of, without_demonstrations
-from tasm.cli.files import check_out_memory
+from tasm.cli.building import save_built
 from tasm.cli.frame import say, warn
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
@@ -77,17 +76,18 @@ def stream_and_save(
                 notice=warn,
                 unfinished=unfinished,
             )
-        built = time.perf_counter()
-        pictures = LaterThumbnails(memory.demonstrations if keep_demonstrations else ())
-        if not keep_demonstrations:
-            memory = without_demonstrations(memory)
-        check_out_memory(out, overwrite)  # what came to be there meanwhile is not replaced either
-        file_bytes = memory.save(out, overwrite=overwrite, pictures=pictures)
+        document = save_built(
+            memory,
+            lambda: LaterThumbnails(memory.demonstrations),
+            out,
+            overwrite=overwrite,
+            keep_demonstrations=keep_demonstrations,
+            load_seconds=load_seconds,
+            started=started,
+        )
     except BaseException:
         if unfinished.exists:
             say(f"What was read so far lies in {unfinished.folder}: go on with --resume.")
         raise
     unfinished.remove()
-    saved = time.perf_counter()
-    total = load_seconds + saved - started
-    return document_of(memory, out, file_bytes, load_seconds, saved - built, total)
+    return document

@@ -5,11 +5,10 @@ nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasm.demonstrations import Query
-from tasm.view.html_page import render, share
+from tasm.view.html_page import render
 from tasm.view.tables import Cell, Column, Row, Table
 from tasm.view.thumbnails import address, thumbnails, within
 
@@ -19,20 +18,6 @@ if TYPE_CHECKING:
 MOST_CARDS = 400
 MOST_PICTURE_BYTES = 3_000_000
 SHOWN_LABELS = 3
-
-
-@dataclass(frozen=True)
-class AnsweredQuery:
-    """A query as the page shows it; `verdict` is "right", "wrong" or "open"."""
-
-    id: str
-    pictures: tuple[str, ...]
-    question: str
-    answer: str
-    verdict: str
-    expected: str
-    confidence: str
-    labels: tuple[tuple[str, str], ...]
 
 
 def answers_page(
@@ -64,13 +49,13 @@ def answers_page(
         name=memory.place.name if memory.place is not None else "A task memory",
         facts=facts,
         confusions=confusion_table(
-            [
-                (query.answers[0], row["answer"])
-                for row, query in pairs
-                if row["correct"] is not None
-            ]
+            [(query.answers[0], row["answer"]) for row, query in pairs if query.answers]
         ),
-        cards=[_card(row, query, addresses) for row, query in shown],
+        cards=[
+            (row, query, [addresses[picture.sha256] for picture in query.pictures])
+            for row, query in shown
+        ],
+        most_labels=SHOWN_LABELS,
         left_out=len(pairs) - len(shown),
     )
 
@@ -107,19 +92,3 @@ def _place(pair: tuple[Mapping[str, Any], Query]) -> tuple[int, float]:
     sure = row["confidence"] or 0.0
     verdict = {False: 0, None: 1, True: 2}[row["correct"]]
     return verdict, -sure if verdict == 0 else sure
-
-
-def _card(row: Mapping[str, Any], query: Query, addresses: Mapping[str, str]) -> AnsweredQuery:
-    sure = row["confidence"]
-    return AnsweredQuery(
-        id=query.id,
-        pictures=tuple(addresses[picture.sha256] for picture in query.pictures),
-        question=query.question,
-        answer=row["answer"],
-        verdict={True: "right", False: "wrong", None: "open"}[row["correct"]],
-        expected=" or ".join(query.answers),
-        confidence="" if sure is None else share(sure),
-        labels=tuple(
-            (one["label"], share(one["probability"])) for one in row["labels"][:SHOWN_LABELS]
-        ),
-    )

@@ -51,33 +51,22 @@ def explanation_page(answer: "Answer", memory: "TaskMemory") -> str:
         for one in ranked[:MOST_CARDS]
         if places[one.id] in by_number
     ]
-    query = answer.query
-    pictures = [] if query is None else list(thumbnails([query]).values())
-    sure = answer.confidence
+    query, sure = answer.query, answer.confidence
     return render(
         "explanation.html",
         title="What an answer drew on",
         name=memory.place.name if memory.place is not None else "a task memory",
         question="" if query is None else query.question,
-        pictures=[address(content) for content in pictures],
+        pictures=[address(one) for one in thumbnails([query] if query else []).values()],
         answer=answer.text or "(an empty answer)",
         confidence="" if sure is None else share(sure),
         has_effects=ranked[0].effect is not None,
-        memory=_Shown(bool(retrieved.any())),
+        memory={"layers": 0, "has_bank": bool(retrieved.any())},  # one layer: the sum of all
         open_cards=tuple(cards[:OPEN_CARDS]),
         folded_cards=tuple(cards[OPEN_CARDS:]),
         others=len(answer.demonstrations) - len(cards),
         unnamed=() if cards else tuple((one.id, _figures(one)) for one in ranked[:MOST_CARDS]),
     )
-
-
-class _Shown:
-    """What the template of heat maps asks of a memory: one layer, the sum of all."""
-
-    layers = 0
-
-    def __init__(self, has_bank: bool) -> None:
-        self.has_bank = has_bank
 
 
 def _as_heat(weights: Shares) -> tuple[Shares, Shares]:

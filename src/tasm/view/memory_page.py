@@ -4,7 +4,7 @@ It reads a memory and the thumbnails stored with it; it follows no recorded path
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasm.backbone.prompt.roles import Role
 from tasm.memory.showing import stored_as
@@ -82,7 +82,7 @@ def view_of(memory: "TaskMemory") -> MemoryView:
         for card in cards
     )
     return MemoryView(
-        facts=tuple(_facts(memory)),
+        facts=_facts(memory),
         charts=(_by_role(memory, core, bank), _by_layer(core, bank)),
         has_bank=memory.bank is not None,
         layers=drawn_layers(memory),
@@ -98,18 +98,17 @@ def view_of(memory: "TaskMemory") -> MemoryView:
     )
 
 
-def _facts(memory: "TaskMemory") -> list[tuple[str, str]]:
-    megabytes = 1e-6
+def _facts(memory: "TaskMemory") -> tuple[tuple[str, str], ...]:
     full = max(memory.full_bytes, 1)
     core = "core" if memory.core_bytes <= full else "core with its own tables"
-    return [
+    return (
         ("demonstrations", f"{len(memory.demonstrations):,}"),
         ("tokens of the full context", f"{memory.logical_length:,}"),
-        ("core", f"{memory.core_bytes * megabytes:,.2f} MB"),
+        ("core", f"{memory.core_bytes / 1e6:,.2f} MB"),
         (f"{core}, of the full context", f"{100 * memory.core_bytes / full:.1f} %"),
-        ("bank", f"{memory.bank_bytes * megabytes:,.2f} MB"),
-        ("full context", f"{memory.full_bytes * megabytes:,.2f} MB"),
-    ]
+        ("bank", f"{memory.bank_bytes / 1e6:,.2f} MB"),
+        ("full context", f"{memory.full_bytes / 1e6:,.2f} MB"),
+    )
 
 
 def _bar(name: str, core: Shares, bank: Shares) -> Bar:
@@ -131,9 +130,8 @@ def _by_role(memory: "TaskMemory", core: Shares, bank: Shares) -> BarChart:
 
 
 def _by_layer(core: Shares, bank: Shares) -> BarChart:
-    if not core.shape[1]:
-        return BarChart.of("By layer", [], largest=1.0)
-    bars = [_bar(f"layer {number}", core[number], bank[number]) for number in range(len(core))]
+    layers = enumerate(zip(core, bank, strict=True)) if core.size else ()
+    bars = [_bar(f"layer {number}", *shares) for number, shares in layers]
     return BarChart.of("By layer", bars, largest=1.0)
 
 
@@ -157,8 +155,15 @@ def counts_text(heads: tuple[int, ...] | None) -> str:
 
 def _build_table(memory: "TaskMemory") -> Table:
     settings = memory.recipe.get("settings") or {}
-    rows = [("recipe", memory.recipe.get("name", "?")), *_plain(settings)]
-    rows += [("stored as", stored_as(memory)), ("retrieval opens", memory.gate.kind)]
+    rows = [
+        ("recipe", memory.recipe.get("name", "?")),
+        *(
+            (name.replace("_", " "), "–" if value is None else str(value))
+            for name, value in settings.items()
+        ),
+        ("stored as", stored_as(memory)),
+        ("retrieval opens", memory.gate.kind),
+    ]
     return Table.of("How it was built", ("setting", "value"), rows)
 
 
@@ -172,12 +177,3 @@ def _model_table(memory: "TaskMemory") -> Table:
         ("identity", memory.identity.digest),
     ]
     return Table.of("Which model it is for", ("what", "value"), rows)
-
-
-def _plain(settings: Any) -> list[tuple[str, str]]:
-    if not isinstance(settings, dict):
-        return []
-    return [
-        (name.replace("_", " "), "–" if value is None else str(value))
-        for name, value in settings.items()
-    ]
