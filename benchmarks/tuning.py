@@ -35,7 +35,7 @@ CALIBRATIONS = ("none", "contextual", "demonstrations")
 def exhaustive(backbone: Any, episode: Any, recipe: Any, target: float) -> tuple[str, float]:
     """Return the smallest core of the grid that reaches the target, and the seconds it took."""
     started = time.perf_counter()
-    judge = Judge.of(
+    judge = Judge(
         episode.demonstrations, lambda some: Encoded(backbone, some, [recipe]), batch_size=40
     )
     judge.full = judge.answers(find_recipe("full"), None)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import tasm
-from tasm.check.originals import given_demonstrations, read_given, recorded_demonstrations
+from tasm.check.originals import originals_of
 from tasm.compress.entries import entries_of
 
 
@@ -58,7 +58,7 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.mark.parametrize("make", [row, turns])
 def test_what_is_still_there_is_found(make: Any, tmp_path: Path) -> None:
     read = tasm.read_demonstrations(written(tmp_path, [make(0), make(1)]))
-    assert recorded_demonstrations(Memory(read)) == read
+    assert originals_of(Memory(read)) == read
 
 
 def test_marks_stay_where_they_were(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_marks_stay_where_they_were(tmp_path: Path) -> None:
     ]
     read = tasm.read_demonstrations(written(tmp_path, rows))
     (tmp_path / "demos.jsonl").unlink()  # entries alone are enough for one question and answer
-    assert recorded_demonstrations(Memory(read)) == read
+    assert originals_of(Memory(read)) == read
 
 
 @pytest.mark.parametrize("harm", ["remove", "repaint", "text"])
@@ -82,27 +82,34 @@ def test_what_was_changed_counts_as_gone(harm: str, tmp_path: Path) -> None:
         picture.write_text("no picture")
     else:
         Image.new("RGB", (20, 21), "blue").save(picture)
-    assert recorded_demonstrations(memory) is None
+    assert originals_of(memory) is None
 
 
 def test_turns_need_their_file(tmp_path: Path) -> None:
     memory = Memory(tasm.read_demonstrations(written(tmp_path, [turns(0)])))
     (tmp_path / "demos.jsonl").write_text(json.dumps(row(0)) + "\n")
-    assert recorded_demonstrations(memory) is None
+    assert originals_of(memory) is None
 
 
 def test_nothing_recorded_is_nothing_found(tmp_path: Path) -> None:
     memory = Memory(tasm.read_demonstrations(written(tmp_path, [row(0)])))
     memory.demonstrations = []
-    assert recorded_demonstrations(memory) is None
+    assert originals_of(memory) is None
 
 
 def test_given_demonstrations_are_put_in_order(tmp_path: Path) -> None:
-    read = tasm.read_demonstrations(written(tmp_path, [row(0), row(1), row(2)]))
-    memory = Memory(read[:2])
-    assert given_demonstrations(memory, [read[2], read[1], read[0]], "there") == read[:2]
-    with pytest.raises(tasm.errors.InputError, match=r"there holds 2 .* 1 of 2 are missing"):
-        given_demonstrations(memory, read[1:], "there")
+    rows = [row(0), row(1), row(2)]
+    memory = Memory(tasm.read_demonstrations(written(tmp_path, rows))[:2])
+    there = tmp_path / "there.jsonl"
+    there.write_text("".join(json.dumps(one) + "\n" for one in reversed(rows)))
+    found = originals_of(memory, there)
+    assert found is not None
+    assert [one.answer for one in found] == ["answer 0", "answer 1"]
+    there.write_text("".join(json.dumps(one) + "\n" for one in rows[1:]))
+    with pytest.raises(tasm.errors.InputError, match=r"there.jsonl holds 2 .* 1 of 2 are missing"):
+        originals_of(memory, there)
+    with pytest.raises(tasm.errors.InputError, match=r"^The list of demonstrations holds 1 "):
+        originals_of(memory, [{"question": "Which?", "answer": "another"}])
 
 
 def picture_bytes(number: int) -> bytes:
@@ -152,20 +159,20 @@ def test_every_kind_of_file_is_found_again(write: Any, tmp_path: Path) -> None:
     memory = Memory(read)
     recorded = {entry.origin for entry in memory.demonstrations}
     assert recorded == {str(place / "metadata.csv" if place.is_dir() else place)}
-    assert recorded_demonstrations(memory) == read
-    assert read_given(memory, place) == read
+    assert originals_of(memory) == read
+    assert originals_of(memory, place) == read
 
 
 def test_the_question_that_was_given_is_asked_again(tmp_path: Path) -> None:
     place = in_parquet(tmp_path)
     read = tasm.read_demonstrations(place, question="Which?")
-    assert recorded_demonstrations(Memory(read)) == read
-    assert read_given(Memory(read), place) == read
+    assert originals_of(Memory(read)) == read
+    assert originals_of(Memory(read), place) == read
 
 
 def test_what_was_found_again_can_be_found_once_more(tmp_path: Path) -> None:
     place = written(tmp_path, [row(0), row(1)])
-    again = recorded_demonstrations(Memory(tasm.read_demonstrations(place)))
+    again = originals_of(Memory(tasm.read_demonstrations(place)))
     assert again is not None
     assert [entry.origin for entry in Memory(again).demonstrations] == [str(place)] * 2
 
@@ -177,13 +184,13 @@ def test_a_dataset_is_found_in_its_cache(tmp_path: Path) -> None:
     labels = datasets.ClassLabel(names=["wren", "robin", "crow"])
     for given in (dataset, dataset.select([2, 0]), dataset.cast_column("answer", labels)):
         read = tasm.read_demonstrations(given)
-        assert recorded_demonstrations(Memory(read)) == read
+        assert originals_of(Memory(read)) == read
 
 
 def test_rows_in_python_have_no_file(tmp_path: Path) -> None:
     read = tasm.read_demonstrations([{**row(0), "image": picture_bytes(0)}])
     assert Memory(read).demonstrations[0].origin is None
-    assert recorded_demonstrations(Memory(read)) is None
+    assert originals_of(Memory(read)) is None
 
 
 def test_names_that_no_text_can_hold_are_not_recorded(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from tasm.answer import full_context
 from tasm.answer.ask import ask_batches
 from tasm.demonstrations import Query
 from tasm.errors import BudgetError, InputError
-from tasm.sizing.target import stored_bytes
 from tasm.view.tuning_curve import tuning_curve
 from tests.answer.conftest import demonstrations, folder, model, queries  # noqa: F401
 
@@ -31,7 +30,7 @@ def test_the_smallest_that_was_found_to_reach_the_target(
     assert chosen.agreement >= 0.8
     assert len(tuned.evaluations) <= 6
     for one in tuned.evaluations:
-        assert one.agreement < 0.8 or stored_bytes(one) >= stored_bytes(chosen)
+        assert one.agreement < 0.8 or one.stored_bytes >= chosen.stored_bytes
     built = tasm.build(model, demonstrations(), recipe="h2o", core=chosen.core)
     assert tuned.memory.core_bytes == built.core_bytes == chosen.core_bytes
     same = model.ask_all(built, queries(), max_new_tokens=4)
@@ -136,7 +135,7 @@ def test_folds_alone_judge_the_recipes_own_core(model: tasm.Model) -> None:  # n
 def test_bytes_bound_what_is_taken(model: tasm.Model) -> None:  # noqa: F811
     tuned = tasm.tune(model, demonstrations(), recipes="h2o", max_bytes="50%")
     assert tuned.chosen is not None and tuned.memory is not None
-    assert stored_bytes(tuned.chosen) <= 0.5 * tuned.memory.full_bytes
+    assert tuned.chosen.stored_bytes <= 0.5 * tuned.memory.full_bytes
     assert len(tuned.evaluations) == 1
 
 

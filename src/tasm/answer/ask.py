@@ -16,7 +16,7 @@ from tasm.answer.given import as_memory, as_queries
 from tasm.answer.labelling import Calibration, Labelling
 from tasm.answer.labels import Labels
 from tasm.answer.result import Answer, Label
-from tasm.arguments import GateKind, listener, nats, one_of, whole_number
+from tasm.arguments import GateKind, listener, nats, one_of, unheard, whole_number
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
@@ -92,8 +92,7 @@ def ask_all(
     answers: list[Answer] = []
     for batch in ask_batches(backbone, memory, queries, on_text=on_text, **settings):
         answers.extend(batch.answers)
-        if progress is not None:
-            progress("Asking", len(answers), len(queries))
+        (progress or unheard)("Asking", len(answers), len(queries))
     return answers
 
 

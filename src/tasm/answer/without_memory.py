@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from tasm.answer.ask import answers_of
 from tasm.answer.generation import generate
 from tasm.answer.result import Answer
+from tasm.arguments import unheard
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Layout
 from tasm.demonstrations import Demonstration, Query
@@ -66,8 +67,7 @@ def zero_shot_answers(
         inputs = backbone.bare_inputs(rows, layout=layout or Layout())
         generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
         answers += answers_of(backbone, rows, inputs, generated)
-        if progress is not None:
-            progress("Asking without demonstrations", len(answers), len(queries))
+        (progress or unheard)("Asking without demonstrations", len(answers), len(queries))
     return answers
 
 
@@ -93,6 +93,5 @@ def ordinary_answers(
         inputs = backbone.full_inputs(demonstrations, query, layout=layout or Layout())
         generated = generate(backbone, inputs, max_new_tokens=max_new_tokens)
         answers += answers_of(backbone, [query], inputs, generated)
-        if progress is not None:
-            progress("Asking by ordinary prompts", len(answers), len(queries))
+        (progress or unheard)("Asking by ordinary prompts", len(answers), len(queries))
     return answers

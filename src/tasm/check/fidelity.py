@@ -4,11 +4,10 @@ Distributions are compared along one given answer (teacher forcing), so that a f
 token does not make everything after it incomparable. Knows nothing of recipes or suites.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
 
 from tasm.answer.ends import answer_ends
 from tasm.answer.generation import greedy_settings
@@ -53,7 +52,6 @@ def answer_distributions(
     answers: Sequence[Sequence[int]],
     *,
     batch_size: int = BATCH_SIZE,
-    progress: Callable[[int, int], None] | None = None,
 ) -> list[Tensor]:
     """Return what the model would say at every token of the given answers, reading `memory`.
 
@@ -72,8 +70,6 @@ def answer_distributions(
         inputs = backbone.query_inputs(queries[rows], layout=memory.layout)
         cache = memory.cache(device=backbone.device, dtype=backbone.dtype)
         found += _forced(backbone, inputs, cache, answers[rows])
-        if progress is not None:
-            progress(len(found), len(queries))
     return found
 
 
@@ -90,39 +86,23 @@ def _forced(
     cache: MemoryCache | None,
     answers: Sequence[Sequence[int]],
 ) -> list[Tensor]:
-    steps = max(len(answer) for answer in answers) + 1
-    forcing = _Forcing(answers, answer_ends(backbone))
+    steps = max(map(len, answers)) + 1
+    prompt = inputs["input_ids"].shape[1]
+    # Some checkpoints name end tokens that their vocabulary does not hold.
+    vocabulary = backbone.hf.config.get_text_config().vocab_size
+    end = next((token for token in answer_ends(backbone) if token < vocabulary), 0)
+
+    def next_token(row: int, so_far: Tensor) -> list[int]:
+        return [*answers[row], end][min(len(so_far) - prompt, len(answers[row])) :][:1]
+
+    settings = greedy_settings(backbone, steps) | {
+        "output_logits": True,
+        "return_dict_in_generate": True,
+    }
     cached = {} if cache is None else {"past_key_values": cache}
     with torch.inference_mode():
-        backbone.hf.generate(
-            **inputs,
-            **cached,
-            **greedy_settings(backbone, steps),
-            logits_processor=LogitsProcessorList([forcing]),
+        output = backbone.hf.generate(
+            **inputs, **cached, **settings, prefix_allowed_tokens_fn=next_token
         )
-    return [torch.stack(rows) for rows in forcing.rows]
-
-
-class _Forcing(LogitsProcessor):
-    """Notes each row's distribution, then lets only the given answer's next token pass."""
-
-    def __init__(self, answers: Sequence[Sequence[int]], ends: Sequence[int]) -> None:
-        self._answers = answers
-        self._ends = ends
-        self._step = 0
-        self.rows: list[list[Tensor]] = [[] for _ in answers]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        distributions = scores.float().log_softmax(-1).cpu()
-        for row, answer in enumerate(self._answers):
-            if self._step <= len(answer):
-                self.rows[row].append(distributions[row])
-        # Some checkpoints name end tokens that their vocabulary does not hold.
-        end = next((token for token in self._ends if token < scores.shape[-1]), 0)
-        wanted = [
-            answer[self._step] if self._step < len(answer) else end for answer in self._answers
-        ]
-        forced = torch.full_like(scores, -torch.inf)
-        forced[torch.arange(len(wanted)), torch.tensor(wanted, device=scores.device)] = 0
-        self._step += 1
-        return forced
+    said = torch.stack([logits.float().log_softmax(-1).cpu() for logits in output.logits], 1)
+    return [said[row, : len(answer) + 1] for row, answer in enumerate(answers)]

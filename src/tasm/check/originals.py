@@ -5,7 +5,7 @@ the memory recorded; anything else counts as gone.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,36 @@ from tasm.errors import DemonstrationError, InputError
 from tasm.memory import DemonstrationEntry, TaskMemory
 
 
-def originals_of(memory: TaskMemory, demonstrations: Any = None) -> list[Demonstration] | None:
-    """Return the demonstrations that a memory was built from: out of those given, or the recorded
-    files; None where a recorded one is gone.
-
-    Raises `InputError` where those given lack one.
-    """
-    if demonstrations is None:
-        return recorded_demonstrations(memory)
-    return read_given(memory, demonstrations)
-
-
-def recorded_demonstrations(memory: TaskMemory) -> list[Demonstration] | None:
-    """Return a memory's demonstrations from their original files, or None where one is gone.
+def originals_of(memory: TaskMemory, given: Any = None) -> list[Demonstration] | None:
+    """Return the demonstrations that a memory was built from, in its order: out of those given, or
+    the recorded files; None where a recorded one is gone.
 
     ```python
-    demonstrations = recorded_demonstrations(tasm.load("birds.tasm"))
+    demonstrations = originals_of(tasm.load("birds.tasm"), "moved/birds.jsonl")
     ```
+
+    Rows that are given without a question get the one that all of the memory's demonstrations
+    share; those that cannot be read are passed over, because what counts is whether the memory's
+    own are there. Raises `InputError` where one of them is missing.
     """
-    if not memory.demonstrations:
-        return None
     question = _common_question(memory)
+    if given is None:
+        return _recorded(memory, question)
+    rows = read_demonstrations(given, question=question, skip_bad_rows=True, warn=unheard)
+    by_content = {one.content_hash: one for one in rows}
+    missing = [entry.id for entry in memory.demonstrations if entry.content_hash not in by_content]
+    if missing:
+        named = isinstance(given, str | os.PathLike)
+        raise InputError(
+            f"{given if named else 'The list of demonstrations'} holds {len(rows)} demonstrations, "
+            f"but not all that the memory was built from: {len(missing)} of "
+            f"{len(memory.demonstrations)} are missing or differ in text or pixels, the first is "
+            f"{missing[0]!r}. Give the demonstrations as they were built from."
+        )
+    return [by_content[entry.content_hash] for entry in memory.demonstrations]
+
+
+def _recorded(memory: TaskMemory, question: str | None) -> list[Demonstration] | None:
     from_files: dict[Path, dict[str, Demonstration]] = {}
     found = []
     for entry in memory.demonstrations:
@@ -44,25 +53,7 @@ def recorded_demonstrations(memory: TaskMemory) -> list[Demonstration] | None:
         if one is None:
             return None
         found.append(one)
-    return found
-
-
-def read_given(memory: TaskMemory, given: Any) -> list[Demonstration]:
-    """Read a memory's demonstrations out of what the user gives, in the memory's order.
-
-    ```python
-    demonstrations = read_given(tasm.load("birds.tasm"), "moved/birds.jsonl")
-    ```
-
-    Rows without a question get the one that all of the memory's demonstrations share; rows that
-    cannot be read are passed over, because what counts is whether the memory's own are there.
-    Raises `InputError` where one is missing.
-    """
-    rows = read_demonstrations(
-        given, question=_common_question(memory), skip_bad_rows=True, warn=unheard
-    )
-    named = isinstance(given, str | os.PathLike)
-    return given_demonstrations(memory, rows, str(given) if named else "The list of demonstrations")
+    return found or None
 
 
 def _common_question(memory: TaskMemory) -> str | None:
@@ -75,25 +66,6 @@ def _common_question(memory: TaskMemory) -> str | None:
     bare = {found[-1] for found in pieces if not any(found[:-1])}
     question = bare.pop() if len(bare) == 1 and len(pieces) == len(texts) else None
     return escape_marks(question) if question else None
-
-
-def given_demonstrations(
-    memory: TaskMemory, given: Sequence[Demonstration], name: str
-) -> list[Demonstration]:
-    """Return a memory's demonstrations out of `given`, in the memory's order.
-
-    Raises `InputError` where `given` (called `name`) lacks one of them.
-    """
-    by_content = {one.content_hash: one for one in given}
-    missing = [entry.id for entry in memory.demonstrations if entry.content_hash not in by_content]
-    if missing:
-        raise InputError(
-            f"{name} holds {len(given)} demonstrations, but not all that the memory was built "
-            f"from: {len(missing)} of {len(memory.demonstrations)} are missing or differ in text "
-            f"or pixels, the first is {missing[0]!r}. Give the demonstrations as they were built "
-            "from."
-        )
-    return [by_content[entry.content_hash] for entry in memory.demonstrations]
 
 
 def _from_entry(memory: TaskMemory, entry: DemonstrationEntry) -> Demonstration | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tasm.answer.explaining.masking import refuse_recurrent
 from tasm.answer.labels import FEW, LabelTokens, score_labels
+from tasm.arguments import unheard
 from tasm.backbone.given import as_backbone
 from tasm.check.originals import originals_of
 from tasm.errors import InputError
@@ -98,6 +99,7 @@ def suspects(
     if 1 < len(distinct) <= min(FEW, len(answers) - 1):
         labels = LabelTokens.of(backbone, distinct, memory.layout)
     found: list[Suspect] = []
+    report = progress or unheard
     for start in range(0, len(queries), batch_size):
         rows = range(start, min(start + batch_size, len(queries)))
         some = labels or LabelTokens.of(
@@ -110,8 +112,7 @@ def suspects(
             own = some.texts.index(answers[row])
             tokens = len(some.ids[own]) + 1
             found.append(_judged(originals[row].id, some, own, scores, labels is None, tokens))
-        if progress is not None:
-            progress("Asking demonstrations about themselves", len(found), len(queries))
+        report("Asking demonstrations about themselves", len(found), len(queries))
     return sorted(found, key=lambda one: -one.suspicion)
 
 

@@ -200,12 +200,22 @@ def measure_fidelity(
             )
         except InputError as error:
             notice(f"There is no full context to compare with. {error}")
-    answers, logits = _ask(backbone, memory, queries, new_tokens, batch_size, progress, "memory")
+
+    def ask(asked: TaskMemory, what: str) -> tuple[list[Answer], list[Tensor]]:
+        answers: list[Answer] = []
+        logits: list[Tensor] = []
+        for batch in ask_batches(
+            backbone, asked, queries, batch_size=batch_size, max_new_tokens=new_tokens
+        ):
+            answers += batch.answers
+            logits.append(batch.first_logits)
+            (progress or unheard)(f"Asking the {what}", len(answers), len(queries))
+        return answers, logits
+
+    answers, logits = ask(memory, "memory")
     found.accuracy["memory"] = accuracy(answers, queries)
     if context is not None:
-        full, full_logits = _ask(
-            backbone, context, queries, new_tokens, batch_size, progress, "full context"
-        )
+        full, full_logits = ask(context, "full context")
         found.accuracy["full"] = accuracy(full, queries)
         found.agreement = fmean(
             agreement([one.text for one in answers], [one.text for one in full])
@@ -242,24 +252,3 @@ def accuracy(answers: Sequence[Answer], queries: Sequence[Query]) -> float | Non
         if query.answers
     ]
     return fmean(right) if right else None
-
-
-def _ask(
-    backbone: Backbone,
-    memory: TaskMemory,
-    queries: Sequence[Query],
-    new_tokens: int,
-    batch_size: int,
-    progress: Report | None,
-    what: str,
-) -> tuple[list[Answer], list[Tensor]]:
-    answers: list[Answer] = []
-    logits: list[Tensor] = []
-    for batch in ask_batches(
-        backbone, memory, queries, batch_size=batch_size, max_new_tokens=new_tokens
-    ):
-        answers.extend(batch.answers)
-        logits.append(batch.first_logits)
-        if progress is not None:
-            progress(f"Asking the {what}", len(answers), len(queries))
-    return answers, logits

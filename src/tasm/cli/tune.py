@@ -170,7 +170,7 @@ def for_people(document: Mapping[str, Any], tuned: "Tuned") -> Any:
         (
             one.recipe + (" *" if one is tuned.chosen else ""),
             one.core,
-            bytes_text(one.core_bytes + one.bank_bytes),
+            bytes_text(one.stored_bytes),
             number_text(one.agreement, 3),
             number_text(one.accuracy, 3),
         )

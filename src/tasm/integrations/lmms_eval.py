@@ -10,6 +10,7 @@ nothing of tasks; every request becomes one query.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from tasm.errors import InputError
@@ -66,13 +67,11 @@ class _Answering:
         from tasm.answer import load_model
         from tasm.memory import TaskMemory
 
-        allowed = {"device_map", "max_batch_size"}  # lmms-eval passes these to every model
-        for name in unknown:
-            if name not in allowed:
-                raise InputError(
-                    f"The lmms-eval model 'tasm' takes pretrained, memory, batch_size, dtype and "
-                    f"device; {name!r} is none of them."
-                )
+        for name in unknown.keys() - {"device_map", "max_batch_size"}:  # every model gets these
+            raise InputError(
+                f"The lmms-eval model 'tasm' takes pretrained, memory, batch_size, dtype and "
+                f"device; {name!r} is none of them."
+            )
         self._memory = None if memory is None else TaskMemory.load(memory)
         place = pretrained or (self._memory.model_name if self._memory is not None else None)
         if place is None:
@@ -121,26 +120,18 @@ class _Answering:
         if self._memory is None:
             found = zero_shot_answers(backbone, queries, max_new_tokens=new_tokens)
         else:
+            size = self._batch_size
             found = ask_all(
-                backbone,
-                self._memory,
-                queries,
-                batch_size=self._batch_size,
-                max_new_tokens=new_tokens,
+                backbone, self._memory, queries, batch_size=size, max_new_tokens=new_tokens
             )
         return [answer.text for answer in found]
 
 
 def _batches(requests: Sequence[Any], size: int) -> Iterator[list[Any]]:
     """Runs of at most `size` neighbours that share their generation settings."""
-    batch: list[Any] = []
-    for request in requests:
-        if batch and (len(batch) == size or request.args[1] != batch[0].args[1]):
-            yield batch
-            batch = []
-        batch.append(request)
-    if batch:
-        yield batch
+    for _, group in groupby(requests, key=lambda request: request.args[1]):
+        same = list(group)
+        yield from (same[start : start + size] for start in range(0, len(same), size))
 
 
 def _until(text: str, stops: str | Sequence[str] | None) -> str:

@@ -13,7 +13,6 @@ from statistics import fmean
 from tasm.answer import Answer
 from tasm.answer.ask import ask_batches
 from tasm.answer.labels import Labels
-from tasm.backbone.model import Backbone
 from tasm.compress.encoded import Encoded
 from tasm.compress.recipes.recipe import Recipe
 from tasm.demonstrations import Demonstration, Query
@@ -34,6 +33,11 @@ class Evaluation:
     bank_bytes: int
     seconds: float
 
+    @property
+    def stored_bytes(self) -> int:
+        """What the memory takes, core and bank."""
+        return self.core_bytes + self.bank_bytes
+
 
 @dataclass(frozen=True, eq=False)
 class Asked:
@@ -48,25 +52,17 @@ class Judge:
     """Answers the same queries from memories of one set of demonstrations, `whole`.
 
     ```python
-    judge = Judge.of(backbone, demonstrations, [find_recipe("tasm")])
-    judge.evaluate(find_recipe("tasm"), core="10%").agreement
+    recipes = [find_recipe("tasm")]
+    judge = Judge(demonstrations, lambda some: Encoded(backbone, some, recipes))
+    judge.full = judge.answers(find_recipe("full"), None)
+    judge.evaluate(recipes[0], core="10%").agreement
     ```
+
+    What has to be read is read once, and once more for every fold.
     """
 
     def __init__(
-        self, whole: Encoded, asked: Sequence[Asked], bank: str | None, metric: str, batch_size: int
-    ) -> None:
-        self.whole = whole
-        self.asked = list(asked)
-        self.queries = [query for one in asked for query in one.queries]
-        self._bank = bank
-        self._metric = METRICS[metric]
-        self._batch_size = batch_size
-        self.full: list[Answer] = []
-
-    @classmethod
-    def of(
-        cls,
+        self,
         demonstrations: Sequence[Demonstration],
         read: Callable[[Sequence[Demonstration]], Encoded],
         *,
@@ -75,28 +71,26 @@ class Judge:
         bank: str | None = None,
         metric: str = "exact",
         batch_size: int = 16,
-    ) -> "Judge":
-        """Read what has to be read: once, and once more for every fold."""
-        whole = read(demonstrations)
+    ) -> None:
+        self.whole = whole = read(demonstrations)
         own = [one.as_query() for one in demonstrations]
         if queries is not None:
-            asked = [Asked(whole, list(queries))]
+            self.asked = [Asked(whole, list(queries))]
         elif folds is None:
-            asked = [Asked(whole, own, list(range(len(own))))]
+            self.asked = [Asked(whole, own, list(range(len(own))))]
         else:
-            asked = [
+            self.asked = [
                 Asked(
                     read([one for n, one in enumerate(demonstrations) if n % folds != fold]),
                     own[fold::folds],
                 )
                 for fold in range(folds)
             ]
-        return cls(whole, asked, bank, metric, batch_size)
-
-    @property
-    def backbone(self) -> Backbone:
-        """The model."""
-        return self.whole.backbone
+        self.queries = [query for one in self.asked for query in one.queries]
+        self.full: list[Answer] = []
+        self._bank = bank
+        self._metric = METRICS[metric]
+        self._batch_size = batch_size
 
     def score(self, answers: Sequence[Answer]) -> list[float]:
         """Return each answer's score by the metric, of those whose expected answer is known."""
@@ -121,7 +115,7 @@ class Judge:
             built = memory if same else self._build(asked.encoded, recipe, core)
             assert built is not None
             for batch in ask_batches(
-                self.backbone,
+                self.whole.backbone,
                 built,
                 asked.queries,
                 batch_size=self._batch_size,

@@ -5,12 +5,13 @@ granted that what is larger passes too. Measured agreement only nearly does, so 
 left try whether something much smaller passes as well.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from tasm.compress.recipes.recipe import Recipe
 from tasm.compress.recipes.table import find_recipe
 from tasm.sizing.judge import Evaluation, Judge
-from tasm.sizing.target import Target, stored_bytes
+from tasm.sizing.target import Target
 
 Report = Callable[[str, int, int], None]
 MOST_EVALUATIONS = 6
@@ -87,7 +88,7 @@ class Search:
     def chosen(self) -> Evaluation | None:
         """The evaluation that takes the fewest bytes of those within the target."""
         found = [one for recipe in self.recipes if (one := self._of(recipe)) is not None]
-        return min(found, key=stored_bytes, default=None)
+        return min(found, key=lambda one: one.stored_bytes, default=None)
 
     def _of(self, recipe: Recipe) -> Evaluation | None:
         if not recipe.takes_core or not self.target.searches:
@@ -113,15 +114,11 @@ class Search:
         """The cores whose memories fit; building costs little beside asking."""
         most = self.target.bytes_of(self.judge.build(find_recipe("full"), None).full_bytes)
 
-        def fits(place: int) -> bool:
+        def passes_over(place: int) -> bool:
             memory = self.judge.build(recipe, cores[place])
-            return memory.core_bytes + memory.bank_bytes <= most
+            return memory.core_bytes + memory.bank_bytes > most
 
-        low, high = -1, len(cores)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return cores[: low + 1]
+        return cores[: bisect_left(range(len(cores)), True, key=passes_over)]
 
     def _evaluate(self, recipe: Recipe, core: str | None) -> Evaluation:
         most = MOST_EVALUATIONS * len(self.recipes) if self.target.searches else len(self.recipes)

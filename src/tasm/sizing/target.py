@@ -89,19 +89,14 @@ class Target:
             return f"Nothing reaches {target}: the best was {seen}{full}."
         if not wanted:
             return f"{_figures(chosen)}, judged without a target."
-        smaller = [one for one in evaluations if stored_bytes(one) < stored_bytes(chosen)]
-        below = max(smaller, key=stored_bytes, default=None)
+        smaller = [one for one in evaluations if one.stored_bytes < chosen.stored_bytes]
+        below = max(smaller, key=lambda one: one.stored_bytes, default=None)
         rest = "" if below is None else f" The next smaller that was tried: {_figures(below)}."
         return f"{_figures(chosen)}: the smallest found with {target}.{rest}"
 
 
-def stored_bytes(one: Evaluation) -> int:
-    """Return what a memory takes, core and bank."""
-    return one.core_bytes + one.bank_bytes
-
-
 def _figures(one: Evaluation) -> str:
     core = "" if one.core is None else f" with a core of {one.core}"
-    size = stored_bytes(one) / 1e6
     accuracy = "" if one.accuracy is None else f", accuracy {one.accuracy:.3f}"
+    size = one.stored_bytes / 1e6
     return f"{one.recipe}{core} ({size:.2f} MB, agreement {one.agreement:.3f}{accuracy})"

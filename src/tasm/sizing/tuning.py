@@ -59,18 +59,11 @@ class Tuned:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `tasm tune --json` prints, but for `memory`."""
-        chosen = self.chosen
+        of_chosen = ("recipe", "core", "agreement", "accuracy")
+        plain = ("interval", "full_accuracy", "judged_by", "queries", "metric", "temperature")
         return {
-            "recipe": None if chosen is None else chosen.recipe,
-            "core": None if chosen is None else chosen.core,
-            "agreement": None if chosen is None else chosen.agreement,
-            "accuracy": self.accuracy,
-            "interval": self.interval,
-            "full_accuracy": self.full_accuracy,
-            "judged_by": self.judged_by,
-            "queries": self.queries,
-            "metric": self.metric,
-            "temperature": self.temperature,
+            **{name: getattr(self.chosen, name, None) for name in of_chosen},
+            **{name: getattr(self, name) for name in plain},
             "evaluations": [asdict(one) for one in self.evaluations],
             "confusions": [asdict(one) for one in self.confusions],
             "seconds": self.seconds,
@@ -139,16 +132,17 @@ def tune(
     backbone = as_backbone(model)
     readings = 1 if folds is None or asked is not None else folds + 1
     started = time.perf_counter()
-    done: list[int] = []
+    done = 0
 
     def read(some: Sequence[Demonstration]) -> Encoded:
-        report("Reading demonstrations", len(done), readings)
+        nonlocal done
+        report("Reading demonstrations", done, readings)
         encoded = Encoded(backbone, some, found, system=system, max_pixels=max_pixels)
-        done.append(1)
-        report("Reading demonstrations", len(done), readings)
+        done += 1
+        report("Reading demonstrations", done, readings)
         return encoded
 
-    judge = Judge.of(
+    judge = Judge(
         rows, read, queries=asked, folds=folds, bank=bank, metric=metric, batch_size=batch_size
     )
     read_at = time.perf_counter()

@@ -80,8 +80,8 @@ def _demonstration_weights(
     entries: Sequence[DemonstrationEntry],
     reading: Reading,
     row: int,
-    support: Sequence[float] | None = None,
-    effects: Sequence[float] | None = None,
+    support: Sequence[float] | None,
+    effects: Sequence[float] | None,
 ) -> tuple[DemonstrationWeight, ...]:
     """Return every demonstration with its shares in one row's answer, in order."""
     mass, weighted = _shares(reading.mass[:, row]), _shares(reading.weighted[:, row])
