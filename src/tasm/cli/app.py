@@ -4,6 +4,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer import Option
 
 import tasm
 from tasm.cli.ask import ask
@@ -50,7 +51,7 @@ def _print_version(wanted: bool) -> None:
 def _tasm(
     version: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
         ),
     ] = False,

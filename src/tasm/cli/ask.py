@@ -5,7 +5,7 @@ from json import loads as parse_json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from tasm.arguments import GateKind, nats
 from tasm.cli import options
@@ -13,6 +13,7 @@ from tasm.cli.asking import answer_file, answer_one, check_gate
 from tasm.cli.files import check_beside, check_no_input, check_out_file
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import check_there, open_memory, open_model, read_asked
+from tasm.cli.options import count, file
 from tasm.errors import InputError
 
 BankOn = Literal["auto", "device", "host"]
@@ -25,35 +26,29 @@ BATCH_SIZE = 8
 def ask(
     memory: options.MemoryPath,
     question: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="The question; <image> says where an image stands."),
+        str | None, Option(metavar="TEXT", help="The question; <image> says where an image stands.")
     ] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="An image; give it again for more.")
-    ] = None,
+    image: Annotated[list[Path] | None, file(help="An image; give it again for more.")] = None,
     queries: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Many queries instead, in a demonstrations' format."),
+        Path | None, file(help="Many queries instead, in a demonstrations' format.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="With --queries: write the answers here, as JSONL."),
+        Path | None, file(help="With --queries: write the answers here, as JSONL.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
+        file(
             help="With --queries: write a page of the answers with their pictures, wrong ones "
-            "first. With --explain: a page of the demonstrations with heat maps.",
+            "first. With --explain: a page of the demonstrations with heat maps."
         ),
     ] = None,
     metric: Annotated[
         options.MetricName | None,
-        typer.Option(help="With --queries: how answers are judged. Default: exact."),
+        Option(help="With --queries: how answers are judged. Default: exact."),
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="LABELS|demonstrations",
             help="Choose among labels, each with a probability: 'wren,robin', a JSON list, or the "
             "demonstrations' own answers.",
@@ -62,20 +57,17 @@ def ask(
     top: options.Top = None,
     calibration: Annotated[
         Calibration | None,
-        typer.Option(
+        Option(
             help="With labels: demonstrations uses the temperature that `tasm tune` found, "
             "contextual takes away what is said to a grey picture. Default: none."
         ),
     ] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help=f"With --queries: asked together. Default: {BATCH_SIZE}."
-        ),
+        int | None, count(help=f"With --queries: asked together. Default: {BATCH_SIZE}.")
     ] = None,
     explain: Annotated[
         Way | None,
-        typer.Option(
+        Option(
             metavar="[attention|ablation]",
             help="Say which demonstrations the answer drew on: as attention read them, the usual, "
             "or by masking each in turn.",
@@ -83,32 +75,25 @@ def ask(
     ] = None,
     stream: Annotated[
         bool,
-        typer.Option(
-            "--stream", help="Print the answer as it is made; with --json, to standard error."
-        ),
+        Option("--stream", help="Print the answer as it is made; with --json, to standard error."),
     ] = False,
     gate: Annotated[
-        GateKind | None,
-        typer.Option(help="When to retrieve from the bank. Default: the memory's own."),
+        GateKind | None, Option(help="When to retrieve from the bank. Default: the memory's own.")
     ] = None,
     epsilon: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="FLOAT|calibrated",
             help="The gate's threshold in nats. Default: the memory's own.",
         ),
     ] = None,
     bank_on: Annotated[
         BankOn | None,
-        typer.Option(help="Where the bank is searched. Default: auto, on a GPU with room for it."),
+        Option(help="Where the bank is searched. Default: auto, on a GPU with room for it."),
     ] = None,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="The longest answer. Default: twice the demonstrations' longest, and 8.",
-        ),
+        count(help="The longest answer. Default: twice the demonstrations' longest, and 8."),
     ] = None,
     model: options.ModelPlace = None,
     vision_memory: options.RecordedVisionMemory = None,

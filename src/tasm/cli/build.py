@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from tasm.cli import completion, options
 from tasm.cli.building import (
@@ -18,6 +18,7 @@ from tasm.cli.building import (
 from tasm.cli.files import check_beside, check_no_input, check_out_memory
 from tasm.cli.frame import Result, command, say, warn
 from tasm.cli.opening import read_rows
+from tasm.cli.options import count
 from tasm.cli.streaming import check_resuming, stream_and_save
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError, TasmError
@@ -36,7 +37,7 @@ def build(
     out: options.PlannedMemory = None,
     recipe: Annotated[
         str,
-        typer.Option(
+        Option(
             metavar="NAME",
             help="The method; `tasm recipes` lists them.",
             autocompletion=completion.recipes,
@@ -44,7 +45,7 @@ def build(
     ] = DEFAULT_RECIPE,
     core: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="SIZE",
             help="What is always attended: 20%, 512 (tokens per layer and KV head) or 64MB; auto "
             "for the smallest that `tasm tune` finds. Default: the recipe's own, mostly 20%.",
@@ -53,73 +54,63 @@ def build(
     bank: options.Bank = None,
     mode: Annotated[
         Mode,
-        typer.Option(
+        Option(
             help="joint: every demonstration sees all before it. streaming: chunk after chunk "
             "against the compressed prefix, in bounded memory. independent: each by itself, so "
             "that demonstrations can be added and removed."
         ),
     ] = "joint",
     chunk_tokens: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Tokens encoded at a time; chunks end between demonstrations."
-        ),
+        int | None, count(help="Tokens encoded at a time; chunks end between demonstrations.")
     ] = None,
     question: options.Question = None,
     system: options.System = None,
     max_pixels: options.MaxPixels = None,
     store: Annotated[
         Store | None,
-        typer.Option(
+        Option(
             help="The type keys and values are kept in; int8 and int4 are packed. Default: the one "
             "the model ran in."
         ),
     ] = None,
     no_demonstrations: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--no-demonstrations",
             help="Leave texts and pictures out of the memory. Its keys and values still encode "
             "them.",
         ),
     ] = False,
     skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Build without the rows that cannot be read.")
+        bool, Option("--skip-bad-rows", help="Build without the rows that cannot be read.")
     ] = False,
     overwrite: options.Overwrite = False,
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with a streaming build that broke off before its end."
-        ),
+        bool, Option("--resume", help="Go on with a streaming build that broke off before its end.")
     ] = False,
     plan: Annotated[
         bool,
-        typer.Option(
-            "--plan", help="Print tokens, bytes and time that it would take; build nothing."
-        ),
+        Option("--plan", help="Print tokens, bytes and time that it would take; build nothing."),
     ] = False,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
     vision_memory: options.VisionMemoryPlace = None,
     seed: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="S", min=0, max=2**32 - 1, help="For recipes that draw at random. Default: 0."
         ),
     ] = None,
     shown: Annotated[
         int,
-        typer.Option(
-            metavar="N",
-            min=1,
+        count(
             help="Of --mode independent: how many of the first demonstrations all others are read "
-            "after. These cannot be removed while others stay.",
+            "after. These cannot be removed while others stay."
         ),
     ] = 1,
     polish: Annotated[
         int,
-        typer.Option(
+        Option(
             metavar="N",
             min=0,
             help="Gradient steps on what is kept, the model frozen, towards what all "

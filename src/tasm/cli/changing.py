@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from tasm.cli import options
 from tasm.cli.building import read_files
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from tasm.memory import TaskMemory
 
 SkipBadRows = Annotated[
-    bool, typer.Option("--skip-bad-rows", help="Add without the rows that cannot be read.")
+    bool, Option("--skip-bad-rows", help="Add without the rows that cannot be read.")
 ]
 Ids = Annotated[
-    list[str], typer.Argument(metavar="ID...", help="Which demonstrations; `tasm show` lists them.")
+    list[str], Argument(metavar="ID...", help="Which demonstrations; `tasm show` lists them.")
 ]
 Memories = Annotated[
-    list[Path], typer.Argument(metavar="MEMORY...", help="Two or more folders of task memories.")
+    list[Path], Argument(metavar="MEMORY...", help="Two or more folders of task memories.")
 ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from tasm.cli.answers import drawn_on, label_lines
 from tasm.cli.ask import label_list
@@ -33,7 +33,7 @@ def chat(
     memory: MemoryPath,
     labels: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="LABELS|demonstrations",
             help="Choose every answer among labels: 'wren,robin', a JSON list, or the "
             "demonstrations' own answers.",
@@ -41,7 +41,7 @@ def chat(
     ] = None,
     top: Top = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say which demonstrations each answer drew on.")
+        bool, Option("--explain", help="Say which demonstrations each answer drew on.")
     ] = False,
     model: ModelPlace = None,
     json: Json = False,

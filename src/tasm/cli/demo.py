@@ -3,19 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Overwrite
+from tasm.cli.options import Overwrite, folder
 from tasm.cli.progress import Progress
 
 
 @command
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")] = Path(
-        "out/demo"
-    ),
+    out: Annotated[Path, folder(help="The folder to write.")] = Path("out/demo"),
     overwrite: Overwrite = False,
 ) -> Result:
     """Build a memory with the bundled model, ask it, and compare it with the full context.

@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 import tasm
 from tasm.cli.frame import Result, command
@@ -23,8 +23,7 @@ OPTIONAL = {
 @command
 def doctor(
     model: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Also load this model and let it read a token."),
+        str | None, Option(metavar="MODEL", help="Also load this model and let it read a token.")
     ] = None,
 ) -> Result:
     """Look at the installation: versions, devices, the bundled model; and a model of yours.

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
@@ -33,15 +33,15 @@ FILES = (
 @command
 def convert(
     place: Annotated[
-        Path, typer.Argument(metavar="FILE_OR_FOLDER", help="A .gguf file, or a folder with one.")
+        Path, Argument(metavar="FILE_OR_FOLDER", help="A .gguf file, or a folder with one.")
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The model folder to write.")],
+    out: Annotated[Path, Option(metavar="FOLDER", help="The model folder to write.")],
     dtype: Annotated[
-        str, typer.Option(help="Of the written weights: float32, float16 or bfloat16.")
+        str, Option(help="Of the written weights: float32, float16 or bfloat16.")
     ] = "float32",
     plain: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--plain",
             help="In place of the file's chat template, lines 'question -> answer': small "
             "language models learn more from them.",

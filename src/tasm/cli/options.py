@@ -1,33 +1,35 @@
 """Options and arguments that several commands share, so that they read the same everywhere."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from tasm.cli import completion
 
+count = partial(Option, metavar="N", min=1)
+share = partial(Option, metavar="X", min=0.0, max=1.0)
+file, folder = partial(Option, metavar="FILE"), partial(Option, metavar="DIR")
+
 MemoryPath = Annotated[
     Path,
-    typer.Argument(
+    Argument(
         metavar="MEMORY", help="The folder of a task memory, or owner/name[@revision] on the hub."
     ),
 ]
-LocalMemory = Annotated[Path, typer.Argument(metavar="MEMORY", help="The folder of a task memory.")]
+LocalMemory = Annotated[Path, Argument(metavar="MEMORY", help="The folder of a task memory.")]
 DemonstrationsPath = Annotated[
-    Path,
-    typer.Argument(metavar="DEMOS", help="JSONL, JSON, CSV or Parquet file, or an ImageFolder."),
+    Path, Argument(metavar="DEMOS", help="JSONL, JSON, CSV or Parquet file, or an ImageFolder.")
 ]
-NewMemory = Annotated[Path, typer.Option("--out", metavar="MEMORY", help="Where the memory goes.")]
+NewMemory = Annotated[Path, Option("--out", metavar="MEMORY", help="Where the memory goes.")]
 PlannedMemory = Annotated[
     Path | None,
-    typer.Option(
-        "--out", metavar="MEMORY", help="Where the memory goes; needed unless --plan is given."
-    ),
+    Option("--out", metavar="MEMORY", help="Where the memory goes; needed unless --plan is given."),
 ]
 ModelName = Annotated[
     str,
-    typer.Option(
+    Option(
         "--model",
         metavar="MODEL",
         help="A model folder or hub name, or 'reference' for the bundled model.",
@@ -36,7 +38,7 @@ ModelName = Annotated[
 ]
 ModelPlace = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--model",
         metavar="MODEL",
         help="Where the memory's model is now. Default: where it was when the memory was built.",
@@ -45,7 +47,7 @@ ModelPlace = Annotated[
 ]
 VisionMemoryPlace = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--vision-memory",
         metavar="ADAPTER",
         help="The folder of a vision memory (`tasm vision-memory train`) for the model's tower.",
@@ -53,7 +55,7 @@ VisionMemoryPlace = Annotated[
 ]
 RecordedVisionMemory = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--vision-memory",
         metavar="ADAPTER",
         help="Where the vision memory is now. Default: where it was when the memory was built.",
@@ -61,25 +63,19 @@ RecordedVisionMemory = Annotated[
 ]
 Question = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--question",
         metavar="TEXT",
         help="The question of every demonstration that has none (class folders).",
     ),
 ]
-System = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="A system prompt.")]
+System = Annotated[str | None, Option("--system", metavar="TEXT", help="A system prompt.")]
 MaxPixels = Annotated[
-    int | None,
-    typer.Option(
-        "--max-pixels",
-        metavar="N",
-        min=1,
-        help="The largest image area; larger images are scaled down.",
-    ),
+    int | None, count("--max-pixels", help="The largest image area; larger images are scaled down.")
 ]
 Bank = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--bank",
         metavar="SIZE",
         help="What can be retrieved: 40%, 1024, 64MB or 0. Default: the recipe's own.",
@@ -87,21 +83,18 @@ Bank = Annotated[
 ]
 Top = Annotated[
     int | None,
-    typer.Option(
-        "--top",
-        metavar="N",
-        min=1,
-        help="Show the N most probable labels; by default of the demonstrations' answers.",
+    count(
+        "--top", help="Show the N most probable labels; by default of the demonstrations' answers."
     ),
 ]
 MetricName = Literal["exact", "contains", "f1", "number", "choice"]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace what is there.")]
 Dtype = Annotated[
     str,
-    typer.Option(
+    Option(
         "--dtype",
         help="auto, float32, float16 or bfloat16. auto means float32 on a CPU.",
         autocompletion=completion.dtypes,
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]
+Device = Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1, mps …")]

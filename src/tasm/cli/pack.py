@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from tasm.cli.files import check_out_memory
 from tasm.cli.frame import Result, command
@@ -20,8 +20,7 @@ def pack(
     memory: MemoryPath,
     out: NewMemory,
     store: Annotated[
-        Literal["int8", "int4"],
-        typer.Option(help="How many bits a number of a key or value takes."),
+        Literal["int8", "int4"], Option(help="How many bits a number of a key or value takes.")
     ] = "int4",
     model: ModelPlace = None,
     overwrite: Overwrite = False,

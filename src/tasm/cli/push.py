@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import check_here, open_memory
@@ -13,17 +13,16 @@ from tasm.cli.options import LocalMemory
 def push(
     memory: LocalMemory,
     repository: Annotated[
-        str,
-        typer.Argument(metavar="OWNER/NAME", help="The repository; made where it is not there."),
+        str, Argument(metavar="OWNER/NAME", help="The repository; made where it is not there.")
     ],
     private: Annotated[
-        bool, typer.Option("--private", help="Make the repository for you alone.")
+        bool, Option("--private", help="Make the repository for you alone.")
     ] = False,
     message: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Of the commit. Default: Push a task memory.")
+        str | None, Option(metavar="TEXT", help="Of the commit. Default: Push a task memory.")
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(metavar="BRANCH", help="A branch. Default: main.")
+        str | None, Option(metavar="BRANCH", help="A branch. Default: main.")
     ] = None,
 ) -> Result:
     """Push a memory to the Hugging Face hub, with a card; others open it by its name there.

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from tasm.cli import options
 from tasm.cli.building import build_and_save, built_for_people, read_files
@@ -25,7 +25,7 @@ def rebuild(
     out: options.NewMemory,
     demonstrations: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="DEMOS", help="Where the original demonstrations are. Default: where they were."
         ),
     ] = None,

@@ -5,12 +5,12 @@ from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from tasm.cli.files import check_no_input, check_out_file
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import open_memory, open_model
-from tasm.cli.options import MemoryPath, ModelPlace, Overwrite, RecordedVisionMemory
+from tasm.cli.options import MemoryPath, ModelPlace, Overwrite, RecordedVisionMemory, file
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
 from tasm.files import write_text
@@ -27,14 +27,11 @@ SHOWN_DEMONSTRATIONS = 20
 def show(
     memory: MemoryPath,
     html: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Write a page with heat maps over the demonstrations' pictures."
-        ),
+        Path | None, file(help="Write a page with heat maps over the demonstrations' pictures.")
     ] = None,
     suspects: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--suspects",
             help="List demonstrations that look mislabelled: each is asked its own question with "
             "itself masked. Loads the model.",
@@ -42,7 +39,7 @@ def show(
     ] = False,
     demonstrations: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="DEMOS",
             help="With --suspects: the demonstrations, where the original files have moved.",
         ),

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from tasm.cli import completion
 from tasm.cli.files import check_out
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Overwrite
+from tasm.cli.options import Overwrite, count, file, folder
 from tasm.files import check_replaceable, whole_folder
 
 Split = Literal["held-out", "train"]
@@ -20,33 +20,28 @@ FILES = ("demonstrations.jsonl", ("demonstrations.jsonl", "queries.jsonl", "imag
 def suite(
     name: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="NAME",
             help="bind, needle, late …; of text alone: past, category …",
             autocompletion=completion.suites,
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
-    demonstrations: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="How many. Default: the suite's own.")
-    ] = None,
+    out: Annotated[Path, folder(help="The folder to write.")],
+    demonstrations: Annotated[int | None, count(help="How many. Default: the suite's own.")] = None,
     queries: Annotated[
-        int | None, typer.Option(metavar="M", min=1, help="How many. Default: 40.")
+        int | None, Option(metavar="M", min=1, help="How many. Default: 40.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="One seed is one task.")] = 0,
+    seed: Annotated[int, Option(metavar="S", help="One seed is one task.")] = 0,
     split: Annotated[
-        Split, typer.Option(help="held-out: classes and words the model never saw.")
+        Split, Option(help="held-out: classes and words the model never saw.")
     ] = "held-out",
     ways: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=2, help="How many classes, where there are classes."),
+        int | None, Option(metavar="N", min=2, help="How many classes, where there are classes.")
     ] = None,
-    font: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A TrueType font to draw with.")
-    ] = None,
+    font: Annotated[Path | None, file(help="A TrueType font to draw with.")] = None,
     cosine: Annotated[
         float | None,
-        typer.Option(
+        Option(
             metavar="X",
             help="Harder: held-out glyphs that look less than this like any training glyph (0.85).",
         ),

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from tasm.cli import completion, options
 from tasm.cli.building import check_settings, read_files
 from tasm.cli.files import check_beside, check_no_input, check_out_file, check_out_memory
 from tasm.cli.frame import Result, command, say, warn
 from tasm.cli.opening import read_asked, read_rows
+from tasm.cli.options import file, share
 from tasm.cli.progress import Progress
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError
@@ -29,20 +30,15 @@ def tune(
     model: options.ModelName,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="MEMORY", help="Write the chosen memory here. Default: none is written."
-        ),
+        Option(metavar="MEMORY", help="Write the chosen memory here. Default: none is written."),
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="What is asked. Default: every demonstration, hidden from its own query.",
-        ),
+        file(help="What is asked. Default: every demonstration, hidden from its own query."),
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="K",
             min=2,
             help="Ask each of K parts of a memory read without it. Alone: how good will the "
@@ -51,40 +47,33 @@ def tune(
     ] = None,
     target_agreement: Annotated[
         float | None,
-        typer.Option(
-            metavar="X",
-            min=0.0,
-            max=1.0,
+        share(
             help="The share of answers that must be the full context's. Default: 0.95 where no "
-            "other target is given.",
+            "other target is given."
         ),
     ] = None,
     target_accuracy: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", min=0.0, max=1.0, help="The share of answers that must be right."
-        ),
+        float | None, share(help="The share of answers that must be right.")
     ] = None,
     max_bytes: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="SIZE",
             help="The most that core and bank may take: 4MB, or 10% of the full context.",
         ),
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option(
+        Option(
             metavar="NAME[,NAME…]",
             help="The method, or several: the one that needs the fewest bytes is taken.",
             autocompletion=completion.recipes,
         ),
     ] = DEFAULT_RECIPE,
     bank: options.Bank = None,
-    metric: Annotated[options.MetricName, typer.Option(help="How answers are judged.")] = "exact",
+    metric: Annotated[options.MetricName, Option(help="How answers are judged.")] = "exact",
     plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the curve of sizes and answers here, as SVG."),
+        Path | None, file(help="Write the curve of sizes and answers here, as SVG.")
     ] = None,
     question: options.Question = None,
     system: options.System = None,

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from tasm.cli.frame import Result, command, say
 from tasm.cli.opening import check_there, open_memory, read_asked
-from tasm.cli.options import MemoryPath, ModelPlace, RecordedVisionMemory
+from tasm.cli.options import MemoryPath, ModelPlace, RecordedVisionMemory, file, share
 from tasm.cli.progress import Progress
 from tasm.errors import ModelError
 
@@ -21,23 +21,14 @@ def verify(
     model: ModelPlace = None,
     vision_memory: RecordedVisionMemory = None,
     queries: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="What is asked. Default: the demonstrations themselves."),
+        Path | None, file(help="What is asked. Default: the demonstrations themselves.")
     ] = None,
     demonstrations: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DEMOS", help="The demonstrations, where the original files have moved."
-        ),
+        Option(metavar="DEMOS", help="The demonstrations, where the original files have moved."),
     ] = None,
     min_agreement: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            min=0.0,
-            max=1.0,
-            help="Fail where fewer answers than this equal the full context's.",
-        ),
+        float | None, share(help="Fail where fewer answers than this equal the full context's.")
     ] = None,
 ) -> Result:
     """Check a memory's integrity and identity, then measure its fidelity to the full context.

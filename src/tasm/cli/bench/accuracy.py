@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from tasm.cli import completion
 from tasm.cli.files import check_beside, check_out_folder
 from tasm.cli.frame import Result, command, say
-from tasm.cli.options import Device, Dtype, ModelName, VisionMemoryPlace
+from tasm.cli.options import Device, Dtype, ModelName, VisionMemoryPlace, count, file, folder
 from tasm.cli.progress import Progress
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError
@@ -23,67 +23,61 @@ MOST_SEEDS = 10_000
 @command
 def accuracy(
     model: ModelName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where rows, tables and plots go.")],
+    out: Annotated[Path, folder(help="Where rows, tables and plots go.")],
     recipes: Annotated[
-        str,
-        typer.Option(help="Recipes, separated by commas.", autocompletion=completion.many_recipes),
+        str, Option(help="Recipes, separated by commas.", autocompletion=completion.many_recipes)
     ] = f"full,zero-shot,{DEFAULT_RECIPE},tasm",
     suites: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Bundled suites: bind,needle@100,bind@8:ways=4 …",
             autocompletion=completion.many_suites,
         ),
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MOST_SEEDS,
-            help=f"Tasks a suite; one seed is one task. Default: {DEFAULT_SEEDS}.",
+        count(
+            max=MOST_SEEDS, help=f"Tasks a suite; one seed is one task. Default: {DEFAULT_SEEDS}."
         ),
     ] = None,
     first_seed: Annotated[
-        int | None, typer.Option(metavar="S", min=0, max=2**32, help="The first seed. Default: 0.")
+        int | None, Option(metavar="S", min=0, max=2**32, help="The first seed. Default: 0.")
     ] = None,
     queries: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="N|FILE",
             help="With --suites, queries a seed (40); otherwise a file of queries with answers.",
         ),
     ] = None,
-    demonstrations: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Your own demonstrations.")
-    ] = None,
+    demonstrations: Annotated[Path | None, file(help="Your own demonstrations.")] = None,
     core: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help=f"Core budgets, separated by commas: 20%,10%,5%,2.5%. Default: {DEFAULT_CORE}."
         ),
     ] = None,
     stored: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--bytes",
             help="Budgets of core and bank together, as shares of the full context's bytes: "
             "60%,20%,5%. Each recipe divides them in its own proportion.",
         ),
     ] = None,
     bank: Annotated[
-        str | None, typer.Option(help="Bank budget of every recipe. Default: the recipe's own.")
+        str | None, Option(help="Bank budget of every recipe. Default: the recipe's own.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="held-out or train classes of the suites. Default: held-out.")
+        str | None, Option(help="held-out or train classes of the suites. Default: held-out.")
     ] = None,
     cards: Annotated[
-        bool, typer.Option("--cards", help="Measure what each kind of token gives, a suite.")
+        bool, Option("--cards", help="Measure what each kind of token gives, a suite.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1)] = 40,
+    batch_size: Annotated[int, Option(min=1)] = 40,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, help="Processes. Default: one a core, small models only."),
+        Option(min=1, max=1024, help="Processes. Default: one a core, small models only."),
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from tasm.cli import completion
 from tasm.cli.files import check_out_folder
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Device, Dtype, ModelName
+from tasm.cli.options import Device, Dtype, ModelName, folder
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
 
@@ -16,26 +16,17 @@ from tasm.errors import InputError
 @command
 def paper(
     model: ModelName,
-    table: Annotated[int, typer.Option(help="1, 2, 3 or 5 of TASM's paper.")] = 1,
+    table: Annotated[int, Option(help="1, 2, 3 or 5 of TASM's paper.")] = 1,
     data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="DIR/BENCHMARK/ with the dataset's files. Default: the hub."
-        ),
+        Path | None, folder(help="DIR/BENCHMARK/ with the dataset's files. Default: the hub.")
     ] = None,
     benchmarks: Annotated[
         str | None,
-        typer.Option(
-            help="Only these, separated by commas.", autocompletion=completion.many_benchmarks
-        ),
+        Option(help="Only these, separated by commas.", autocompletion=completion.many_benchmarks),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Ask only so many items a benchmark.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the table is written.")
-    ] = None,
+    limit: Annotated[int | None, Option(min=1, help="Ask only so many items a benchmark.")] = None,
+    batch_size: Annotated[int, Option(min=1)] = 8,
+    out: Annotated[Path | None, folder(help="Where the table is written.")] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Result:

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from tasm.cli import completion
 from tasm.cli.files import check_out_folder
 from tasm.cli.frame import Result, command
-from tasm.cli.options import Device, Dtype
+from tasm.cli.options import Device, Dtype, folder
 from tasm.cli.progress import Progress
 
 MODEL, QUICK_MODEL = "random:qwen2_vl-0.15b", "random:qwen2_vl-tiny"
@@ -18,24 +18,22 @@ MODEL, QUICK_MODEL = "random:qwen2_vl-0.15b", "random:qwen2_vl-tiny"
 def speed(
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="MODEL",
             help=f"Also a geometry made here. Default: {MODEL}, with --quick {QUICK_MODEL}.",
             autocompletion=completion.models,
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where speed.json and speed.md go.")
-    ] = None,
+    out: Annotated[Path | None, folder(help="Where speed.json and speed.md go.")] = None,
     rows: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Only these rows, separated by commas. Default: all.",
             autocompletion=completion.speed_rows,
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Every row once, small: whether it runs, no limits.")
+        bool, Option("--quick", help="Every row once, small: whether it runs, no limits.")
     ] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",

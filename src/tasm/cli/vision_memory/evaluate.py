@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.options import Device, Dtype, ModelName
@@ -14,16 +14,16 @@ from tasm.cli.progress import Progress
 def evaluate(
     data: Annotated[
         list[Path],
-        typer.Argument(
+        Argument(
             metavar="DATA...",
             help="Folders with demonstrations.jsonl and queries.jsonl, or folders of such folders.",
         ),
     ],
     model: ModelName,
-    vision_memory: Annotated[Path, typer.Option(metavar="ADAPTER", help="What is judged.")],
-    recipes: Annotated[str, typer.Option(help="Recipes, separated by commas.")] = "full,tasm",
-    core: Annotated[str, typer.Option(help="Core budgets, separated by commas.")] = "20%",
-    batch_size: Annotated[int, typer.Option(min=1)] = 40,
+    vision_memory: Annotated[Path, Option(metavar="ADAPTER", help="What is judged.")],
+    recipes: Annotated[str, Option(help="Recipes, separated by commas.")] = "full,tasm",
+    core: Annotated[str, Option(help="Core budgets, separated by commas.")] = "20%",
+    batch_size: Annotated[int, Option(min=1)] = 40,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Result:

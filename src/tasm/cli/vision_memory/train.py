@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from tasm.cli.files import check_beside, check_no_input, check_out
 from tasm.cli.frame import Result, command, warn
-from tasm.cli.options import Device, Dtype, ModelName, Overwrite
+from tasm.cli.options import Device, Dtype, ModelName, Overwrite, count
 from tasm.cli.progress import Progress
 from tasm.cli.text import number_text, seconds_text
 
@@ -18,43 +18,37 @@ Kind = Literal["mema", "plain"]
 def train(
     data: Annotated[
         list[Path],
-        typer.Argument(
+        Argument(
             metavar="DATA...",
             help="Demonstrations; a folder with demonstrations.jsonl and queries.jsonl; or a "
             "folder of such folders.",
         ),
     ],
     model: ModelName,
-    out: Annotated[Path, typer.Option(metavar="ADAPTER", help="The folder to write.")],
-    steps: Annotated[int, typer.Option(metavar="N", min=1)] = 1000,
-    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Runs a step.")] = 16,
-    at_once: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Runs a pass; gradients add up to --batch.")
-    ] = 4,
-    shots: Annotated[int, typer.Option(metavar="N", min=0, help="Rows that a run shows.")] = 8,
-    asked: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rows after them, whose answers are learned.")
-    ] = 4,
+    out: Annotated[Path, Option(metavar="ADAPTER", help="The folder to write.")],
+    steps: Annotated[int, count()] = 1000,
+    batch: Annotated[int, count(help="Runs a step.")] = 16,
+    at_once: Annotated[int, count(help="Runs a pass; gradients add up to --batch.")] = 4,
+    shots: Annotated[int, Option(metavar="N", min=0, help="Rows that a run shows.")] = 8,
+    asked: Annotated[int, count(help="Rows after them, whose answers are learned.")] = 4,
     rate: Annotated[
-        float, typer.Option(metavar="X", min=0.0, help="AdamW's largest learning rate.")
+        float, Option(metavar="X", min=0.0, help="AdamW's largest learning rate.")
     ] = 1e-4,
     kind: Annotated[
-        Kind, typer.Option(help="mema, or plain: a control of its size without the memory.")
+        Kind, Option(help="mema, or plain: a control of its size without the memory.")
     ] = "mema",
     question_free: Annotated[
         bool,
-        typer.Option(
-            "--question-free", help="Leave the question out: features that can be used again."
-        ),
+        Option("--question-free", help="Leave the question out: features that can be used again."),
     ] = False,
-    checkpoint_every: Annotated[int, typer.Option(metavar="N", min=1, help="Steps.")] = 100,
+    checkpoint_every: Annotated[int, count(help="Steps.")] = 100,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was interrupted.")
+        bool, Option("--resume", help="Go on with a training that was interrupted.")
     ] = False,
     overwrite: Overwrite = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(metavar="S", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, Option(metavar="S", min=0, max=2**32 - 1)] = 0,
 ) -> Result:
     """Train a vision memory (Mema) for a model; the model itself stays as it is.
 
