@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tasm.arguments import GateKind
+from tasm.backbone.attention.kernels import numbers_at_once
 from tasm.backbone.attention.rotary import Rotary
 from tasm.backbone.attention.segment import UNUSED
 from tasm.compress.prefill import Compressed
@@ -209,10 +210,11 @@ class _Asked:
 
     def _blocks(self, entries: LayerTokens) -> Iterator[tuple[slice, Tensor]]:
         """Queries (rows, kv_heads, group, head_dim) of a few rows at a time, whose logits take no
-        more room than the layer's keys."""
-        size = entries.keys.shape[-1]
+        more room than the layer's keys, or than fills an accelerator."""
+        size, numbers = entries.keys.shape[-1], entries.keys.numel()
         queries = self.queries.view(len(self.starts), entries.kv_heads, -1, size)
-        step = max(1, size // queries.shape[2])
+        at_once = numbers_at_once(numbers, numbers, numbers, entries.keys.device)
+        step = max(1, at_once * size // max(1, numbers * queries.shape[2]))
         for first in range(0, len(self.starts), step):
             rows = slice(first, first + step)
             yield rows, queries[rows]

@@ -111,22 +111,23 @@ class Evidence:
 
         Computed anew at each call, so that not all layers hold them at once: keep it in a variable.
         """
-        plain = torch.empty(self.keys.shape, device=self.keys.device)
+        plain, positions = torch.empty(self.keys.shape, device=self.keys.device), self._angles_at
         for some in self.pieces():
-            keys, angles = self.keys[:, some], self._angles_at[..., some]
-            plain[:, some] = self.rotary.unrotate(self.layer, keys, angles)
+            plain[:, some] = self.rotary.unrotate(
+                self.layer, self.keys[:, some], positions[..., some]
+            )
         return plain
 
     def pieces(self) -> Iterator[slice]:
         """Yield slices of the entries: work on one piece of all heads holds a sixteenth of what
         work on the whole layer would."""
-        return pieces(self.entries)
+        return pieces(self.keys)
 
     def rotated(self, plain_keys: Tensor, index: Tensor) -> Tensor:
         """Rotate (kv_heads, n, head_dim) keys to the positions of the transcript's tokens `index`
         (kv_heads, n)."""
         found = torch.empty_like(plain_keys)
-        for some in pieces(index.shape[1]):
+        for some in pieces(plain_keys):
             positions = self.tokens.positions[:, index[:, some].long()]
             found[:, some] = self.rotary.rotate(self.layer, plain_keys[:, some], positions)
         return found
@@ -205,27 +206,32 @@ class Evidence:
         return torch.full((self.kv_heads,), count, dtype=torch.long, device=self.keys.device)
 
 
-def pieces(entries: int) -> Iterator[slice]:
-    """Yield slices that cover `entries` in order, each about a sixteenth and at least 256.
+def pieces(vectors: Tensor) -> Iterator[slice]:
+    """Yield slices that cover the entries of `vectors` (kv_heads, entries, …) in order, each about
+    a sixteenth and at least 256; on an accelerator at least four million numbers, because every
+    piece costs launches there.
 
     ```python
-    >>> [(one.start, one.stop) for one in pieces(600)]
+    >>> [(one.start, one.stop) for one in pieces(torch.zeros(2, 600, 16))]
     [(0, 256), (256, 512), (512, 768)]
     ```
     """
+    entries = vectors.shape[1]
     step = max(_LEAST_PIECE, -(-entries // _PIECES))
+    if vectors.device.type != "cpu":
+        step = max(step, _LEAST_ELSEWHERE * entries // max(1, vectors.numel()))
     return (slice(first, first + step) for first in range(0, entries, step))
 
 
 def lengths(vectors: Tensor) -> Tensor:
     """Return (kv_heads, entries) float32 the Euclidean length of (kv_heads, entries, …) vectors."""
-    found = [vectors[:, some].float().norm(dim=-1) for some in pieces(vectors.shape[1])]
+    found = [vectors[:, some].float().norm(dim=-1) for some in pieces(vectors)]
     return torch.cat(found, 1)
 
 
 _LEAST_BLOCK, _LARGEST_BLOCK = 1 << 16, 1 << 22
 _PIECES = 16
-_LEAST_PIECE = 256
+_LEAST_PIECE, _LEAST_ELSEWHERE = 256, 1 << 22
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,6 +46,7 @@ class Rotary:
         }
         self._switch = length_switch(decoder)
         self._length: int | None = None
+        self._scaled: dict[tuple[str, int | None], bool] = {}
         if "rotary_emb" not in self._embeddings:
             raise ModelError(
                 f"{type(decoder).__name__} has no `rotary_emb`: tasm needs rotary positions."
@@ -77,17 +78,22 @@ class Rotary:
         cos, sin = self._angles(layer, positions, keys)
         module = self._modules[layer]
         heads = keys.float()[:, None] if positions.ndim == 3 else keys.float()[None]
-        if inverse:
+        turned = _turn(module, heads, cos, -sin if inverse else sin, self._sections())
+        if inverse and self._is_scaled(layer, cos, sin):
             square = cos.square() + sin.square()
-            turned = _turn(module, heads, cos, -sin, self._sections())
-            # cos² + sin² = attention_scaling² in scaled rotations (yarn); elsewhere 1.
-            if not torch.allclose(square, torch.ones_like(square), atol=1e-4):
-                turned = turned / _turn(
-                    module, torch.ones_like(heads), square, torch.zeros_like(sin), self._sections()
-                )
-        else:
-            turned = _turn(module, heads, cos, sin, self._sections())
+            turned = turned / _turn(
+                module, torch.ones_like(heads), square, torch.zeros_like(sin), self._sections()
+            )
         return turned[:, 0] if positions.ndim == 3 else turned[0]
+
+    def _is_scaled(self, layer: int, cos: Tensor, sin: Tensor) -> bool:
+        """Whether cos² + sin² is not 1 but attention_scaling² (yarn): alike at all positions, so
+        that one is looked at once."""
+        kind = (self._kinds[layer], self._length)
+        if kind not in self._scaled and cos.shape[-2]:
+            square = cos[..., :1, :].square() + sin[..., :1, :].square()
+            self._scaled[kind] = not torch.allclose(square, torch.ones_like(square), atol=1e-4)
+        return self._scaled.get(kind, False)
 
     def _sections(self) -> Any:
         return rope_parameters(self._config).get("mrope_section")
@@ -175,9 +181,10 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
 def _turn(module: nn.Module, keys: Tensor, cos: Tensor, sin: Tensor, sections: Any) -> Tensor:
     """Call the family's own function on keys (batch, heads, tokens, head_dim)."""
     family: Any = sys.modules[type(module).__module__]
+    queries = keys[:, :0]  # it turns both, and none are wanted
     if cos.ndim == 4:  # transformers before 5: three rows of angles, mixed by the apply function
-        return family.apply_multimodal_rotary_pos_emb(keys, keys, cos, sin, sections)[1]
+        return family.apply_multimodal_rotary_pos_emb(queries, keys, cos, sin, sections)[1]
     apply = family.apply_rotary_pos_emb
     if _parameters(apply)[1] in ("k", "key"):
-        return apply(keys, keys, cos, sin)[1]
+        return apply(queries, keys, cos, sin)[1]
     return apply(keys, cos, sin)

@@ -102,7 +102,7 @@ def cosines(vectors: Tensor, others: Tensor) -> Tensor:
             normalize(vectors[:, some].float(), dim=-1)
             * normalize(take(vectors, others[:, some]).float(), dim=-1)
         ).sum(-1)
-        for some in pieces(others.shape[1])
+        for some in pieces(others)
     ]
     return torch.cat(found, 1)
 

@@ -4,22 +4,6 @@ import torch
 from torch import Tensor
 
 
-def masked_quantile(values: Tensor, mask: Tensor, share: float) -> Tensor:
-    """Return (kv_heads, 1) the linearly interpolated quantile of `values` where `mask`; 0 where it
-    is empty."""
-    numbers = mask.sum(1, keepdim=True)
-    ordered = values.masked_fill(~mask, float("inf")).sort(dim=1).values
-    place = share * (numbers - 1).clamp(min=0)
-    low = place.floor().long()
-    high = torch.minimum(low + 1, (numbers - 1).clamp(min=0))
-    below, above = ordered.gather(1, low), ordered.gather(1, high)
-    # Not below + (above - below) * weight: where both are equal and infinite that would be no
-    # number.
-    weight = place - low
-    value = torch.where(weight > 0, below * (1 - weight) + above * weight, below)
-    return torch.where(numbers > 0, value, torch.zeros_like(value))
-
-
 def to_unit(values: Tensor, mask: Tensor, clip: float = 0.99) -> Tensor:
     """Scale (kv_heads, entries) to [0, 1] over `mask`, the largest `1 - clip` of them clipped to 1.
 
@@ -30,11 +14,19 @@ def to_unit(values: Tensor, mask: Tensor, clip: float = 0.99) -> Tensor:
     tensor([[0.0000, 0.2500, 1.0000]])
     ```
     """
-    low = values.masked_fill(~mask, float("inf")).amin(1, keepdim=True)
-    low = torch.where(mask.any(1, keepdim=True), low, 0.0)
-    span = masked_quantile(values, mask, clip) - low
-    scaled = ((values - low) / span.clamp(min=1e-20)).clamp(0, 1)
-    return torch.where(mask & (span > 0), scaled, torch.zeros_like(scaled))
+    ordered = values.masked_fill(~mask, torch.inf).sort(dim=1).values
+    last = (mask.sum(1, keepdim=True) - 1).clamp_(min=0)
+    place = clip * last
+    low = place.long()
+    below, above = ordered.gather(1, torch.cat([low, torch.minimum(low + 1, last)], 1)).split(1, 1)
+    # Not below + (above - below) * weight: where both are equal and infinite that would be no
+    # number.
+    weight = place - low
+    most = torch.where(weight > 0, below * (1 - weight) + above * weight, below)
+    least = ordered[:, :1]
+    span = most - least
+    scaled = ((values - least) / span.clamp(min=1e-20)).clamp_(0, 1)
+    return scaled.masked_fill_(~(mask & (span > 0)), 0.0)
 
 
 def pooled(values: Tensor, valid: Tensor, window: int) -> Tensor:

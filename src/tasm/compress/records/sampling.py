@@ -79,12 +79,14 @@ class SamplingSpread(Record):
         first = 0
         for run in held_values:  # never more than one block's values at once
             for values in run.split(max(1, block // (kv_heads * head_dim)), 1):
-                own_columns = columns[..., first : first + values.shape[1]]
-                full = values.float()
-                for member in range(group):
-                    weighted = (full * own_columns[:, member, :, None]).transpose(1, 2)
-                    products[:, member] += weighted @ full
-                first += values.shape[1]
+                stop, full = first + values.shape[1], values.float()
+                some = max(1, block // max(1, full.numel()))  # query heads of a KV head at once
+                for sums, weights in zip(
+                    products.split(some, 1), columns[..., first:stop].split(some, 1), strict=True
+                ):
+                    weighted = full[:, :, None] * weights.transpose(1, 2)[..., None]
+                    sums += (weighted.flatten(2).transpose(1, 2) @ full).view_as(sums)
+                first = stop
         found = Spread(products.flatten(0, 1), len(rows))
         if held is None:
             return found

@@ -129,23 +129,26 @@ def error_curve(
     placed = scores.float().masked_fill(evidence.always, high).masked_fill(~evidence.valid, low)
     order = placed.sort(dim=1, descending=True, stable=True).indices
     edges = grid(max(1, int(evidence.always.sum(1).max())), int(evidence.valid.sum(1).max()))
-    parts = [order[:, start:stop] for start, stop in zip([0, *edges[:-1]], edges, strict=True)]
+    sizes = [stop - start for start, stop in zip([0, *edges[:-1]], edges, strict=True)]
     projection = output_projection(evidence)
     sums = torch.zeros(len(edges), device=scores.device)
     # Neither outputs at all points nor weights of the longest part are more than a block.
-    longest = max(len(edges) * evidence.keys.shape[2], *(part.shape[1] for part in parts))
+    longest = max(len(edges) * evidence.keys.shape[2], *sizes)
     heads = asked.queries.shape[0] * asked.queries.shape[1]
     step = max(1, evidence.block // max(1, heads * longest))
     for first in range(0, asked.rows, step):
         some = slice(first, first + step)
         outputs = []
-        for part in parts:  # a sorted layer is never held whole
+        start = 0
+        for run in _runs(sizes):  # a sorted layer is never held whole
+            part, start = order[:, start : start + sum(run)], start + sum(run)
             weights = asked.weights(take(evidence.keys, part), take(evidence.index, part), some)
             group, rows = weights.shape[1:3]
             # With a column that sums the weights.
             values = pad(take(evidence.values, part).float(), (0, 1), value=1.0)
-            outputs.append(weights.flatten(1, 2) @ values)
-            del weights, values
+            split = zip(weights.flatten(1, 2).split(run, 2), values.split(run, 1), strict=True)
+            outputs += [paid @ there for paid, there in split]
+            del weights, values, split
         summed = torch.stack(outputs)  # (points, kv_heads, group · rows, head_dim + 1)
         del outputs
         summed = summed.cumsum_(0).unflatten(2, (group, rows))
@@ -157,6 +160,16 @@ def error_curve(
         far = projected(projection, flat, evidence.keys).pow(2).sum(-1)
         sums[:-1] += (far / scale[some]).sum(1)  # with every token there is none
     return edges, (sums / max(1, asked.rows)).tolist()
+
+
+def _runs(sizes: Sequence[int]) -> list[list[int]]:
+    """Sizes in order, so many together as are no more than the largest."""
+    runs: list[list[int]] = [[]]
+    for size in sizes:
+        if sum(runs[-1]) + size > max(sizes):
+            runs.append([])
+        runs[-1].append(size)
+    return runs
 
 
 def projected(projection: torch.nn.Module, heads: Tensor, like: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def weighted_merge(
     for vector in vectors:
         gathered = take(vector, order).float() * own_weight[..., None]
         table = gathered.flatten(0, 1)
-        for some in pieces(vector.shape[1]):
+        for some in pieces(vector):
             weighted = (vector[:, some].float() * weights[:, some, None]).flatten(0, 1)
             table.index_add_(0, flat_rows(slot[:, some], order.shape[1]), weighted)
         results.append(gathered.div_(total[..., None]))

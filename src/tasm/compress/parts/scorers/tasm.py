@@ -99,7 +99,8 @@ class TaskScorer(Scorer):
             largest = norms.masked_fill(~evidence.valid, 0).amax(1, keepdim=True)
             return toward + self.value_weight * norms / largest.clamp(min=1e-12)
         competing = evidence.competing
-        mixed = to_unit(toward, competing) + self.value_weight * to_unit(norms, competing)
+        terms = to_unit(torch.cat([toward, norms]), competing.repeat(2, 1))  # both at once
+        mixed = terms[: len(toward)] + self.value_weight * terms[len(toward) :]
         return to_unit(mixed, competing)
 
     def _cosines(self, evidence: Evidence) -> Tensor:
