@@ -173,15 +173,25 @@ class Evidence:
         """(kv_heads, entries, 4) place (image, t, h, w), -1 for text."""
         return self.tokens.place[self.index].long()
 
-    @property
+    @cached_property
     def always(self) -> Tensor:
         """(kv_heads, entries) bool: system prompt and BOS, kept whatever their score."""
         return (self.demonstration < 0) & self.valid
 
+    @cached_property
+    def most_always(self) -> int:
+        """The largest number of entries that a head must keep."""
+        return int(self.always.sum(1).max())
+
+    @cached_property
+    def most_held(self) -> int:
+        """The largest number of entries that a head holds."""
+        return self.entries if self.held.padding is None else int(self.valid.sum(1).max())
+
     @property
     def competing(self) -> Tensor:
         """(kv_heads, entries) bool: what the scores decide about."""
-        return (self.demonstration >= 0) & self.valid
+        return self.valid & ~self.always
 
     @property
     def is_image(self) -> Tensor:

@@ -68,14 +68,7 @@ def read(
         started = time.perf_counter()
         chunk = transcript.chunk(begin, stop)
         end = first + len(chunk)
-        rows = Rows(
-            chunk.roles.to(backbone.device),
-            chunk.demonstration.to(backbone.device),
-            chunk.answer_numbers.to(backbone.device),
-            first,
-            len(transcript),
-        )
-        recorder.start(rows, cache)
+        recorder.start(Rows.of(chunk, first, len(transcript)), cache)
         backbone.encode(chunk, cache)
         recorder.stop()
         cache.commit()

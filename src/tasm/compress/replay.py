@@ -183,16 +183,8 @@ class Replay:
         )
 
     def _rows(self, chunk: Transcript) -> Rows:
-        device = self.backbone.device
         end = self.logical_length + len(chunk)
-        return Rows(
-            chunk.roles.to(device),
-            chunk.demonstration.to(device),
-            chunk.answer_numbers.to(device),
-            self.logical_length,
-            end,
-            self.chunk,
-        )
+        return Rows.of(chunk, self.logical_length, end, self.chunk)
 
 
 def _hiding(

@@ -23,7 +23,7 @@ def select(
     Entries that are always kept come first; entries that stand for several tokens are never banked.
     """
     scores = scores.float()
-    if not bool(torch.isfinite(scores[evidence.valid]).all()):
+    if not bool(scores.masked_fill(~evidence.valid, 0).isfinite().all()):
         raise TasmError(
             f"The scorer gave scores of layer {evidence.layer} that are not finite numbers; "
             f"nothing was built. Expected finite scores of shape {tuple(evidence.index.shape)}."

@@ -32,8 +32,9 @@ def take(tensor: Tensor, index: Tensor) -> Tensor:
 
 def flat_rows(index: Tensor, entries: int) -> Tensor:
     """Return the row numbers of `index` (kv_heads, n) in a table whose heads follow each other."""
-    heads = torch.arange(index.shape[0], device=index.device)[:, None]
-    return (index + heads * entries).flatten()
+    step = max(1, entries)
+    starts = torch.arange(0, index.shape[0] * step, step, device=index.device)
+    return (index + starts[:, None]).flatten()
 
 
 def ranks(scores: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class SlotFounders(Scorer):
 
     def score(self, evidence: Evidence) -> Tensor:
         """Return (kv_heads, entries)."""
-        slots = max(1, evidence.budget - int(evidence.always.sum(1).max()))
+        slots = max(1, evidence.budget - evidence.most_always)
         founder = write_slots(
             evidence.plain_keys, evidence.counts, evidence.competing, slots, self.threshold
         )

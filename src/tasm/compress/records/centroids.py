@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tasm.backbone.prompt.transcript import Role
 from tasm.compress.records.record import Reading, Record
+from tasm.compress.records.row_rules import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,25 +49,15 @@ class TaskCentroids(Record):
 
     def observe(self, held: Centroids | None, reading: Reading) -> Centroids:
         """Add this pass's tokens."""
-        roles = reading.rows.roles
-        question = roles == int(Role.QUESTION)
-        if self.question_tokens == "text+image":
-            question |= roles == int(Role.IMAGE)
-        answer = roles == int(Role.ANSWER)
-        if self.answer_numbers != "all":
-            remainder = 0 if self.answer_numbers == "even" else 1
-            chosen = reading.rows.answer_number % 2 == remainder
-            question, answer = question & chosen, answer & chosen
+        weights, numbers = reading.rows.once(self, self._weights)
         if self.of == "hidden":
             if reading.hidden is None:
                 raise RuntimeError("hidden states were not recorded for this layer")
             vectors = reading.hidden.float()
         else:
             vectors = reading.plain_keys()
-        weights = torch.stack([question, answer]).to(vectors.dtype)
         sums = weights @ vectors  # (2, hidden_size) or (kv_heads, 2, head_dim)
         asked, answered = sums.select(-2, 0), sums.select(-2, 1)
-        numbers = int(question.sum()), int(answer.sum())
         if held is None:
             return Centroids(asked, answered, *numbers)
         return Centroids(
@@ -75,3 +66,16 @@ class TaskCentroids(Record):
             held.questions + numbers[0],
             held.answers + numbers[1],
         )
+
+    def _weights(self, rows: Rows) -> tuple[Tensor, tuple[int, int]]:
+        """(2, n) float32, 1 where a token is of a question, of an answer; and how many are."""
+        question = rows.roles == int(Role.QUESTION)
+        if self.question_tokens == "text+image":
+            question |= rows.roles == int(Role.IMAGE)
+        answer = rows.roles == int(Role.ANSWER)
+        if self.answer_numbers != "all":
+            chosen = rows.answer_number % 2 == (0 if self.answer_numbers == "even" else 1)
+            question, answer = question & chosen, answer & chosen
+        both = torch.stack([question, answer])
+        asked, answered = both.sum(1).tolist()
+        return both.float(), (asked, answered)

@@ -68,15 +68,15 @@ class Queries(Record):
 
     def observe(self, held: Kept | None, reading: Reading) -> Kept:
         """Append this pass's queries."""
-        rows = self.chosen(reading.rows)
-        queries, index = reading.plain_queries(rows), rows + reading.rows.first
-        mine = reading.rows.demonstration[rows]
+        rows, index, mine = reading.rows.once(self, self._found)
+        queries = reading.plain_queries(rows)
         if held is not None:
             queries = torch.cat([held.queries, queries], 1)
             index = torch.cat([held.index, index])
             mine = torch.cat([held.demonstration, mine])
         if self.at_most is not None and len(mine):
-            read, every = int(reading.rows.demonstration.max()) + 1, 1
+            last = reading.rows.once("last", lambda rows: int(rows.demonstration.max()))
+            read, every = last + 1, 1
             while read // every >= 2 * self.at_most:
                 every *= 2
             if every > 1:
@@ -94,3 +94,8 @@ class Queries(Record):
             late[self.run :] = found[self.run :] == found[: -self.run] + self.run
             found = found[~late]
         return found
+
+    def _found(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """The numbers of the rows, their transcript tokens, and whose they are."""
+        found = self.chosen(rows)
+        return found, found + rows.first, rows.demonstration[found]

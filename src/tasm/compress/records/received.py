@@ -82,7 +82,7 @@ class AttentionReceived(Record):
         """Add what the rows of several demonstrations look at before their own tokens."""
         rule = self.last_rows if reading.is_last and self.last_rows else self.rows
         call, device = reading.call, reading.call.key.device
-        chosen = reading.together.chosen(rule, lambda rows: rows.mask(rule)).to(device)
+        chosen = reading.together.chosen(rule, lambda rows: rows.mask(rule), device)
         before = sum(segment.tokens for segment in call.segments)
         columns = before + reading.together.length
         mass = torch.zeros(call.key.shape[1], columns, device=device)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tasm.backbone.attention.attention_call import AttentionCall
@@ -40,6 +41,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self.held: dict[int, dict[Record, Any]] = {layer: {} for layer in sorted(self._layers)}
         self.scalings: dict[int, float] = {}
         self._rows: Sequence[Rows] = ()
+        self._rows_on: dict[torch.device, list[Rows]] = {}
         self._together: Together | None = None
         self._cache: MemoryCache | None = None
         self._hidden: dict[int, Tensor] = {}
@@ -62,6 +64,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         """Say which rows the next forward pass computes, one `Rows` a row of its batch, and listen
         to `cache`."""
         self._rows, self._cache = [rows] if isinstance(rows, Rows) else rows, cache
+        self._rows_on = {}
         self._together = Together(self._rows) if len(self._rows) > 1 else None
         cache.recorder = self if self.records else None
 
@@ -81,10 +84,12 @@ class Recorder(AbstractContextManager["Recorder"]):
             for record in [record for record in records if record.takes_batches]:
                 held[record] = record.observe_batch(held.get(record), batch)
             records = tuple(record for record in records if not record.takes_batches)
-        for number, rows in enumerate(self._rows if records else ()):
+        if records and device not in self._rows_on:
+            self._rows_on[device] = [rows.to(device) for rows in self._rows]
+        for number, rows in enumerate(self._rows_on[device] if records else ()):
             reading = Reading(
                 call if len(self._rows) == 1 else one_row(call, number),
-                rows.to(device),
+                rows,
                 positions[:, number].to(device),
                 self._backbone.rotary.for_length(rows.stage_end),
                 None if hidden is None else hidden[number],
@@ -97,7 +102,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         """Stop listening."""
         if self._cache is not None:
             self._cache.recorder = None
-        self._cache, self._rows, self._together = None, (), None
+        self._cache, self._rows, self._rows_on, self._together = None, (), {}, None
 
     def keep(self, layer: int, order: Tensor | None) -> None:
         """Only entries `order` (kv_heads, n) of a layer stay (None: all do); a new stage begins."""

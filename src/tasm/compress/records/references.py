@@ -154,7 +154,10 @@ class References(Record):
     def observe(self, held: Asked | None, reading: Reading) -> Asked:
         """Append this pass's rows."""
         call, mine = reading.call, reading.rows.demonstration
-        rows = self._mask(reading.rows, reading.is_last).nonzero()[:, 0]
+        is_last = reading.is_last
+        rows = reading.rows.once(
+            (self, is_last), lambda rows: self._mask(rows, is_last).nonzero()[:, 0]
+        )
         heads, group = call.key.shape[1], call.query.shape[1] // call.key.shape[1]
         values = call.value[0].float()
         earlier = values.shape[1] - reading.new  # live tokens of earlier passes, in a long chunk
@@ -203,9 +206,8 @@ class References(Record):
         call, together = reading.call, reading.together
         device, kv_heads = call.key.device, call.key.shape[1]
         is_last = reading.is_last
-        chosen = together.chosen((self, is_last), lambda rows: self._mask(rows, is_last))
-        chosen = chosen.to(device)
-        mine = together.demonstration.to(device)
+        chosen = together.chosen((self, is_last), lambda rows: self._mask(rows, is_last), device)
+        mine = together.demonstration(device)
         asked = asked_by(call, chosen)
         whose = mine.gather(1, chosen.index)
         own = whose[:, :, None] == mine[:, None, :]
@@ -221,7 +223,7 @@ class References(Record):
             live += (kept.flatten(2, 3) @ values[:, :, columns]).view_as(live)
             rest += kept.sum(-1)
             first = columns.stop
-        starts = together.starts.to(device)
+        starts = together.starts(device)
         hidden = reading.hidden
         assert hidden is not None
         inside = hidden.gather(1, chosen.index[..., None].expand(-1, -1, hidden.shape[2]))

@@ -18,13 +18,15 @@ In a joint build `spread` means all demonstrations; of a stream's later chunks i
 tokens, because those of earlier chunks count.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tasm.backbone.prompt.transcript import Role
+from tasm.backbone.prompt.transcript import Role, Transcript
 from tasm.errors import RecipeError, did_you_mean
 
 _PLAIN = (
@@ -47,6 +49,18 @@ class Rows:
     first: int
     stage_end: int
     chunk: int = 0
+    _found: dict[Hashable, Any] = field(default_factory=dict, init=False)
+
+    @classmethod
+    def of(cls, read: Transcript, first: int, stage_end: int, chunk: int = 0) -> "Rows":
+        """Return the rows of what is read, on the host."""
+        return cls(read.roles, read.demonstration, read.answer_numbers, first, stage_end, chunk)
+
+    def once(self, key: Hashable, find: Callable[["Rows"], Any]) -> Any:
+        """Return what `find` gives, found once for every `key`: all layers read the same rows."""
+        if key not in self._found:
+            self._found[key] = find(self)
+        return self._found[key]
 
     def to(self, device: torch.device) -> "Rows":
         """Return the same rows with their tensors on `device`."""
@@ -76,7 +90,8 @@ class Rows:
 
     def select(self, rule: str) -> Tensor:
         """Return the row numbers (rows,) int64 of a rule; raises RecipeError for an unknown one."""
-        return self.mask(rule).nonzero()[:, 0]
+        found: Tensor = self.once(rule, lambda rows: rows.mask(rule).nonzero()[:, 0])
+        return found
 
     def mask(self, rule: str) -> Tensor:
         """Return (n,) bool, the rows of a rule; raises RecipeError for an unknown one."""

@@ -5,6 +5,7 @@ Knows roles and spans; of attention only how a call's queries are picked.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,48 +34,59 @@ class Together:
     """The `Rows` of a batch; what is found once serves every layer.
 
     ```python
-    chosen = together.chosen("answers", lambda rows: rows.mask("answers"))
+    chosen = together.chosen("answers", lambda rows: rows.mask("answers"), device)
     ```
     """
 
     rows: Sequence[Rows]
-    _found: dict[Hashable, Chosen] = field(default_factory=dict, init=False)
-    _tables: dict[str, Tensor] = field(default_factory=dict, init=False)
+    _found: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @property
     def length(self) -> int:
         """Tokens of the padded pass."""
         return max(len(rows) for rows in self.rows)
 
-    @property
-    def demonstration(self) -> Tensor:
+    def demonstration(self, device: torch.device) -> Tensor:
         """(batch, length) int64 the number of each token's demonstration, -1 in the head, -2 for
         padding."""
-        return self._table("demonstration", lambda rows: rows.demonstration.long(), -2)
+        numbers: Tensor = self._once(
+            "demonstration",
+            device,
+            lambda: self._padded(lambda rows: rows.demonstration.long(), -2),
+        )
+        return numbers
 
-    @property
-    def starts(self) -> Tensor:
+    def starts(self, device: torch.device) -> Tensor:
         """(batch, length) int64 the first transcript token of each token's demonstration."""
-        return self._table("starts", lambda rows: rows.first + rows.first_of_its_own, 0)
+        starts: Tensor = self._once(
+            "starts",
+            device,
+            lambda: self._padded(lambda rows: rows.first + rows.first_of_its_own, 0),
+        )
+        return starts
 
-    def _table(self, name: str, column: Callable[[Rows], Tensor], padding: int) -> Tensor:
-        if name not in self._tables:
-            self._tables[name] = self._padded(column, padding)
-        return self._tables[name]
+    def chosen(self, key: Hashable, mask: Callable[[Rows], Tensor], device: torch.device) -> Chosen:
+        """Return the rows of a mask (n,) bool of each demonstration; found once for every `key`."""
+
+        def find() -> Chosen:
+            masks = self._padded(lambda rows: mask(rows).to(torch.uint8), 0)
+            most = int(masks.sum(1).max())
+            index = masks.argsort(dim=1, descending=True, stable=True)[:, :most]
+            valid = masks.gather(1, index).bool()
+            return Chosen(index, valid, valid.flatten().nonzero()[:, 0])
+
+        found: Chosen = self._once(("chosen", key), device, find)
+        return found
 
     def _padded(self, column: Callable[[Rows], Tensor], padding: int) -> Tensor:
         columns, length = [column(rows) for rows in self.rows], self.length
         return torch.stack([pad(one, (length - len(one), 0), value=padding) for one in columns])
 
-    def chosen(self, key: Hashable, mask: Callable[[Rows], Tensor]) -> Chosen:
-        """Return the rows of a mask (n,) bool of each demonstration; found once for every `key`."""
-        if key not in self._found:
-            masks = self._padded(lambda rows: mask(rows).to(torch.uint8), 0)
-            most = int(masks.sum(1).max())
-            index = masks.argsort(dim=1, descending=True, stable=True)[:, :most]
-            valid = masks.gather(1, index).bool()
-            self._found[key] = Chosen(index, valid, valid.flatten().nonzero()[:, 0])
-        return self._found[key]
+    def _once(self, key: Hashable, device: torch.device, find: Callable[[], Any]) -> Any:
+        """What `find` gives, found where the rows are and brought to each device once."""
+        if (key, device) not in self._found:
+            self._found[key, device] = find().to(device)
+        return self._found[key, device]
 
 
 def asked_by(call: AttentionCall, chosen: Chosen) -> AttentionCall:

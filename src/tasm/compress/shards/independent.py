@@ -173,14 +173,7 @@ class Reader:
         return KeptQueries(index.to("cpu", torch.int32), tuple(queries))
 
     def _rows(self, chunk: Transcript, before: int) -> Rows:
-        device = self.backbone.device
-        return Rows(
-            chunk.roles.to(device),
-            chunk.demonstration.to(device),
-            chunk.answer_numbers.to(device),
-            before,
-            before + len(chunk),
-        )
+        return Rows.of(chunk, before, before + len(chunk))
 
     def _only_head(
         self,

@@ -105,14 +105,7 @@ class Stream:
             logical_length=first,
             states=self.states,
         )
-        rows = Rows(
-            transcript.roles.to(backbone.device),
-            transcript.demonstration.to(backbone.device),
-            transcript.answer_numbers.to(backbone.device),
-            first,
-            numbers.tokens,
-        )
-        self.recorder.start(rows, cache)
+        self.recorder.start(Rows.of(transcript, first, numbers.tokens), cache)
         backbone.encode(transcript, cache)
         self.recorder.stop()
         cache.commit()

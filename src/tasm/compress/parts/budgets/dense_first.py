@@ -23,11 +23,7 @@ class DenseFirst(Budget):
     def allocate(self, stage: Stage) -> list[Tensor | None]:
         """Return (kv_heads,) counts by layer."""
         layers = stage.competing
-        held = {
-            layer: int(one.valid.sum(1).max())
-            for layer, one in enumerate(stage.evidence)
-            if one is not None
-        }
+        held = {layer: one.most_held for layer, one in enumerate(stage.evidence) if one is not None}
         total = stage.tokens * len(layers)
         ends = layers[len(layers) - self.last :] if self.last else []
         dense = list(dict.fromkeys([*layers[: self.dense], *reversed(ends)]))

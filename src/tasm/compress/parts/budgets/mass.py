@@ -42,7 +42,7 @@ class ImportanceMass(Budget):
         for layer, shares in mass.items():
             one = stage.evidence[layer]
             assert one is not None
-            least = int(one.always.sum(1).max())
+            least = one.most_always
             counts[layer] = one.each_head(max(least, _needed(shares, self.threshold)))
         return counts
 

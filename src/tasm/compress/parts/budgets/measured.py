@@ -128,7 +128,7 @@ def error_curve(
     low, high = float("-inf"), float("inf")
     placed = scores.float().masked_fill(evidence.always, high).masked_fill(~evidence.valid, low)
     order = placed.sort(dim=1, descending=True, stable=True).indices
-    edges = grid(max(1, int(evidence.always.sum(1).max())), int(evidence.valid.sum(1).max()))
+    edges = grid(max(1, evidence.most_always), evidence.most_held)
     sizes = [stop - start for start, stop in zip([0, *edges[:-1]], edges, strict=True)]
     projection = output_projection(evidence)
     sums = torch.zeros(len(edges), device=scores.device)

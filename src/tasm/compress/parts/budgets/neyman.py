@@ -72,6 +72,12 @@ class Neyman(Budget):
 
     def _wishes(self, stage: Stage) -> dict[int, float]:
         """Shares by layer, which add up to 1."""
+        if self not in stage.known:
+            stage.known[self] = self._shares(stage)
+        shares: dict[int, float] = stage.known[self]
+        return shares
+
+    def _shares(self, stage: Stage) -> dict[int, float]:
         record = self.records[0]
         found: dict[int, float] = {}
         for layer in stage.competing:

@@ -24,8 +24,8 @@ def counts_by_layer(
     for layer in stage.competing:
         one = stage.evidence[layer]
         assert one is not None
-        held = int(one.valid.sum(1).max()) if most is None else most
-        bounds[layer] = (min(max(1, int(one.always.sum(1).max())), held), held)
+        held = one.most_held if most is None else most
+        bounds[layer] = (min(max(1, one.most_always), held), held)
     total = (stage.tokens if tokens is None else tokens) * len(bounds)
     counts = _fitted({layer: float(wishes[layer]) for layer in bounds}, bounds, total)
     result: list[Tensor | None] = [None] * len(stage.evidence)
