@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from tasm.answer import full_context
-from tasm.answer.ends import answer_ends
 from tasm.backbone.attention.hooks import set_attention
+from tasm.backbone.ends import answer_ends
 from tasm.backbone.prompt.transcript import Layout, Role
 from tasm.demonstrations import Demonstration, Query
 

@@ -9,8 +9,8 @@ from transformers import GenerationConfig
 import tasm
 from tasm.answer import ask_all, ordinary_answers, zero_shot_answers
 from tasm.answer.ask import default_new_tokens
-from tasm.answer.ends import end_tokens
 from tasm.answer.generation import generate
+from tasm.backbone.ends import end_tokens
 from tests.answer.conftest import demonstrations, queries
 
 

@@ -7,9 +7,9 @@ import torch
 
 import tasm
 from tasm.answer.confidence import calibration_error
-from tasm.answer.ends import answer_ends
 from tasm.answer.labelling import without_content
 from tasm.answer.labels import LabelTokens, as_labels, score_labels
+from tasm.backbone.ends import answer_ends
 from tasm.backbone.prompt.transcript import Role
 from tasm.check.fidelity import answer_distributions
 from tasm.errors import InputError

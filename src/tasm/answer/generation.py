@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
-from tasm.answer.ends import answer_ends
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.ends import answer_ends
 from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.model import Backbone
 from tasm.errors import WorkError

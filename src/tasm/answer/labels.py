@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tasm.answer.ends import answer_ends
 from tasm.answer.generation import Generated, alone
 from tasm.arguments import shown
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.ends import answer_ends
 from tasm.backbone.model import Backbone
 from tasm.errors import InputError
 from tasm.memory import TaskMemory

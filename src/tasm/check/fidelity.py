@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tasm.answer.ends import answer_ends
 from tasm.answer.generation import greedy_settings
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.ends import answer_ends
 from tasm.backbone.model import Backbone
 from tasm.demonstrations import Query
 from tasm.memory import TaskMemory

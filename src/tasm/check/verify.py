@@ -15,10 +15,10 @@ from torch import Tensor
 
 from tasm.answer import Answer, full_context, zero_shot_answers
 from tasm.answer.ask import ask_batches, default_new_tokens, dtype_difference
-from tasm.answer.ends import end_disagreement
 from tasm.answer.given import as_memory, as_queries
 from tasm.answer.recorded import model_for
 from tasm.arguments import listener, share, unheard, whole_number
+from tasm.backbone.ends import end_disagreement
 from tasm.backbone.model import Backbone
 from tasm.check.fidelity import agreement, answer_distributions, mean_js
 from tasm.check.originals import originals_of

@@ -93,7 +93,7 @@ def _huggingface_cache() -> str:
 def _try(name: str) -> tuple[dict[str, Any], str | None]:
     """Load a model, read one token into a memory's cache; returns what was seen and a complaint."""
     from tasm.answer import load_model, zero_shot_answers
-    from tasm.answer.ends import end_disagreement
+    from tasm.backbone.ends import end_disagreement
     from tasm.demonstrations import make_query
 
     try:

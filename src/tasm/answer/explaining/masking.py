@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasm.answer.ends import answer_ends
 from tasm.answer.generation import alone
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.ends import answer_ends
 from tasm.backbone.model import Backbone
 from tasm.demonstrations import Query
 from tasm.errors import InputError

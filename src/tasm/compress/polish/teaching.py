@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.cache import MemoryCache
+from tasm.backbone.ends import answer_ends
 from tasm.backbone.head import Head
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Layout
@@ -96,7 +97,7 @@ class Teacher:
         """(rows, tokens) the questions' ids with all but the last token of their answers behind,
         and (rows, answer) bool: which of an answer's tokens come before or at its end."""
         backbone, cache = self.backbone, self.context()
-        ends = torch.tensor(_ends(backbone), device=backbone.device)
+        ends = torch.tensor(answer_ends(backbone), device=backbone.device)
         step, mask, ids = dict(inputs), inputs["attention_mask"], inputs["input_ids"]
         lives = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
         counts = []
@@ -112,11 +113,6 @@ class Teacher:
                 if name in inputs:
                     step[name] = torch.zeros_like(token)
         return ids, torch.stack(counts, 1)
-
-
-def _ends(backbone: Backbone) -> list[int]:
-    own = (*backbone.template_ends, backbone.tokenizer.eos_token_id)
-    return sorted({token for token in own if isinstance(token, int)})
 
 
 class _Listening:

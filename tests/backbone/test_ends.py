@@ -11,8 +11,8 @@ import pytest
 from transformers import GenerationConfig
 
 import tasm
-from tasm.answer.ends import answer_ends, end_disagreement, end_tokens
 from tasm.backbone import Backbone, load_backbone
+from tasm.backbone.ends import answer_ends, end_disagreement, end_tokens
 from tasm.backbone.loading import reference_folder
 from tests.tiny_folders import IMAGE_FAMILIES, TEXT_FAMILIES, tiny_folder
 
