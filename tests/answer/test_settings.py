@@ -8,8 +8,9 @@ import torch
 from transformers import GenerationConfig
 
 import tasm
-from tasm.answer import generation
 from tasm.answer.generation import generate, greedy_settings
+from tasm.backbone.running import turns
+from tasm.check.fidelity import answer_distributions
 from tests.answer.conftest import COLOURS, queries
 
 pytestmark = pytest.mark.matrix
@@ -205,15 +206,15 @@ def test_a_request_may_begin_while_another_is_decoding(
     assert lengths == {"first": 5, "second": 3}
 
 
-def test_every_way_to_ask_takes_turns_where_threads_disturb_each_other(
+def test_whatever_reads_takes_turns_where_threads_disturb_each_other(
     model: tasm.Model, memory: tasm.TaskMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with transformers before 5.2: while one thread reads a query, no other may."""
-    monkeypatch.setattr(generation, "_RECORDS_BY_THREAD", False)
+    """As with transformers before 5.2: while one thread reads, no other may."""
+    monkeypatch.setattr(turns, "_RECORDS_BY_THREAD", False)
     others: list[bool] = []
 
     def is_free() -> None:
-        others.append(generation._LOCKS[model.backbone.core].acquire(blocking=False))
+        others.append(turns._LOCKS[model.backbone.core].acquire(blocking=False))
 
     def watch(_: Any, given: Any, named: dict[str, Any]) -> None:
         if named["input_ids"].shape[1] > 1:
@@ -228,5 +229,16 @@ def test_every_way_to_ask_takes_turns_where_threads_disturb_each_other(
             others.clear()
             model.ask(memory, question="Which?", **settings)
             assert others and not any(others), settings
+        others.clear()
+        tasm.build(
+            model,
+            tasm.read_demonstrations([{"question": "Which?", "answer": "red"}]),
+            recipe="full",
+        )
+        assert others and not any(others)
+        others.clear()
+        query = tasm.make_query("Which?")
+        answer_distributions(model.backbone, memory, [query], [(1, 2)])
+        assert others and not any(others)
     finally:
         watched.remove()

@@ -5,14 +5,10 @@ Settings go to `generate` as arguments; nothing on the model changes, so that ma
 answer from one model. Which tokens end an answer is said in `ends.py`.
 """
 
-import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -23,6 +19,7 @@ from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.ends import answer_ends
 from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.model import Backbone
+from tasm.backbone.running.turns import alone
 from tasm.errors import WorkError
 
 
@@ -62,7 +59,7 @@ def generate(
     streamer = None if on_text is None else _TextStream(backbone.tokenizer, on_text)
     cached = {} if cache is None else {"past_key_values": cache}
     started = time.perf_counter()
-    with torch.inference_mode(), alone(backbone, cache):
+    with torch.inference_mode(), alone(backbone.core, cache):
         output = backbone.hf.generate(
             **inputs,
             **cached,
@@ -86,26 +83,6 @@ def generate(
         clock.at - started,
         ended - clock.at,
     )
-
-
-_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
-
-
-# Versions before 5.2 record hidden states, which many a vision tower is asked for, by putting other
-# `forward`s on the modules while a model runs: two threads would get each other's.
-_RECORDS_BY_THREAD = find_spec("transformers.utils.output_capturing") is not None
-
-
-def alone(backbone: Backbone, cache: MemoryCache | None) -> Any:
-    """Return a context for one prompt at a time where threads would disturb each other.
-
-    That is on models that keep an ordinary prompt's positions on themselves (beside a memory the
-    cache counts), and in older versions of transformers.
-    """
-    keeps_positions = cache is None and backbone.geometry.position_rows > 1
-    if _RECORDS_BY_THREAD and not keeps_positions:
-        return nullcontext()
-    return _LOCKS.setdefault(backbone.core, threading.RLock())
 
 
 def greedy_settings(backbone: Backbone, max_new_tokens: int) -> dict[str, Any]:

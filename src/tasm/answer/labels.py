@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tasm.answer.generation import Generated, alone
+from tasm.answer.generation import Generated
 from tasm.arguments import shown
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.ends import answer_ends
@@ -145,8 +145,7 @@ def score_labels(
     ```
     """
     started = time.perf_counter()
-    with alone(backbone, cache):
-        first = backbone.next_logits(inputs, cache)
+    first = backbone.next_logits(inputs, cache)
     first_logits = first.cpu()
     read = time.perf_counter()
     rows = first.shape[0]

@@ -30,6 +30,7 @@ from tasm.backbone.prompt.of_processor import conversations_of
 from tasm.backbone.prompt.questions import AskedImages, asked_images
 from tasm.backbone.prompt.transcript import Layout, Transcript
 from tasm.backbone.running.guard import RunningModel, Source, VisionPart, refuse_training
+from tasm.backbone.running.turns import alone
 from tasm.backbone.running.weights import dtype_of
 from tasm.backbone.wrappers import (
     check_processor,
@@ -199,7 +200,8 @@ class Backbone:
         """Run the model over live tokens, which stay in `cache`; returns its output, with the last
         token's logits alone where the model can leave the others out."""
         last = {"logits_to_keep": 1} if "logits_to_keep" in self._arguments else {}
-        return self.hf(**inputs, **last, past_key_values=cache, use_cache=True)
+        with alone(self.core, cache):
+            return self.hf(**inputs, **last, past_key_values=cache, use_cache=True)
 
     def transcript_inputs(self, transcripts: Sequence[Transcript]) -> dict[str, Tensor]:
         """Return whole transcripts, answers included, as ordinary prompts: a left-padded batch."""

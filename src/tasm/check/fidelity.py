@@ -13,6 +13,7 @@ from tasm.answer.generation import greedy_settings
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.ends import answer_ends
 from tasm.backbone.model import Backbone
+from tasm.backbone.running.turns import alone
 from tasm.demonstrations import Query
 from tasm.memory import TaskMemory
 from tasm.memory.retrieval.gates.divergence import js_divergence
@@ -100,7 +101,7 @@ def _forced(
         "return_dict_in_generate": True,
     }
     cached = {} if cache is None else {"past_key_values": cache}
-    with torch.inference_mode():
+    with torch.inference_mode(), alone(backbone.core, cache):
         output = backbone.hf.generate(
             **inputs, **cached, **settings, prefix_allowed_tokens_fn=next_token
         )

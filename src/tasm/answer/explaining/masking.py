@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasm.answer.generation import alone
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.ends import answer_ends
 from tasm.backbone.model import Backbone
@@ -92,8 +91,7 @@ def _forced(
 ) -> Tensor:
     """(2, rows): the log-probability that at each step one of the `wanted` tokens is said, and
     that somewhere something else is."""
-    with alone(backbone, cache):
-        logits = backbone.next_logits(inputs, cache)
+    logits = backbone.next_logits(inputs, cache)
     mask = inputs["attention_mask"]
     rows, vocabulary = logits.shape
     so_far = torch.zeros(rows, device=logits.device)
