@@ -385,9 +385,10 @@ def _efficient(
 ) -> tuple[Tensor, ...]:
     assert wants_sums and query.shape[1] == key.shape[1] == value.shape[1]
     assert query.shape[0] == key.shape[0]
+    assert all(one.stride(-1) == 1 for one in (query, key, value))
     if bias is not None:
         assert bias.dtype == query.dtype and bias.shape == (*query.shape[:3], key.shape[2])
-        assert bias.stride(-2) % 8 == 0 or bias.shape[-2] == 1 or bias.stride(-2) == 0
+        assert bias.shape[-2] == 1 or all(stride % 8 == 0 for stride in bias.stride()[:3])
     output, sums = _attention(query, key, value, bias, causal, scale)
     rows = -(-sums.shape[2] // 32) * 32
     return output, nn.functional.pad(sums, (0, rows - sums.shape[2]), value=torch.nan)

@@ -21,6 +21,7 @@ from tasm.backbone.attention.kernels.fused import (
     widened,
 )
 from tasm.backbone.attention.segment import UNUSED
+from tests.pretended_device import pretending, values
 
 pytestmark = pytest.mark.matrix
 
@@ -53,6 +54,10 @@ def test_exponentials_are_exact_down_to_the_smallest_number_of_full_precision() 
         ("cuda", HALF, (256, 256), FLOAT, None, "written out"),
         ("cuda", HALF, (128, 128), None, 30.0, "written out"),
         ("cuda", HALF, (100, 100), None, None, "written out"),
+        ("older cuda", torch.float16, (128, 128), None, None, "cuda efficient"),
+        ("older cuda", FLOAT, (128, 128), FLOAT, None, "cuda efficient"),
+        ("older cuda", torch.float16, (128, 128), FLOAT, None, "written out"),
+        ("older cuda", HALF, (128, 128), None, None, "written out"),
     ],
 )
 def test_the_choice(
@@ -129,6 +134,22 @@ def test_the_cuda_kernels_are_called_as_they_want(rows: int) -> None:
         output, sums = kernel(query, key, key, given, 0.125, False)
         assert output.shape == query.shape and output.dtype == HALF
         assert sums.shape == (2, 6, rows) and sums.dtype == FLOAT
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("heads", [None, 1, 2, 6])
+def test_the_memory_efficient_kernel_shares_keys_by_strides(batch: int, heads: int | None) -> None:
+    """On a pretended device, which wants the strides that CUDA wants; keys are never repeated."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(batch, n, 13, 8) for n in (6, 2, 2))
+    bias = None if heads is None else torch.randn(1, heads, 13, 13)
+    added = 0.0 if bias is None else bias.repeat_interleave(6 // bias.shape[1], 1)
+    expected = written_out(query, key, value, 0.3, added)
+    with pretending() as watch:
+        there = [one if one is None else one.to("pretended") for one in (query, key, value, bias)]
+        output, sums = cuda_efficient(*there, 0.3, False)
+        assert "repeat_interleave" not in watch.operations and sums.shape == (batch, 6, 13)
+    torch.testing.assert_close(values(output), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -5,6 +5,7 @@ one product. Nothing shared is expanded over heads or batch.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
 import torch
@@ -32,6 +33,8 @@ _NOTHING = -1e30
 
 _LARGEST_HEAD = 256
 """Numbers a head that flash attention of a CUDA device takes."""
+
+_AMPERE = 8
 
 _HALVES = (torch.float16, torch.bfloat16)
 _FUSED: dict[Kernel, Attend] = {
@@ -71,7 +74,13 @@ def partial_attention(
         nothing = torch.full(query.shape[:3], _NOTHING, device=query.device)
         return query.new_zeros(*query.shape[:3], value.shape[3]), nothing
     kernel = kernel_for(
-        query.device.type, query.dtype, query.shape[3], value.shape[3], key.shape[0], bias, softcap
+        _kind(query.device),
+        query.dtype,
+        query.shape[3],
+        value.shape[3],
+        key.shape[0],
+        bias,
+        softcap,
     )
     is_followed = torch.is_grad_enabled() and _has_gradient(query, key, value, bias)
     if is_followed and not (alone and kernel in _FUSED):
@@ -101,6 +110,14 @@ def partial_attention(
     return output, log_sum_exp
 
 
+@cache
+def _kind(device: torch.device) -> str:
+    """The device's type; a GPU before Ampere, which flash attention refuses, has its own."""
+    if device.type == "cuda" and torch.cuda.get_device_properties(device).major < _AMPERE:
+        return "older cuda"
+    return device.type
+
+
 def _has_gradient(*tensors: Tensor | None) -> bool:
     return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
@@ -110,7 +127,7 @@ def _packs(query: Tensor, bias: Tensor | None) -> bool:
     batch, _, rows, _ = query.shape
     if query.device.type == "cpu":
         return rows == 1 or (batch == 1 and rows <= _PACKED_ROWS)
-    return batch == 1 or bias is None or bias.shape[2] == 1
+    return bias is None or bias.shape[2] == 1
 
 
 def _over_shared_keys(
@@ -144,6 +161,7 @@ def kernel_for(
     | CUDA | 16 bits, no bias | flash |
     | CUDA | 16 bits, a float32 bias a key | flash over widened keys |
     | CUDA | no bias, or one in the query's dtype | memory-efficient |
+    | CUDA before Ampere | not bfloat16; no bias, or one in the query's dtype | memory-efficient |
     | any other: a soft cap, odd sizes, a float32 bias a row beside 16-bit keys | | written out |
 
     Nothing is compiled on the way: the first answer of a process is as fast as the next.
@@ -151,7 +169,12 @@ def kernel_for(
     same = head_dim == value_dim
     if device_type == "cpu":
         return "cpu flash" if softcap is None and same else "written out"
-    if device_type != "cuda" or softcap is not None or not same or head_dim % 8:
+    if softcap is not None or not same or head_dim % 8:
+        return "written out"
+    if device_type == "older cuda":
+        fits = dtype != torch.bfloat16 and (bias is None or bias.dtype == dtype)
+        return "cuda efficient" if fits else "written out"
+    if device_type != "cuda":
         return "written out"
     if bias is None and dtype in _HALVES and head_dim <= _LARGEST_HEAD:
         return "cuda flash"

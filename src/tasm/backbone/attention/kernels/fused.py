@@ -41,7 +41,8 @@ def cpu_flash(
 def cuda_flash(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """Flash attention of a CUDA device: float16 and bfloat16, no bias; shares KV heads itself."""
+    """Flash attention of a CUDA device from Ampere on: float16 and bfloat16, no bias, heads of a
+    multiple of eight numbers up to 256, one beside the other; shares KV heads itself."""
     output, log_sum_exp, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
         query, key, value, 0.0, causal, False, scale=scaling
     )
@@ -51,16 +52,27 @@ def cuda_flash(
 def cuda_efficient(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scaling: float, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """Memory-efficient attention of a CUDA device: any dtype, a bias in the query's own dtype."""
-    key, value = _repeated(query, key), _repeated(query, value)
+    """Memory-efficient attention of a CUDA device: any dtype, a bias in the query's own dtype.
+
+    It wants as many KV heads as query heads. So KV heads are counted with the batch, and a group's
+    query heads share theirs by a stride of zero, which the kernel knows: nothing is repeated.
+    """
     batch, heads, rows, _ = query.shape
+    kv_heads, tokens = key.shape[1:3]
+
+    def folded(tensor: Tensor) -> Tensor:
+        """(1 or batch, 1 or kv_heads or heads, …) as (batch · kv_heads, group, …)."""
+        held = max(tensor.shape[1], kv_heads)
+        own = tensor.expand(batch, held, -1, -1).reshape(batch * kv_heads, -1, *tensor.shape[2:])
+        return own.expand(-1, heads // kv_heads, -1, -1)
+
     if bias is not None:
-        tokens = key.shape[2]
-        bias = pad(bias, (0, -tokens % _ALIGNED))[..., :tokens].expand(batch, heads, rows, tokens)
+        bias = folded(pad(bias, (0, -tokens % _ALIGNED)))[..., :tokens].expand(-1, -1, rows, -1)
     output, log_sum_exp, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, bias, True, 0.0, causal, scale=scaling
+        folded(query), folded(key), folded(value), bias, True, 0.0, causal, scale=scaling
     )
-    return output, log_sum_exp[:, :, :rows]  # stored for whole tiles of rows
+    log_sum_exp = log_sum_exp[:, :, :rows]  # stored for whole tiles of rows
+    return output.reshape(batch, heads, rows, -1), log_sum_exp.reshape(batch, heads, rows)
 
 
 def cuda_flash_widened(
