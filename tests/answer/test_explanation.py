@@ -142,7 +142,7 @@ def test_a_packed_memory_is_explained(model: tasm.Model, memory: tasm.TaskMemory
 def test_after_the_first_step_nothing_is_recorded(model: tasm.Model, full: tasm.TaskMemory) -> None:
     inputs = model.backbone.query_inputs([queries()[0]], layout=full.layout)
     cache = full.cache()
-    reading = Reading.of(cache, full.tokens.demonstration, rows=1)
+    reading = Reading(cache, full.tokens.demonstration, rows=1)
     model.backbone.next_logits(inputs, cache)
     once = reading.weighted.clone()
     more = {

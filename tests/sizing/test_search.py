@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasm.sizing.estimate import confusions, interval
+from tasm.sizing.judge import confusions, interval
 from tasm.sizing.search import MOST_EVALUATIONS, grid, smallest_that_passes
 
 

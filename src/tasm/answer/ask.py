@@ -18,7 +18,6 @@ from tasm.answer.labels import Labels
 from tasm.answer.result import Answer, Label
 from tasm.arguments import GateKind, listener, nats, one_of, unheard, whole_number
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Role
@@ -164,7 +163,7 @@ def ask_batches(
             cache = leave_out(cache, memory, left_out[start : start + batch_size])
         reading = None
         if way is not None:
-            reading = Reading.of(cache, memory.tokens.demonstration, len(rows))
+            reading = Reading(cache, memory.tokens.demonstration, len(rows))
         ranked = None
         if labelling is None:
             said = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
@@ -176,18 +175,6 @@ def ask_batches(
             masked = fresh if way == "ablation" else None
             answers = explained(backbone, memory, answers, said.first_logits, reading, masked)
         yield Batch(answers, said.first_logits)
-
-
-def dtype_difference(backbone: Backbone, memory: TaskMemory) -> str | None:
-    """Return a sentence where the model runs in another dtype than the memory was built in, so
-    that answers may differ a little; with a `store` of its own the build's is not known."""
-    if DTYPE in memory.identity.environment:
-        return None  # checking the model says it, and knows better
-    runs_in = str(backbone.dtype).removeprefix("torch.")
-    stored_as_it_ran = memory.recipe.get("settings", {}).get("store") is None
-    if stored_as_it_ran and memory.dtype != runs_in:
-        return f"The memory was built in {memory.dtype}, the model runs in {runs_in} here."
-    return None
 
 
 def default_new_tokens(memory: TaskMemory) -> int:

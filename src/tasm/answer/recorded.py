@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from tasm.answer.model import Model, load_model
+from tasm.backbone.checkpoint.environment import DTYPE
 from tasm.backbone.given import as_backbone
+from tasm.backbone.model import Backbone
 from tasm.errors import InputError, MismatchError, ModelError
 from tasm.memory import TaskMemory
 
@@ -33,6 +35,18 @@ def model_for(
     loaded = load_model(model) if model is not None else _recorded_model(memory, option)
     _attach_recorded(loaded, memory, vision_memory)
     return loaded
+
+
+def dtype_difference(backbone: Backbone, memory: TaskMemory) -> str | None:
+    """Return a sentence where the model runs in another dtype than the memory was built in, so
+    that answers may differ a little; with a `store` of its own the build's is not known."""
+    if DTYPE in memory.identity.environment:
+        return None  # checking the model says it, and knows better
+    runs_in = str(backbone.dtype).removeprefix("torch.")
+    stored_as_it_ran = memory.recipe.get("settings", {}).get("store") is None
+    if stored_as_it_ran and memory.dtype != runs_in:
+        return f"The memory was built in {memory.dtype}, the model runs in {runs_in} here."
+    return None
 
 
 def _attach_recorded(model: Model, memory: TaskMemory, place: str | Path | None) -> None:

@@ -13,6 +13,7 @@ from tasm.arguments import listener, unheard
 from tasm.check.originals import originals_of
 from tasm.compress.api import build
 from tasm.compress.recipes.changed import recipe_change
+from tasm.demonstrations import Demonstration
 from tasm.errors import InputError
 from tasm.memory import TaskMemory
 
@@ -39,17 +40,25 @@ def rebuild(
     """
     listener(progress, "progress")
     listener(notice, "notice")
-    memory = as_memory(memory)
+    rows, settings = what_was_built(as_memory(memory), demonstrations, notice or unheard)
+    return build(model, rows, progress=progress, notice=notice, **settings)
+
+
+def what_was_built(
+    memory: TaskMemory, demonstrations: Any, notice: Callable[[str], None]
+) -> tuple[list[Demonstration], dict[str, Any]]:
+    """Return a memory's demonstrations, and its recipe and settings for `build`; `notice` is told
+    where a recipe is no longer what it was. Raises `InputError` as `rebuild` does."""
     rows = originals_of(memory, demonstrations)
     if rows is None:
         raise InputError(
             f"{memory.place or 'The memory'}: the original demonstrations are gone, were changed, "
-            "or were not recorded (--no-demonstrations). Give them: demonstrations=…; or build "
-            "from them anew (`tasm build`)."
+            "or were not recorded (rows given in Python, --no-demonstrations). Say where they are "
+            "(--demonstrations, in Python demonstrations=…), or build from them anew."
         )
     if changed := recipe_change(memory.recipe):
-        (notice or unheard)(changed)
-    return build(model, rows, progress=progress, notice=notice, **settings_of(memory))
+        notice(changed)
+    return rows, settings_of(memory)
 
 
 def settings_of(memory: TaskMemory) -> dict[str, Any]:

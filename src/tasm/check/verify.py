@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from tasm.answer import Answer, full_context, zero_shot_answers
-from tasm.answer.ask import ask_batches, default_new_tokens, dtype_difference
+from tasm.answer.ask import ask_batches, default_new_tokens
 from tasm.answer.given import as_memory, as_queries
-from tasm.answer.recorded import model_for
+from tasm.answer.recorded import dtype_difference, model_for
 from tasm.arguments import listener, share, unheard, whole_number
 from tasm.backbone.ends import end_disagreement
 from tasm.backbone.model import Backbone

@@ -210,18 +210,7 @@ def _quiet_libraries() -> Any:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.showwarning = _shown_once()
+        shown = functools.cache(warn)  # each sentence once a command
+        warnings.showwarning = lambda message, *_, **__: shown(str(message))
         warnings.filterwarnings("default", module=r"tasm(\.|$)")
         yield
-
-
-def _shown_once() -> Callable[..., None]:
-    """Return what shows a warning, each sentence once a command."""
-    said: set[str] = set()
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        if str(message) not in said:
-            said.add(str(message))
-            warn(str(message))
-
-    return show

@@ -89,8 +89,7 @@ def open_model(
 
     The model's identity is checked before the first answer, wherever it was found.
     """
-    from tasm.answer.ask import dtype_difference
-    from tasm.answer.recorded import model_for
+    from tasm.answer.recorded import dtype_difference, model_for
 
     model = model_for(memory, place, option="--model", vision_memory=vision_memory)
     if difference := dtype_difference(model.backbone, memory):

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 SECONDS_BEFORE_A_BAR = 2.0
@@ -32,7 +31,7 @@ class Progress:
                 return
             self._open()
         if stage not in self._stages:
-            self._stages[stage] = self._bars.add_task(stage, total=total or None)
+            self._stages[stage] = self._bars.add_task(stage)
         self._bars.update(self._stages[stage], completed=done, total=total or None)
 
     def _open(self) -> None:
@@ -53,11 +52,6 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bars is not None:
             self._bars.stop()

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
@@ -11,11 +11,6 @@ from tasm.cli.building import build_and_save, built_for_people, read_files
 from tasm.cli.files import check_beside, check_no_input, check_out_memory
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.opening import open_memory
-from tasm.errors import InputError
-
-if TYPE_CHECKING:
-    from tasm.demonstrations import Demonstration
-    from tasm.memory import TaskMemory
 
 
 @command
@@ -45,16 +40,13 @@ def rebuild(
       tasm rebuild birds.tasm --demonstrations moved/birds.jsonl --model reference --out new.tasm
     """
     from tasm.answer import load_model
-    from tasm.check.rebuild import settings_of
-    from tasm.compress.recipes.changed import recipe_change
+    from tasm.check.rebuild import what_was_built
 
     check_out_memory(out, overwrite, inputs=[memory, Path(model)])
     check_beside(out, model=model, vision_memory=vision_memory)
     old = open_memory(memory)
-    rows = _originals(old, memory, demonstrations)
+    rows, settings = what_was_built(old, demonstrations, warn)
     check_no_input(out, read_files(rows))
-    if changed := recipe_change(old.recipe):
-        warn(changed)
     if old.vision_memory and vision_memory is None:
         warn(
             f"The memory was built with the vision memory {old.vision_memory}; it is rebuilt "
@@ -66,24 +58,10 @@ def rebuild(
     document = build_and_save(
         loaded.backbone,
         rows,
-        settings_of(old),
+        settings,
         out,
         overwrite=overwrite,
         keep_demonstrations=True,
         load_seconds=load_seconds,
     )
     return Result(document, lambda: built_for_people(document))
-
-
-def _originals(
-    memory: "TaskMemory", place: Path, demonstrations: Path | None
-) -> "list[Demonstration]":
-    from tasm.check.originals import originals_of
-
-    found = originals_of(memory, demonstrations)
-    if found is None:
-        raise InputError(
-            f"{place}: the original demonstrations are gone, were changed, or were not recorded "
-            "(rows given in Python, --no-demonstrations). Say where they are with --demonstrations."
-        )
-    return found

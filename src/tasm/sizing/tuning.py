@@ -23,8 +23,7 @@ from tasm.demonstrations import Demonstration
 from tasm.demonstrations.metrics import METRICS
 from tasm.errors import InputError, RecipeError
 from tasm.memory import TaskMemory
-from tasm.sizing.estimate import Confusion, confusions, interval
-from tasm.sizing.judge import Evaluation, Judge
+from tasm.sizing.judge import Confusion, Evaluation, Judge, confusions, interval
 from tasm.sizing.search import Report, Search
 from tasm.sizing.target import Target
 

@@ -24,6 +24,8 @@ _BLOCK = 1 << 22
 class Reading:
     """Adds up, per demonstration, what the query that makes the first answer token takes from it.
 
+    It records the first call of every layer of a fresh cache; later steps run unrecorded.
+
     A token counts with its attention weight (`mass`), and with the weight times the length of its
     value vector (`weighted`; Kobayashi et al., EMNLP 2020): a token that is much attended to but
     says nothing, an attention sink, then counts little. Core and retrieved tokens count apart; a
@@ -37,29 +39,21 @@ class Reading:
             demonstration; None for a model whose output projections are not found.
 
     ```python
-    reading = Reading.of(cache, memory.tokens.demonstration, rows=1)
+    reading = Reading(cache, memory.tokens.demonstration, rows=1)
     model.hf.generate(**inputs, past_key_values=cache)
     reading.mass.sum(0)
     ```
     """
 
-    def __init__(self, demonstration: Tensor, rows: int, layers: int) -> None:
+    def __init__(self, cache: MemoryCache, demonstration: Tensor, rows: int) -> None:
         self._demonstration = demonstration
-        count = int(demonstration.max()) + 1 if len(demonstration) else 0
-        self._figures = torch.zeros(2, 2, layers, rows, count)
+        self._count = int(demonstration.max()) + 1 if len(demonstration) else 0
+        self._figures = torch.zeros(2, 2, len(cache.layers), rows, self._count)
         self.tokens = torch.zeros(2, rows, len(demonstration))
         self.written: Tensor | None = None
         self._is_written = True
-        self._count = count
         self._seen: set[int] = set()
-        self._cache: MemoryCache | None = None
-
-    @classmethod
-    def of(cls, cache: MemoryCache, demonstration: Tensor, rows: int) -> "Reading":
-        """Record the first call of every layer of a fresh cache; later steps run unrecorded."""
-        reading = cls(demonstration, rows, len(cache.layers))
-        reading._cache, cache.recorder = cache, reading
-        return reading
+        self._cache, cache.recorder = cache, self
 
     @property
     def mass(self) -> Tensor:
@@ -82,8 +76,7 @@ class Reading:
     def __call__(self, call: AttentionCall) -> None:
         """Take one layer's attention; its first call only, which is the reading of the query."""
         if call.layer in self._seen:
-            if self._cache is not None:
-                self._cache.recorder = None
+            self._cache.recorder = None
             return
         self._seen.add(call.layer)
         if not call.segments or not self._count:
