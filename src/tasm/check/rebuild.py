@@ -53,8 +53,8 @@ def what_was_built(
     if rows is None:
         raise InputError(
             f"{memory.place or 'The memory'}: the original demonstrations are gone, were changed, "
-            "or were not recorded (rows given in Python, --no-demonstrations). Say where they are with "
-            "--demonstrations (in Python demonstrations=…), or build from them anew."
+            "or were not recorded (rows given in Python, --no-demonstrations). Say where they are "
+            "with --demonstrations (in Python demonstrations=…)."
         )
     if changed := recipe_change(memory.recipe):
         notice(changed)
