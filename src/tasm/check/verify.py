@@ -149,17 +149,14 @@ def verify(
             notice=say,
             progress=progress,
         )
-    if min_agreement is not None:
-        found.complaint = _too_little(found, min_agreement)
+    wanted, seen = min_agreement, found.agreement
+    if wanted is not None and seen is None:
+        found.complaint = (
+            f"An agreement of {wanted} could not be checked: there is no full context."
+        )
+    elif wanted is not None and seen is not None and seen < wanted:
+        found.complaint = f"Agreement is {seen:.3f}; at least {wanted} was wanted."
     return found
-
-
-def _too_little(found: Verification, wanted: float) -> str | None:
-    if found.agreement is None:
-        return f"An agreement of {wanted} could not be checked: there is no full context."
-    if found.agreement < wanted:
-        return f"Agreement is {found.agreement:.3f}; at least {wanted} was wanted."
-    return None
 
 
 def measure_fidelity(

@@ -11,7 +11,6 @@ from tasm.cli.building import (
     build_and_save,
     built_for_people,
     check_settings,
-    plan_for_people,
     read_files,
     smallest_core,
 )
@@ -165,7 +164,7 @@ def build(
         from tasm.compress.plan import plan as plan_build
 
         document = plan_build(backbone, rows, notice=warn, **settings)
-        return Result(document, lambda: plan_for_people(document))
+        return Result(document, lambda: _plan_for_people(document))
     assert out is not None
     saving: dict[str, Any] = {
         "overwrite": overwrite,
@@ -212,3 +211,15 @@ def _check_planning(out: Path | None, overwrite: bool, no_demonstrations: bool) 
             check_out_memory(out, overwrite)
         except TasmError as error:
             say(f"Notice: The build itself would be refused: {error}")
+
+
+def _plan_for_people(document: dict[str, Any]) -> Any:
+    from tasm.cli.text import bytes_text, number_text, table
+
+    def shown(name: str, value: Any) -> str:
+        if name.endswith("_bytes"):
+            return bytes_text(value)
+        return number_text(value, 1) if isinstance(value, float) else str(value)
+
+    rows = ((name.replace("_", " "), shown(name, value)) for name, value in document.items())
+    return table(("Planned", ""), rows, right=("",))

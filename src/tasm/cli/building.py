@@ -237,16 +237,3 @@ def _tried_for_people(document: Mapping[str, Any]) -> str:
         said += f"{after if step else before:.2g} nats from all demonstrations, "
         said += f"before {before:.2g} (step {step})." if step else "and it stayed as it was."
     return said
-
-
-def plan_for_people(document: Mapping[str, Any]) -> Any:
-    """Return what `tasm build --plan` prints without `--json`."""
-    from tasm.cli.text import bytes_text, number_text, table
-
-    def shown(name: str, value: Any) -> str:
-        if name.endswith("_bytes"):
-            return bytes_text(value)
-        return number_text(value, 1) if isinstance(value, float) else str(value)
-
-    rows = ((name.replace("_", " "), shown(name, value)) for name, value in document.items())
-    return table(("Planned", ""), rows, right=("",))

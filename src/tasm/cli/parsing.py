@@ -11,12 +11,22 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from tasm.errors import InputError
+
 MAY_BE_EMPTY = ("system",)
 """Options of which an empty text means something: no system prompt, not the template's own."""
 
 MAY_STAND_ALONE = {"explain": ("attention", "ablation")}
 """Options whose value may be left out, and the values that they know, the usual one first. A word
 after such an option that is none of them is no value of it."""
+
+
+def listed(text: str, option: str) -> list[str]:
+    """Return names that stand between commas; raises `InputError` for an empty place."""
+    items = [item.strip() for item in text.split(",")]
+    if not all(items):
+        raise InputError(f"{option} {text!r} has an empty place; expected names between commas.")
+    return items
 
 
 def group(name: str, *commands: Callable[..., None], **settings: Any) -> typer.Typer:

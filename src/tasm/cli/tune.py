@@ -13,6 +13,7 @@ from tasm.cli.files import check_beside, check_no_input, check_out_file, check_o
 from tasm.cli.frame import Result, command, say, warn
 from tasm.cli.opening import read_asked, read_rows
 from tasm.cli.options import file, share
+from tasm.cli.parsing import listed
 from tasm.cli.progress import Progress
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError
@@ -94,7 +95,7 @@ def tune(
     from tasm.sizing import tune as tuned_by
     from tasm.view.thumbnails import thumbnails
 
-    recipes = [name.strip() for name in recipe.split(",")]
+    recipes = listed(recipe, "--recipe")
     for name in recipes:
         check_settings(name, None, bank)
     if overwrite and out is None and plot is None:
@@ -136,7 +137,7 @@ def tune(
     if out is not None and tuned.memory is not None:
         tuned.memory.save(out, overwrite=overwrite, pictures=thumbnails(rows))
         document["memory"] = str(out)
-    if plot is not None:
+    if plot is not None and tuned.evaluations:  # where no core fits, there is no curve
         from tasm.view.tuning_curve import tuning_curve
 
         write_text(plot, tuning_curve(document))

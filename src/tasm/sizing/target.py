@@ -82,11 +82,11 @@ class Target:
             best = max(
                 evaluations, key=lambda one: (one.accuracy or 0, one.agreement), default=None
             )
-            seen = "no core fits" if best is None else _figures(best)
+            seen = "no core fits" if best is None else f"the best was {_figures(best)}"
             full = (
                 "" if full_accuracy is None else f"; all demonstrations reach {full_accuracy:.3f}"
             )
-            return f"Nothing reaches {target}: the best was {seen}{full}."
+            return f"Nothing reaches {target}: {seen}{full}."
         if not wanted:
             return f"{_figures(chosen)}, judged without a target."
         smaller = [one for one in evaluations if one.stored_bytes < chosen.stored_bytes]

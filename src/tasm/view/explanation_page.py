@@ -62,8 +62,8 @@ def explanation_page(answer: "Answer", memory: "TaskMemory") -> str:
         confidence="" if sure is None else share(sure),
         has_effects=ranked[0].effect is not None,
         memory={"layers": 0, "has_bank": bool(retrieved.any())},  # one layer: the sum of all
-        open_cards=tuple(cards[:OPEN_CARDS]),
-        folded_cards=tuple(cards[OPEN_CARDS:]),
+        open_cards=cards[:OPEN_CARDS],
+        folded_cards=cards[OPEN_CARDS:],
         others=len(answer.demonstrations) - len(cards),
         unnamed=() if cards else tuple((one.id, _figures(one)) for one in ranked[:MOST_CARDS]),
     )

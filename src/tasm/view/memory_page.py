@@ -33,16 +33,7 @@ class MemoryView:
     demonstrations: int
     is_short: bool
     tables: tuple[tuple[str, Table], ...]
-
-    @property
-    def open_cards(self) -> tuple[Card, ...]:
-        """Cards that are seen at once."""
-        return self.cards[:OPEN_CARDS]
-
-    @property
-    def folded_cards(self) -> tuple[Card, ...]:
-        """Cards that a reader unfolds."""
-        return self.cards[OPEN_CARDS:]
+    most_open: int = OPEN_CARDS  # cards that are seen at once; a reader unfolds the others
 
 
 def memory_page(memory: "TaskMemory", name: str) -> str:

@@ -9,6 +9,7 @@ from tasm.cli import completion
 from tasm.cli.files import check_beside, check_out_folder
 from tasm.cli.frame import Result, command, say
 from tasm.cli.options import Device, Dtype, ModelName, VisionMemoryPlace, count, file, folder
+from tasm.cli.parsing import listed
 from tasm.cli.progress import Progress
 from tasm.compress.recipes.table import DEFAULT_RECIPE
 from tasm.errors import InputError
@@ -106,13 +107,13 @@ def accuracy(
     check_beside(out, model=model, demonstrations=demonstrations, vision_memory=vision_memory)
     if own_files:
         _refuse_for_own_files(seeds=seeds, first_seed=first_seed, split=split)
-    chosen = _listed(recipes, "--recipes")
+    chosen = listed(recipes, "--recipes")
     _check_budgets(chosen, core, bank, stored)
     cells = expand(
         chosen,
-        _listed(core or DEFAULT_CORE, "--core") if core or not stored else [],
+        listed(core or DEFAULT_CORE, "--core") if core or not stored else [],
         bank,
-        _listed(stored, "--bytes") if stored else [],
+        listed(stored, "--bytes") if stored else [],
     )
     if cards:
         cells += [cell for cell in card_cells() if cell not in cells]
@@ -147,13 +148,6 @@ def accuracy(
         exit_code=1 if refused else 0,
         complaint=f"{refused} measurements were refused; see above." if refused else None,
     )
-
-
-def _listed(text: str, option: str) -> list[str]:
-    items = [item.strip() for item in text.split(",")]
-    if not all(items):
-        raise InputError(f"{option} {text!r} has an empty place; expected names between commas.")
-    return items
 
 
 def _refuse_for_own_files(**given: int | str | None) -> None:

@@ -1,7 +1,7 @@
 """`tasm bench paper`: a published table measured again beside its printed figures."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -9,6 +9,7 @@ from tasm.cli import completion
 from tasm.cli.files import check_out_folder
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Device, Dtype, ModelName, folder
+from tasm.cli.parsing import listed
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
 
@@ -45,7 +46,7 @@ def paper(
     published = find_table(table)
     if out is not None:
         check_out_folder(out, (f"table-{table}.md", f"table-{table}.json"), inputs=[data])
-    chosen = None if benchmarks is None else [name.strip() for name in benchmarks.split(",")]
+    chosen = None if benchmarks is None else listed(benchmarks, "--benchmarks")
     for name in chosen or ():
         find_benchmark(name)
         if name not in published.benchmarks:
@@ -72,8 +73,4 @@ def paper(
         )
     if out is not None:
         write_reprint(found, out)
-    return Result(found.to_json(), lambda: _table(found))
-
-
-def _table(found: Any) -> str:
-    return str(found.to_markdown())
+    return Result(found.to_json(), lambda: str(found.to_markdown()))

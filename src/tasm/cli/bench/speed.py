@@ -9,6 +9,7 @@ from tasm.cli import completion
 from tasm.cli.files import check_out_folder
 from tasm.cli.frame import Result, command
 from tasm.cli.options import Device, Dtype, folder
+from tasm.cli.parsing import listed
 from tasm.cli.progress import Progress
 
 MODEL, QUICK_MODEL = "random:qwen2_vl-0.15b", "random:qwen2_vl-tiny"
@@ -51,7 +52,7 @@ def speed(
 
     if out is not None:
         check_out_folder(out, ("speed.json", "speed.md"))
-    wanted = None if rows is None else [name.strip() for name in rows.split(",")]
+    wanted = None if rows is None else listed(rows, "--rows")
     with Progress() as progress:
         found = measure_speed(
             model or (QUICK_MODEL if quick else MODEL),

@@ -7,6 +7,7 @@ from typer import Argument, Option
 
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.options import Device, Dtype, ModelName
+from tasm.cli.parsing import listed
 from tasm.cli.progress import Progress
 
 
@@ -38,7 +39,7 @@ def evaluate(
     from tasm.vision_training.evaluate import evaluate as judge
     from tasm.vision_training.tasks import read_tasks
 
-    cells = expand([one.strip() for one in recipes.split(",")], core.split(","), None)
+    cells = expand(listed(recipes, "--recipes"), listed(core, "--core"), None)
     tasks = read_tasks(data, warn)
     loaded = load_model(model, dtype=dtype, device=device, vision_memory=vision_memory)
     assert loaded.vision_memory is not None
