@@ -103,6 +103,37 @@ def test_layers_wait_for_nothing(
     assert all(ours.count(place) <= 2 for place in ours)
 
 
+@pytest.mark.parametrize("padding", [0, 3])
+def test_a_mask_is_looked_at_no_oftener_than_by_the_stock_cache(
+    padding: int, there: BackboneElsewhere, memory: TaskMemory
+) -> None:
+    """Rows of two lengths, and rows of one with a mask all the same."""
+
+    def waits(cache: Any) -> list[Counter[str]]:
+        ids, mask = torch.tensor([QUERY] * 2), torch.ones(2, len(QUERY), dtype=torch.long)
+        mask[0, :padding] = 0
+        found = []
+        for _ in range(3):
+            given = {"input_ids": ids.to("pretended"), "attention_mask": mask.to("pretended")}
+            watch.clear()
+            with torch.inference_mode():
+                there.hf(
+                    **given,
+                    **there.tiny._token_types(given["input_ids"]),
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+            found.append(Counter(wait.operation for wait in watch.waits))
+            ids, mask = torch.tensor([TOKEN] * 2), torch.cat([mask, mask[:, -1:]], 1)
+        return found[1:]
+
+    with pretending() as watch:
+        detach(there.hf)
+        stock = waits(DynamicCache(config=there.hf.config.get_text_config(decoder=True)))
+        attach(there.hf)
+        assert waits(memory.cache(device="pretended", gate="never")) == stock
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(
     ("gate", "epsilon"), [("js", SHUT), ("js", OPEN), ("missing", SHUT), ("missing", OPEN)]

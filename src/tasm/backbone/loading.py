@@ -81,7 +81,7 @@ def _opened_again(name: str, dtype: str, device: str, parts: dict[str, str]) -> 
     return backbone
 
 
-def wrap_backbone(hf: HfModel, processor: HfProcessor, *, name: str | None = None) -> Backbone:
+def wrap_backbone(hf: HfModel, processor: HfProcessor) -> Backbone:
     """Use a transformers model and its processor (or tokenizer) that are already loaded.
 
     ```python
@@ -94,8 +94,8 @@ def wrap_backbone(hf: HfModel, processor: HfProcessor, *, name: str | None = Non
     if isinstance(getattr(hf, "backbone", None), Backbone):
         raise ModelError("hf is a tasm.Model, which is wrapped already: use it as it is.")
     core = unwrap(hf)
-    known = name or getattr(core.config, "_name_or_path", "") or type(core).__name__
-    return Backbone(hf, processor, str(known))
+    name = getattr(core.config, "_name_or_path", "") or type(core).__name__
+    return Backbone(hf, processor, str(name))
 
 
 def reference_folder() -> Path:

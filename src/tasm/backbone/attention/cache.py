@@ -10,12 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, MemoryLayer, StaticMemoryLayer
+from tasm.backbone.attention.cache_layers import (
+    DynamicMemoryLayer,
+    MemoryLayer,
+    StateMemoryLayer,
+    StaticMemoryLayer,
+    number_of_states,
+)
 from tasm.backbone.attention.live import LiveCache
 from tasm.backbone.attention.positions import LiveRows
 from tasm.backbone.attention.segment import Extra, Segment
 from tasm.backbone.attention.starts import Starts
-from tasm.backbone.attention.states import StateMemoryLayer, number_of_states
 from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import layer_kinds, position_rows, sliding_window
 from tasm.backbone.hugging_face import HfConfig
@@ -43,11 +48,9 @@ class MemoryCache(LiveCache):
     transcript: TranscriptDigest | None
 
     @classmethod
-    def empty(cls, config: HfConfig, *, live_tokens: int | None = None) -> "MemoryCache":
+    def empty(cls, config: HfConfig) -> "MemoryCache":
         """Return a cache without memory, to encode into: `MemoryCache.empty(model.config)`."""
-        return cls.from_segments(
-            config, None, next_position=0, logical_length=0, live_tokens=live_tokens
-        )
+        return cls.from_segments(config, None, next_position=0, logical_length=0)
 
     @classmethod
     def from_segments(
@@ -72,7 +75,7 @@ class MemoryCache(LiveCache):
         `config` is a transformers configuration, or the `Geometry` that a memory keeps of one.
         `next_position` and `logical_length` are one number, or one a row where the rows have
         different memories: then a segment's `bias` switches off, with `UNUSED`, what a row has not.
-        `states` gives the recurrent layers of hybrid models their state (see `states`).
+        `states` gives the recurrent layers of hybrid models their state (see `StateMemoryLayer`).
         `live_tokens` makes the live part a buffer of that many tokens, for torch.compile and CUDA
         graphs. `transcript` is the `transcript_digest` of the tokens that the memory stands for: a
         prompt that begins with them is refused. Raises ModelError for a kind of layer that cannot

@@ -13,13 +13,17 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from tasm.backbone.attention.attention_call import AttentionCall
-from tasm.backbone.attention.cache_layers import DynamicMemoryLayer, MemoryLayer, unread_memory
+from tasm.backbone.attention.cache_layers import (
+    DynamicMemoryLayer,
+    MemoryLayer,
+    StateMemoryLayer,
+    unread_memory,
+)
 from tasm.backbone.attention.masks import Mask, live_mask, real_tokens
 from tasm.backbone.attention.positions import LiveRows
 from tasm.backbone.attention.rotary import LengthSwitch
 from tasm.backbone.attention.segment import Extra
 from tasm.backbone.attention.starts import Starts
-from tasm.backbone.attention.states import StateMemoryLayer
 from tasm.errors import InputError
 
 

@@ -7,9 +7,11 @@ read or written, files are hashed again.
 import hashlib
 import json
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+from tasm.errors import TasmError
+from tasm.files import write_text
 
 
 def file_sha256(path: Path) -> str:
@@ -45,15 +47,5 @@ def _remember(key: str, digest: str) -> None:
     # One entry a file: what was known of its earlier content is of no use any more.
     entries = {k: v for k, v in _remembered().items() if not k.startswith(path + "|")}
     entries[key] = digest
-    with suppress(OSError, RuntimeError):
-        place = _place()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=place.parent, suffix=".json")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(entries, stream)
-            os.replace(name, place)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+    with suppress(TasmError, OSError, RuntimeError):
+        write_text(_place(), json.dumps(entries))

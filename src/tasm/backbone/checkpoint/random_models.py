@@ -44,13 +44,11 @@ class RandomModel:
     vision_layers: int
     vision_heads: int
     image_side: int
-    patch: int = 14
-    merge: int = 2
     max_positions: int = 32768
     title: str = ""
 
 
-_LONG = 1 << 20
+_PATCH, _MERGE, _LONG = 14, 2, 1 << 20
 RANDOM_MODELS: dict[str, RandomModel] = {
     # Grouped-query attention, 64 tokens for a square image.
     "qwen2_vl-0.15b": RandomModel(
@@ -134,8 +132,8 @@ def _model(geometry: RandomModel, tokenizer: HfTokenizer, device: str, dtype: st
             "hidden_size": geometry.hidden_size,
             "num_heads": geometry.vision_heads,
             "mlp_ratio": 4,
-            "patch_size": geometry.patch,
-            "spatial_merge_size": geometry.merge,
+            "patch_size": _PATCH,
+            "spatial_merge_size": _MERGE,
             "temporal_patch_size": 2,
         },
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
@@ -180,8 +178,8 @@ def _processor(geometry: RandomModel, tokenizer: HfTokenizer) -> Any:
     image_processor = (plain or transformers.Qwen2VLImageProcessor)(
         min_pixels=int(0.9 * area),
         max_pixels=int(1.2 * area),
-        patch_size=geometry.patch,
-        merge_size=geometry.merge,
+        patch_size=_PATCH,
+        merge_size=_MERGE,
         temporal_patch_size=2,
     )
     return without_video(transformers.Qwen2VLProcessor)(

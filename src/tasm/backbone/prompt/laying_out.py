@@ -22,8 +22,7 @@ from tasm.backbone.prompt.image_layout import (
     UnusablePicture,
 )
 from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs
-from tasm.backbone.prompt.text_ends import text_ends
-from tasm.backbone.prompt.tokenised import TokenisedConversation, tokenise
+from tasm.backbone.prompt.tokenised import TokenisedConversation, text_ends, tokenise
 from tasm.backbone.prompt.transcript import Layout, Role, Transcript, empty_places, number_answers
 from tasm.demonstrations import Conversation, Demonstration, Query
 from tasm.demonstrations.problems import RowProblem, check_text

@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.kernels.differentiable import differentiable_attention
 from tasm.backbone.attention.kernels.fused import (
     WIDER,
     cpu_flash,
@@ -19,7 +18,10 @@ from tasm.backbone.attention.kernels.fused import (
     cuda_flash,
     cuda_flash_widened,
 )
-from tasm.backbone.attention.kernels.written_out import written_out_attention
+from tasm.backbone.attention.kernels.written_out import (
+    differentiable_attention,
+    written_out_attention,
+)
 
 Kernel = Literal["cpu flash", "cuda flash", "cuda flash, widened", "cuda efficient", "written out"]
 

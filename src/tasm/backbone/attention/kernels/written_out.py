@@ -1,4 +1,8 @@
-"""Attention in plain operations: any device, any dtype, soft capping; the oracle of the kernels."""
+"""Attention in plain operations: any device, any dtype, soft capping; the oracle of the kernels.
+
+And the same for autograd: the fused kernels give no gradient of the log-sum-exp, by which runs are
+merged.
+"""
 
 import torch
 from torch import Tensor
@@ -64,6 +68,28 @@ def written_out_attention(
         outputs.append(mixed.reshape(batch, query_heads, block.shape[2], -1).to(query.dtype))
         sums.append(log_sum_exp.flatten(1, 2))
     return torch.cat(outputs, 2), torch.cat(sums, 2)
+
+
+def differentiable_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    scaling: float,
+    softcap: float | None = None,
+    causal: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The same as `partial_attention`, in operations that autograd knows; all logits are held, and
+    output and log-sum-exp both have gradients, of queries, keys, values and bias."""
+    logits = grouped_logits(query.float(), key.float(), bias, scaling, softcap)
+    if causal:
+        later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=query.device).triu(1)
+        logits = logits.masked_fill(later, torch.finfo(torch.float32).min)
+    log_sum_exp = logits.logsumexp(-1)
+    weights = (logits - log_sum_exp[..., None]).exp()
+    mixed = _product(weights.flatten(2, 3), value.float())
+    output = mixed.reshape(*query.shape[:3], -1).to(query.dtype)
+    return output, log_sum_exp.flatten(1, 2)
 
 
 def grouped_logits(
