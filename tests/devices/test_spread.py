@@ -193,3 +193,22 @@ def test_retrieval_on_two_devices(
         memory = build_tiny(there, 4, core="40%", bank="40%")
         found = logits_after(there, memory.cache(**given), WORDS)
     torch.testing.assert_close(values(found), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "llama"])
+def test_rows_of_two_lengths_on_two_devices(family: str) -> None:
+    """Layers with a window compare tokens' indices, and a bank is asked by each row's last token:
+    both are known where the decoder begins."""
+
+    def answers(where: BackboneElsewhere) -> Tensor:
+        mask = torch.tensor([[0, 0, 1], [1, 1, 1]]).to("pretended")
+        ids = torch.tensor([WORDS, WORDS]).to("pretended")
+        cache = build_tiny(where, 4, core="40%", bank="40%").cache(gate="always")
+        with torch.inference_mode():
+            output = where.hf(input_ids=ids, attention_mask=mask, past_key_values=cache)
+        return values(output.logits[:, -1])
+
+    with pretending():
+        expected = answers(elsewhere(family))
+        found = answers(spread(elsewhere(family)))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

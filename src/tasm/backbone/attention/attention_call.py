@@ -120,7 +120,8 @@ def segment_bias(
     if not sliding_window or segment.index is None or index is None:
         return bias
     places = segment.index if segment.index.ndim == 3 else segment.index[None]
-    distance = index[:, None, :, None] - places[:, :, None, :]
+    # Kept where the decoder begins; its later layers may lie on another device.
+    distance = index.to(places.device)[:, None, :, None] - places[:, :, None, :]
     window = torch.where(distance < sliding_window, 0.0, torch.finfo(torch.float32).min)
     return (
         window if bias is None else torch.clamp_min(bias + window, torch.finfo(torch.float32).min)

@@ -95,7 +95,8 @@ def _last_rows(query: Tensor, last: Tensor | None, kv_heads: int) -> Tensor:
     """Each row's last live query, (batch, kv_heads, group, head_dim); `last` is None where it is
     the last token."""
     batch, query_heads, n, head_dim = query.shape
-    if last is not None:
+    if last is not None:  # of the decoder's first device; its later layers may lie on another
+        last = last.to(query.device)
         query = query.gather(2, last.view(batch, 1, 1, 1).expand(-1, query_heads, 1, head_dim))
     elif n > 1:
         query = query[:, :, -1]
