@@ -312,8 +312,7 @@ def _against_all(bank: Bank, asked: Asked, found: Sequence[Any], k: int) -> list
     """Recall, and errors of the output, of every query: one number a query head."""
     layer = bank.layers[0]
     assert layer is not None
-    held, indexes = layer.held(), bank.indexes
-    index = indexes.layer(0) if indexes is not None and indexes.has(0) else None
+    held, index = layer.held(), bank.index(0)
     rows: list[dict[str, list[Tensor]]] = [{} for _ in found]
     for head in range(held.kv_heads):
         keys, values = held.keys[head].float(), held.values[head].float()

@@ -60,11 +60,12 @@ def layer_tokens(
         return torch.randn(count, HEAD_DIM, generator=generator).to(dtype)
 
     index = [torch.randperm(total, generator=generator)[:n].sort().values for n in lengths]
-    return LayerTokens.ragged(
-        [random(n) for n in lengths],
-        [random(n) for n in lengths],
-        [entry.int() for entry in index],
-        [torch.rand(n, generator=generator) for n in lengths] if bias else None,
+    return LayerTokens.of_heads(
+        torch.cat([random(n) for n in lengths]),
+        torch.cat([random(n) for n in lengths]),
+        torch.cat(index).int(),
+        lengths,
+        torch.cat([torch.rand(n, generator=generator) for n in lengths]) if bias else None,
     )
 
 

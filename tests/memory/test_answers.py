@@ -44,7 +44,9 @@ def memory_of(
         for (segment,) in encoded.segments:
             keys = [segment.keys[0, head, rows] for head, rows in enumerate(chosen)]
             values = [segment.values[0, head, rows] for head, rows in enumerate(chosen)]
-            kept.append(LayerTokens.ragged(keys, values, [rows.int() for rows in chosen]))
+            counts = tuple(len(rows) for rows in chosen)
+            flat = (torch.cat(keys), torch.cat(values), torch.cat(chosen).int())
+            kept.append(LayerTokens.of_heads(*flat, counts))
         return kept
 
     banked = in_bank or [torch.tensor([], dtype=torch.long)] * 2

@@ -10,8 +10,8 @@ from hypothesis import given
 from tasm.backbone.attention.segment import UNUSED
 from tasm.errors import InputError
 from tasm.memory.retrieval.gate import GateSettings
-from tasm.memory.retrieval.gates.core import core_distribution
-from tasm.memory.retrieval.gates.divergence import gate_divergence, js_divergence
+from tasm.memory.retrieval.gates import gate_divergence, js_divergence
+from tasm.memory.retrieval.looking import core_distribution
 
 
 def softmax(logits: list[float]) -> list[float]:

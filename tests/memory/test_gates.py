@@ -12,10 +12,9 @@ from tasm.backbone.attention.segment import UNUSED
 from tasm.errors import InputError
 from tasm.memory import Bank, GateSettings, TaskMemory
 from tasm.memory.retrieval.gate import GateReference
-from tasm.memory.retrieval.gates.base import Look
-from tasm.memory.retrieval.gates.core import core_weight
-from tasm.memory.retrieval.gates.table import GATES
+from tasm.memory.retrieval.gates import GATES
 from tasm.memory.retrieval.in_attention import Retrieval
+from tasm.memory.retrieval.looking import Look, core_weight
 from tests.memory.memories import HEAD_DIM, KV_HEADS, layer_tokens, task_memory
 from tests.memory.test_retrieval import LAYERS, SCALING, Scene, attached_keys
 
@@ -194,7 +193,7 @@ def test_missing_takes_what_attention_has_weighed_and_multiplies_nothing(monkeyp
             expected = plain(layer, query, SCALING)
             core = core_weight(query, given.core[layer].keys, SCALING)
             with monkeypatch.context() as patched:
-                patched.setattr("tasm.memory.retrieval.gates.base.core_weight", refused)
+                patched.setattr("tasm.memory.retrieval.looking.core_weight", refused)
                 found = retrieval(layer, query, SCALING, lambda core=core: core)
             assert (found is None) == (expected is None)
             if found is not None and expected is not None:

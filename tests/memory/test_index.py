@@ -90,14 +90,7 @@ def test_where_everything_is_read_it_is_the_exact_scan():
     ordered, index = LayerIndex.of(tokens)
     exact = Bank([tokens]).search(0, query, 7)
 
-    class One:
-        def has(self, layer: int) -> bool:
-            return True
-
-        def layer(self, number: int) -> LayerIndex:
-            return index
-
-    found = Bank([ordered], One()).search(0, query, 7)
+    found = Bank([ordered], lambda layer: index).search(0, query, 7)
     assert torch.equal(found.missing, exact.missing)
     there = ~exact.missing.expand(3, 2, 7)
     assert torch.equal(found.index[there], exact.index[there])
@@ -211,7 +204,7 @@ def test_a_mapped_bank_is_scanned_without_holding_it(
     keys = torch.randn(1, 300_000, 80, generator=torch.Generator().manual_seed(0))
     tokens = LayerTokens(keys, keys[:, :, :1], torch.arange(300_000, dtype=torch.int32)[None])
     record = write_tensors(tmp_path / "bank", layer_tensors(0, tokens))
-    mapped = MappedLayer.open(MappedFile(tmp_path / "bank", record), 0, 300_000)
+    mapped = MappedLayer(MappedFile(tmp_path / "bank", record), 0, (300_000,), 300_000)
     monkeypatch.setattr("tasm.memory.retrieval.bank._SCAN_ELEMENTS", 1 << 20)
     query = torch.randn(1, 1, 80, generator=torch.Generator().manual_seed(1))
     best = (keys[0] @ query[0, 0]).argsort(descending=True)[:20]

@@ -6,9 +6,9 @@ import torch
 from tasm.backbone.attention.segment import Segment
 from tasm.errors import InputError
 from tasm.memory import Bank, GateReference, GateSettings, LayerTokens
-from tasm.memory.retrieval.gates.core import core_distribution
-from tasm.memory.retrieval.gates.divergence import gate_divergence
+from tasm.memory.retrieval.gates import gate_divergence
 from tasm.memory.retrieval.in_attention import Retrieval
+from tasm.memory.retrieval.looking import core_distribution
 from tests.memory.memories import HEAD_DIM, KV_HEADS, layer_tokens
 
 SCALING = 0.4

@@ -49,11 +49,8 @@ def test_shares_count_heads() -> None:
 
 def test_padding_of_ragged_heads_does_not_count() -> None:
     memory = Memory()
-    ragged = LayerTokens.ragged(
-        [torch.zeros(2, 4), torch.zeros(1, 4)],
-        [torch.zeros(2, 4), torch.zeros(1, 4)],
-        [torch.tensor([1, 2]), torch.tensor([2])],
-    )
+    flat = torch.zeros(3, 4)
+    ragged = LayerTokens.of_heads(flat, flat, torch.tensor([1, 2, 2]), (2, 1))
     memory.core = (ragged, None)
     assert kept_shares(memory)[0][0].tolist() == [0, 0.5, 1, 0, 0, 0]
 

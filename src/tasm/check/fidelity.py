@@ -16,7 +16,7 @@ from tasm.backbone.model import Backbone
 from tasm.backbone.running.turns import alone
 from tasm.demonstrations import Query
 from tasm.memory import TaskMemory
-from tasm.memory.retrieval.gates.divergence import js_divergence
+from tasm.memory.retrieval.gates import js_divergence
 
 BATCH_SIZE = 40
 

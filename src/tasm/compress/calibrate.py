@@ -22,8 +22,8 @@ from tasm.compress.records.queries import Kept, Queries
 from tasm.compress.records.recorder import Recorder
 from tasm.memory.layer import LayerTokens
 from tasm.memory.retrieval.gate import GateReference
-from tasm.memory.retrieval.gates.core import core_distribution
-from tasm.memory.retrieval.gates.divergence import gate_divergence
+from tasm.memory.retrieval.gates import gate_divergence
+from tasm.memory.retrieval.looking import core_distribution
 from tasm.memory.tokens import TokenTable
 
 AT_MOST = 64

@@ -21,7 +21,7 @@ from tasm.compress.records.record import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
 from tasm.memory import LayerTokens
-from tasm.memory.retrieval.gates.divergence import js_divergence
+from tasm.memory.retrieval.gates import js_divergence
 
 _ROWS_AT_ONCE = 64
 _TOKENS_AT_ONCE = 1024

@@ -3,7 +3,7 @@
 Knows nothing of how tokens were chosen, of files, or of the model that made them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.segment import UNUSED, Segment
-from tasm.memory.per_head import packed, take
+from tasm.memory.per_head import by_head, packed, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,27 +66,27 @@ class LayerTokens:
                 raise ValueError(f"lengths {lengths} do not fit keys of shape {shape}")
 
     @classmethod
-    def ragged(
+    def of_heads(
         cls,
-        keys: Sequence[Tensor],
-        values: Sequence[Tensor],
-        index: Sequence[Tensor],
-        bias: Sequence[Tensor] | None = None,
+        keys: Tensor,
+        values: Tensor,
+        index: Tensor,
+        counts: tuple[int, ...],
+        bias: Tensor | None = None,
     ) -> "LayerTokens":
-        """Join heads that keep different numbers of tokens: one tensor a head, padded here.
+        """Tokens of heads that follow each other in each tensor, `counts` of each head: views where
+        the heads have as many, else copies that are padded.
 
         ```python
-        LayerTokens.ragged([k0, k1], [v0, v1], [i0, i1])      # k0 (5, 64), k1 (3, 64)
+        LayerTokens.of_heads(keys, values, index, (5, 3))      # keys (8, 64), index (8,)
         ```
         """
-        lengths = tuple(int(head.shape[0]) for head in index)
-        pad = torch.nn.utils.rnn.pad_sequence
         return cls(
-            keys=pad(list(keys), batch_first=True),
-            values=pad(list(values), batch_first=True),
-            index=pad(list(index), batch_first=True).to(torch.int32),
-            bias=None if bias is None else pad(list(bias), batch_first=True),
-            lengths=None if len(set(lengths)) == 1 else lengths,
+            keys=by_head(keys, counts),
+            values=by_head(values, counts),
+            index=by_head(index, counts),
+            bias=None if bias is None else by_head(bias, counts),
+            lengths=None if len(set(counts)) == 1 else counts,
         )
 
     @property

@@ -1,5 +1,7 @@
 """Choosing entries head by head: every KV head has an order, and a number, of its own."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,22 @@ def flat_rows(index: Tensor, entries: int) -> Tensor:
     step = max(1, entries)
     starts = torch.arange(0, index.shape[0] * step, step, device=index.device)
     return (index + starts[:, None]).flatten()
+
+
+def by_head(flat: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return (kv_heads, most, …) of heads that follow each other in `flat` (all heads' entries, …).
+
+    ```python
+    >>> by_head(torch.tensor([1, 2, 3]), (1, 2))
+    tensor([[1, 0],
+            [2, 3]])
+    ```
+
+    A view where all heads have as many, else padded with zeros.
+    """
+    if len(set(counts)) <= 1:
+        return flat.view(len(counts), max(counts, default=0), *flat.shape[1:])
+    return torch.nn.utils.rnn.pad_sequence(list(flat.split(list(counts))), batch_first=True)
 
 
 def ranks(scores: Tensor) -> Tensor:

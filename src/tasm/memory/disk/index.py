@@ -72,15 +72,11 @@ class IndexFile:
         """Bytes of its tensors."""
         return sum(entry.stop - entry.start for entry in self.file.header.values())
 
-    def has(self, layer: int) -> bool:
-        """Whether a layer has an index."""
-        return f"layers.{layer}.counts" in self.file.header
-
-    def layer(self, number: int) -> LayerIndex:
-        """The index of a layer that has one; raises DamageError."""
-        if number not in self._opened:
+    def layer(self, number: int) -> LayerIndex | None:
+        """The index of a layer, where it has one; raises DamageError."""
+        if number not in self._opened and f"layers.{number}.counts" in self.file.header:
             self._opened[number] = self._open(number)
-        return self._opened[number]
+        return self._opened.get(number)
 
     def _open(self, number: int) -> LayerIndex:
         counts: list[list[int]] = self.file.read(f"layers.{number}.counts").tolist()

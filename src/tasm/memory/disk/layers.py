@@ -7,7 +7,8 @@ after head, with offsets. Knows manifests and mapped files; nothing of folders, 
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from torch import Tensor
 from tasm.backbone.geometry import Geometry
 from tasm.memory.core_tensors import Counts
 from tasm.memory.disk.headers import TensorEntry
-from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile, MappedTensor
 from tasm.memory.disk.rules import shown
 from tasm.memory.disk.soundness import check_index, check_layer, check_tokens
 from tasm.memory.layer import LayerTokens
+from tasm.memory.per_head import by_head
+from tasm.memory.retrieval.bank_layer import BankLayer
 
 
 def layer_tensors(layer: int, tokens: LayerTokens) -> dict[str, Tensor]:
@@ -40,70 +42,32 @@ def layer_tensors(layer: int, tokens: LayerTokens) -> dict[str, Tensor]:
     return {f"layers.{layer}.{name}": part for name, part in parts.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class MappedLayer:
+class MappedLayer(BankLayer):
     """A bank layer on disk: blocks of keys are read and checked as a search touches them, values
     and indices only where it chose.
 
-    Attributes:
-        keys, values: (all heads' tokens, head_dim).
-        index: (all heads' tokens,).
-        bias: (all heads' tokens,) or None.
+    Args:
+        file: where it lies.
+        number: the layer's.
         counts: tokens of each KV head.
-        tokens: of the transcript's table, which index points into.
+        tokens: of the transcript's table, which its index points into.
+
+    Raises:
+        DamageError: its offsets are not of such counts.
     """
 
-    keys: MappedTensor
-    values: MappedTensor
-    index: MappedTensor
-    bias: MappedTensor | None
-    counts: tuple[int, ...]
-    tokens: int
-
-    @classmethod
-    def open(cls, file: MappedFile, layer: int, tokens: int) -> "MappedLayer":
-        """Find a layer in a file; only the file's header and its offsets are read."""
-
-        def view(part: str) -> MappedTensor:
-            return file.view(f"layers.{layer}.{part}")
-
-        parts = {part: view(part) for part in ("keys", "values", "index")}
-        if f"layers.{layer}.bias" in file.header:
-            parts["bias"] = view("bias")
-        if f"layers.{layer}.offsets" in file.header:
-            offsets = view("offsets").whole()
-            counts = tuple(offsets.diff().tolist())
-            sound = offsets.ndim == 1 and int(offsets[0]) == 0 and min(counts, default=-1) >= 0
-        else:
-            shape = parts["index"].unchecked.shape
-            sound = len(shape) == 2
-            counts = (int(shape[-1]),) * int(shape[0])
-            parts = {
-                name: replace(part, unchecked=part.unchecked.flatten(0, 1))
-                for name, part in parts.items()
-            }
-        rows = {name: part.unchecked.shape[:1] for name, part in parts.items()}
-        dimensions = [part.unchecked.ndim for part in (parts["keys"], parts["values"])]
-        if not sound or dimensions != [2, 2] or any(n != (sum(counts),) for n in rows.values()):
-            raise file.damage(f"the tensors of layer {layer} do not fit one another")
-        keys, values, index = (parts[part] for part in ("keys", "values", "index"))
-        return cls(keys, values, index, parts.get("bias"), counts, tokens)
-
-    @property
-    def device(self) -> torch.device:
-        """Host memory."""
-        return torch.device("cpu")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of keys and values."""
-        return self.keys.unchecked.dtype
+    def __init__(self, file: MappedFile, number: int, counts: tuple[int, ...], tokens: int) -> None:
+        parts = _parts(file, number, counts)
+        super().__init__(counts, parts["keys"].unchecked.dtype)
+        self._keys, self._values, self._index = parts["keys"], parts["values"], parts["index"]
+        self._parts = (self._keys, self._values, self._index)
+        self._tokens = tokens
+        self._starts = [0, *accumulate(counts)][:-1]
 
     @property
     def nbytes(self) -> int:
         """Bytes in the file."""
-        parts = (self.keys, self.values, self.index, self.bias)
-        return sum(part.unchecked.nbytes for part in parts if part is not None)
+        return sum(part.unchecked.nbytes for part in self._parts)
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
@@ -111,87 +75,80 @@ class MappedLayer:
         try:
             yield
         except ValueError as error:
-            raise self.keys.file.damage(str(error)) from error
-
-    @property
-    def _offsets(self) -> list[int]:
-        offsets = [0]
-        for count in self.counts:
-            offsets.append(offsets[-1] + count)
-        return offsets
+            raise self._keys.file.damage(str(error)) from error
 
     def block(self, start: int, stop: int) -> Tensor:
         """Keys of a range of every head, checked; shorter heads are padded with zeros."""
         heads = [
-            self.keys.between(offset + min(start, count), offset + min(stop, count))
-            for offset, count in zip(self._offsets, self.counts, strict=False)
+            self._keys.between(offset + min(start, count), offset + min(stop, count))
+            for offset, count in zip(self._starts, self.counts, strict=True)
         ]
         return torch.nn.utils.rnn.pad_sequence(heads, batch_first=True)
 
     def keys_at(self, head: int, rows: Tensor) -> Tensor:
         """Keys (rows, head_dim) of one head's rows, their blocks checked."""
-        return self.keys.rows(rows + self._offsets[head])
+        return self._keys.rows(rows + self._starts[head])
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys, values and index of chosen rows of every head, checked."""
-        packed = rows + torch.tensor(self._offsets[:-1])[None, :, None]
+        packed = rows + torch.tensor(self._starts)[None, :, None]
         # A head without tokens is asked for its row 0, which another head may own; the search
         # marks it as missing, so only the bound matters.
         packed = packed.clamp(max=max(sum(self.counts) - 1, 0))
-        keys, values, index = (part.rows(packed) for part in (self.keys, self.values, self.index))
+        keys, values, index = (
+            part.rows(packed) for part in (self._keys, self._values, self._index)
+        )
         with self._naming():
-            check_tokens(keys, values, index, self.tokens, "what a search brought")
+            check_tokens(keys, values, index, self._tokens, "what a search brought")
         return keys, values, index
 
     def indices(self) -> Tensor:
         """(kv_heads, tokens) places in the transcript, checked; zeros past a head's count."""
-        index = self.index.whole()
+        index = self._index.whole()
         with self._naming():
-            check_index(index, self.tokens, "a layer of the bank")
-        heads = list(torch.split(index, list(self.counts)))
-        return torch.nn.utils.rnn.pad_sequence(heads, batch_first=True)
+            check_index(index, self._tokens, "a layer of the bank")
+        return by_head(index, self.counts)
 
     def held(self) -> LayerTokens:
         """The whole layer, checked and judged."""
-        layer = self.whole()
+        keys, values, index = (part.whole() for part in self._parts)
+        layer = LayerTokens.of_heads(keys, values, index, self.counts)
         with self._naming():
-            check_layer(layer, self.tokens, "a layer")
+            check_layer(layer, self._tokens, "a layer")
         return layer
 
-    def whole(self) -> LayerTokens:
-        """The whole layer, checked against its hashes only."""
-        keys, values, index = self.keys.whole(), self.values.whole(), self.index.whole()
-        bias = None if self.bias is None else self.bias.whole()
-        counts = list(self.counts)
-        if len(set(counts)) <= 1:
-            shape = (len(counts), max(counts, default=0))
-            return LayerTokens(
-                keys=keys.view(*shape, keys.shape[-1]),
-                values=values.view(*shape, values.shape[-1]),
-                index=index.view(shape),
-                bias=None if bias is None else bias.view(shape),
-            )
-        return LayerTokens.ragged(
-            torch.split(keys, counts),
-            torch.split(values, counts),
-            torch.split(index, counts),
-            None if bias is None else torch.split(bias, counts),
+
+def core_layers(file: MappedFile, counts: Counts) -> tuple[LayerTokens | None, ...]:
+    """The core's layers, all their blocks checked; raises DamageError."""
+    return tuple(
+        None if heads is None else _core_layer(file, number, heads)
+        for number, heads in enumerate(counts)
+    )
+
+
+def _core_layer(file: MappedFile, number: int, counts: tuple[int, ...]) -> LayerTokens:
+    whole = {name: part.whole() for name, part in _parts(file, number, counts).items()}
+    return LayerTokens.of_heads(**whole, counts=counts)
+
+
+def _parts(file: MappedFile, number: int, counts: tuple[int, ...]) -> dict[str, MappedTensor]:
+    """A layer's tensors by name, of all heads' tokens one after the other. The file's header has
+    been held against the manifest; its offsets are held against it here."""
+    prefix = f"layers.{number}."
+    names = [name for name in ("keys", "values", "index", "bias") if prefix + name in file.header]
+    parts = {name: file.view(prefix + name) for name in names}
+    if f"{prefix}offsets" not in file.header:
+        return {
+            name: replace(part, unchecked=part.unchecked.flatten(0, 1))
+            for name, part in parts.items()
+        }
+    held = file.read(f"{prefix}offsets").diff(prepend=torch.zeros(1, dtype=torch.int64)).tolist()
+    if held != [0, *counts]:
+        raise file.damage(
+            f"layer {number} holds {shown(held[1:])} tokens of each head, the manifest says "
+            f"{shown(list(counts))}"
         )
-
-
-def core_layers(
-    file: MappedFile, manifest: Manifest, geometry: Geometry
-) -> tuple[LayerTokens | None, ...]:
-    """The core's layers, all of them checked; raises DamageError."""
-    opened = _open_layers(file, manifest, manifest.core_tokens, geometry)
-    return tuple(None if layer is None else layer.whole() for layer in opened)
-
-
-def bank_layers(
-    file: MappedFile, manifest: Manifest, geometry: Geometry
-) -> list[MappedLayer | None]:
-    """The bank's layers, mapped and not yet read; raises DamageError."""
-    return _open_layers(file, manifest, manifest.bank_tokens or [], geometry)
+    return parts
 
 
 def per_head(entries: Sequence[Any], kv_heads: int) -> Counts:
@@ -200,23 +157,6 @@ def per_head(entries: Sequence[Any], kv_heads: int) -> Counts:
         None if entry is None else tuple(entry) if isinstance(entry, list) else (entry,) * kv_heads
         for entry in entries
     )
-
-
-def _open_layers(
-    file: MappedFile, manifest: Manifest, entries: list[Any], geometry: Geometry
-) -> list[MappedLayer | None]:
-    layers: list[MappedLayer | None] = []
-    for number, heads in enumerate(per_head(entries, geometry.kv_heads)):
-        layer = None
-        if heads is not None:
-            layer = MappedLayer.open(file, number, manifest.logical_length)
-            if layer.counts != heads:
-                raise file.damage(
-                    f"layer {number} holds {shown(list(layer.counts))} tokens of each head, the "
-                    f"manifest says {shown(list(heads))}"
-                )
-        layers.append(layer)
-    return layers
 
 
 def held_bytes(

@@ -20,7 +20,7 @@ from tasm.memory.disk import folder as memory_folder
 from tasm.memory.disk.blocks import FileRecord
 from tasm.memory.disk.headers import TensorEntry, check_bank_header, check_core_header
 from tasm.memory.disk.index import IndexFile, check_index_header
-from tasm.memory.disk.layers import bank_layers, core_layers, held_bytes, per_head
+from tasm.memory.disk.layers import MappedLayer, core_layers, held_bytes, per_head
 from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile
 from tasm.memory.disk.packed import (
@@ -35,7 +35,7 @@ from tasm.memory.disk.soundness import check_core
 from tasm.memory.entry import DemonstrationEntry, absolute_hint
 from tasm.memory.packing.core import Core, PackedCore
 from tasm.memory.packing.vectors import Store
-from tasm.memory.retrieval.bank import Bank
+from tasm.memory.retrieval.bank import Bank, Layers
 from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.tokens import TABLE, TokenTable
 
@@ -121,7 +121,7 @@ class StoredContents:
 
     def _plain_core(self) -> CoreTensors:
         file = self._core_file
-        layers = core_layers(file, self._manifest, self._facts.geometry)
+        layers = core_layers(file, self.core_counts)
         return CoreTensors(
             layers=layers,
             tokens=TokenTable(**{part: file.read(f"tokens.{part}") for part in TABLE}),
@@ -151,12 +151,22 @@ class StoredContents:
         file = self._bank_file
         if file is None:
             return None
-        manifest, geometry = self._manifest, self._facts.geometry
-        if self.packing is None:
-            if self._index is not None:
-                file.read_sparsely()
-            return Bank(lambda: bank_layers(file, manifest, geometry), self._index)
-        return Bank(lambda: open_packed_bank(file, manifest, geometry, cast(PackedCore, self.core)))
+        if self.packing is not None:
+            return Bank(lambda: self._packed_layers(file))
+        if self._index is None:
+            return Bank(lambda: self._mapped_layers(file))
+        file.read_sparsely()
+        return Bank(lambda: self._mapped_layers(file), self._index.layer)
+
+    def _mapped_layers(self, file: MappedFile) -> Layers:
+        return [
+            None if heads is None else MappedLayer(file, number, heads, self._facts.logical_length)
+            for number, heads in enumerate(self.bank_counts or ())
+        ]
+
+    def _packed_layers(self, file: MappedFile) -> Layers:
+        core = cast(PackedCore, self.core)
+        return open_packed_bank(file, self._manifest, self._facts.geometry, core)
 
     @property
     def digest(self) -> str:
@@ -215,7 +225,7 @@ class StoredContents:
         for file in self.files[1:]:
             file.check_all()
         for number in range(self._facts.geometry.layers):
-            if self._index is not None and self._index.has(number):
+            if self._index is not None:
                 self._index.layer(number)
         for layer in () if self.bank is None else self.bank.layers:
             if layer is not None:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.core import PackedCore
 from tasm.memory.packing.layer import PackedTokens, every_mean
-from tasm.memory.retrieval.bank import Bank, HeldLayer
+from tasm.memory.retrieval.bank import Bank
+from tasm.memory.retrieval.bank_layer import BankLayer
 
 
-class PackedBankLayer:
-    """One layer of a packed bank; see `BankLayer`.
+class PackedBankLayer(BankLayer):
+    """One layer of a packed bank, in host memory.
 
     Args:
         packed: returns its tokens as they are stored.
@@ -34,37 +34,21 @@ class PackedBankLayer:
         dtype: torch.dtype,
         nbytes: int,
     ) -> None:
-        self.packed, self.counts, self.dtype, self.nbytes = packed, counts, dtype, nbytes
-        self._plain = plain
+        super().__init__(counts, dtype)
+        self.packed, self._plain, self._nbytes = packed, plain, nbytes
 
     @property
-    def device(self) -> torch.device:
-        """Host memory."""
-        return torch.device("cpu")
+    def nbytes(self) -> int:
+        """Of the packed tensors."""
+        return self._nbytes
 
     @cached_property
-    def _held(self) -> HeldLayer:
-        return HeldLayer(self._plain())
-
-    def block(self, start: int, stop: int) -> Tensor:
-        """Keys of a range."""
-        return self._held.block(start, stop)
-
-    def keys_at(self, head: int, rows: Tensor) -> Tensor:
-        """Keys of one head's rows."""
-        return self._held.keys_at(head, rows)
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys, values and index of chosen rows."""
-        return self._held.take(rows)
-
-    def indices(self) -> Tensor:
-        """Places in the transcript."""
-        return self._held.indices()
+    def _held(self) -> LayerTokens:
+        return self._plain()
 
     def held(self) -> LayerTokens:
         """The tokens unpacked."""
-        return self._held.tokens
+        return self._held
 
 
 def packed_bank(bank: Bank, core: PackedCore) -> Bank:

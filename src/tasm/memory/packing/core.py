@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.rotary import Rotary
+from tasm.backbone.attention.segment import Segment
 from tasm.backbone.geometry import LayerKind
 from tasm.memory.asked import KeptQueries
 from tasm.memory.core_tensors import CoreTensors, Counts
@@ -19,7 +20,7 @@ from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.integers import deflated, inflated
 from tasm.memory.packing.layer import PackedTokens, means_that_pay
 from tasm.memory.packing.rotation import Rotation
-from tasm.memory.packing.segment import PackedSegment, packed_segment
+from tasm.memory.packing.segment import packed_segment
 from tasm.memory.packing.vectors import Store
 from tasm.memory.tokens import TokenTable
 
@@ -133,7 +134,7 @@ class PackedCore:
 
     def segment(
         self, layer: int, device: torch.device | str | None, dtype: torch.dtype | None
-    ) -> PackedSegment | None:
+    ) -> Segment | None:
         """What attention reads of a layer, still packed; None where it keeps nothing."""
         packed, here = self.packed[layer], self.unpacking
         if packed is None or not max(packed.counts):

@@ -7,6 +7,7 @@ pays for its bytes. Knows layers' tokens and positions; nothing of files.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from tasm.memory.layer import LayerTokens
 from tasm.memory.packing.integers import deflated, inflated
 from tasm.memory.packing.rotation import Rotation
 from tasm.memory.packing.vectors import Store, Vectors, row_bytes
+from tasm.memory.per_head import by_head
 
 Means = tuple[tuple[bool, ...], tuple[bool, ...]]
 """Of which heads the mean of keys is stored, and of which that of values."""
@@ -148,22 +150,10 @@ class PackedTokens:
             ValueError: the indices are damaged, or point outside the token table.
         """
         index = self.places(positions)
-        keys = self.plain_keys(positions[:, index.long()], rotation, dtype)
-        values, bias = self.plain_values(dtype), None if self.bias is None else self.bias.plain()
-        if len(set(self.counts)) <= 1:
-            shape = (len(self.counts), max(self.counts, default=0))
-            return LayerTokens(
-                keys, values, index.view(shape), None if bias is None else bias.view(shape)
-            )
-        counts = list(self.counts)
-        ragged = torch.nn.utils.rnn.pad_sequence
-        return LayerTokens(
-            keys,
-            values,
-            ragged(list(torch.split(index, counts)), batch_first=True),
-            None if bias is None else ragged(list(torch.split(bias, counts)), batch_first=True),
-            lengths=self.counts,
-        )
+        keys = rotation.turned(self._with_means(0), positions[:, index.long()], back=False)
+        bias = None if self.bias is None else self.bias.plain()
+        values = self._with_means(1).to(dtype)
+        return LayerTokens.of_heads(keys.to(dtype), values, index, self.counts, bias)
 
     def places(self, positions: Tensor) -> Tensor:
         """(all heads' tokens,) int32: numbers of the tokens in the transcript.
@@ -182,18 +172,28 @@ class PackedTokens:
     def plain_keys(self, at: Tensor, rotation: Rotation, dtype: torch.dtype) -> Tensor:
         """(kv_heads, tokens, head_dim) rotated keys; `at` (rows, all heads' tokens) are their
         positions."""
-        keys = rotation.turned(_with_means(self.keys, self.counts, self.means[0]), at, back=False)
-        return self._by_head(keys.to(dtype))
+        keys = rotation.turned(self._with_means(0), at, back=False)
+        return by_head(keys.to(dtype), self.counts)
 
     def plain_values(self, dtype: torch.dtype) -> Tensor:
         """(kv_heads, tokens, head_dim) values."""
-        return self._by_head(_with_means(self.values, self.counts, self.means[1]).to(dtype))
+        return by_head(self._with_means(1).to(dtype), self.counts)
 
-    def _by_head(self, flat: Tensor) -> Tensor:
-        if len(set(self.counts)) <= 1:
-            return flat.view(len(self.counts), max(self.counts, default=0), flat.shape[-1])
-        heads = torch.split(flat, list(self.counts))
-        return torch.nn.utils.rnn.pad_sequence(list(heads), batch_first=True)
+    def _with_means(self, part: int) -> Tensor:
+        """(all heads' tokens, size) float32 of the keys (0) or of the values (1)."""
+        plain, stored = (self.keys, self.values)[part].plain(), sum(self.means[part])
+        means = pad(plain[:stored], (0, 0, 0, 1))  # a last one of zeros, for heads that have none
+        return plain[stored:] + means[self._mean_of[part]]
+
+    @cached_property
+    def _mean_of(self) -> list[Tensor]:
+        """Of each key, and of each value, the number of its mean: on their device, and no mask, so
+        that no look waits for the host."""
+        numbers = []
+        for has in self.means:
+            stored = [sum(has[:head]) if one else sum(has) for head, one in enumerate(has)]
+            numbers.append(torch.tensor(stored)[_owner(self.counts)].to(self.keys.rows.device))
+        return numbers
 
     def to(self, device: torch.device | str | None) -> "PackedTokens":
         """The same tokens on another device, still packed; indices and biases stay."""
@@ -240,15 +240,6 @@ def _beside_means(
     rounded = torch.zeros_like(means)
     rounded[torch.tensor(has)] = Vectors.of(stored, store).plain()
     return Vectors.of(torch.cat([stored, vectors - rounded[_owner(counts)]]), store)
-
-
-def _with_means(packed: Vectors, counts: tuple[int, ...], has: Sequence[bool]) -> Tensor:
-    plain = packed.plain()
-    stored = sum(has)
-    means = pad(plain[:stored], (0, 0, 0, 1))  # a last one of zeros, for heads that have none
-    # Numbers and not a mask, which an accelerator would be waited for at every look.
-    number = torch.tensor([sum(has[:head]) if one else stored for head, one in enumerate(has)])
-    return plain[stored:] + means[number[_owner(counts)].to(plain.device)]
 
 
 def _owner(counts: tuple[int, ...]) -> Tensor:

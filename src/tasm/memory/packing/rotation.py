@@ -6,7 +6,7 @@ little of what packing saves. Knows keys and positions; nothing of layers.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,10 @@ class Rotation:
     def nbytes(self) -> int:
         """Bytes as they are stored."""
         return deflated(self.pairs).nbytes + self.frequencies.nbytes
+
+    def to(self, device: torch.device) -> "Rotation":
+        """The same rotation on another device."""
+        return replace(self, pairs=self.pairs.to(device), frequencies=self.frequencies.to(device))
 
     def turned(self, keys: Tensor, positions: Tensor, *, back: bool) -> Tensor:
         """Return keys (tokens, head_dim) float32 turned to positions (rows, tokens), or back."""

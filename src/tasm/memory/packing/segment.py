@@ -74,6 +74,7 @@ class PackedSegment(Segment):
                 here,
                 packed=here.packed.to(device),
                 at=here.at.to(device),
+                rotation=here.rotation.to(device),
                 like=torch.empty(0, device=device, dtype=live.dtype),
             )
             bias = None if self.bias is None else self.bias.to(device)
@@ -89,14 +90,10 @@ def packed_segment(
     rotation: Rotation,
     device: torch.device | str | None,
     dtype: torch.dtype,
-) -> PackedSegment:
+) -> Segment:
     """The segment of a packed layer; `positions` (rows, tokens) are the token table's."""
     plain = packed.plain(positions, rotation, torch.float32)
-    like = torch.empty(0, device=device, dtype=dtype)
-    at = positions[:, packed.places(positions).long()].to(like.device)
-    bias = plain.logit_bias
-    return PackedSegment(
-        PackedSource(packed.to(like.device), at, rotation, like),
-        None if bias is None else bias[None].to(like.device),
-        plain.index.to(like.device),
-    )
+    at, bias = positions[:, packed.places(positions).long()], plain.logit_bias
+    source = PackedSource(packed, at, rotation, torch.empty(0, dtype=dtype))
+    here = PackedSegment(source, None if bias is None else bias[None], plain.index)
+    return here.as_live(torch.empty(0, device=device, dtype=dtype))

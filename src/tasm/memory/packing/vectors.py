@@ -18,6 +18,7 @@ BITS: dict[str, int] = {"int8": 8, "int4": 4}
 BESIDE = 2
 """Bytes a vector takes beside its codes: scale and offset."""
 
+_HOST = torch.device("cpu")
 _OCTAVE = 8  # scales an octave
 _ONE = 128  # the scale's byte that means 1
 _NARROWER = (1.0, 0.95, 0.9, 0.85, 0.8)
@@ -62,7 +63,7 @@ class Vectors:
         given = vectors.detach().float()
         if not bool(given.isfinite().all()):
             raise ValueError("a number is infinite or none")
-        turned = given @ hadamard(given.shape[1]).to(given.device)
+        turned = given @ hadamard(given.shape[1], given.device)
         bits = BITS[store]
         scales, offsets, codes = _best(turned, bits)
         beside = torch.stack([scales, offsets.view(torch.uint8)], 1)
@@ -83,7 +84,7 @@ class Vectors:
         codes = _apart(self.rows[:, :-BESIDE], bits, self.size).float()
         offsets = self.rows[:, -1:].contiguous().view(torch.int8).float()
         turned = _scale(self.rows[:, -2]) * (codes - _half(bits) + offsets)
-        return turned @ hadamard(self.size).to(turned.device)
+        return turned @ hadamard(self.size, turned.device)
 
 
 def _best(turned: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,9 +144,11 @@ def row_bytes(size: int, store: Store) -> int:
 
 
 @cache
-def hadamard(size: int) -> Tensor:
+def hadamard(size: int, device: torch.device = _HOST) -> Tensor:
     """Return (size, size) orthonormal Hadamard blocks, each of the largest power of two that
-    divides `size`; symmetric, so its own inverse."""
+    divides `size`; symmetric, so its own inverse. Brought to each device once."""
+    if device != _HOST:
+        return hadamard(size).to(device)
     block = torch.ones(1, 1)
     while size % (2 * block.shape[0]) == 0:
         block = torch.cat([torch.cat([block, block], 1), torch.cat([block, -block], 1)], 0)

@@ -7,103 +7,19 @@ Knows neither gates nor files: a layer is anything that hands out blocks of keys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.attention.segment import UNUSED, Segment
 from tasm.memory.layer import LayerTokens
+from tasm.memory.retrieval.bank_layer import BankLayer, HeldLayer
 from tasm.memory.retrieval.granularity import Granularity
 from tasm.memory.retrieval.index.layer import LayerIndex, is_large
 from tasm.memory.retrieval.key_blocks import Search, rows_in_order
 
 _SCAN_ELEMENTS = 1 << 23  # keys converted to float32 at a time: 32 MiB
-
-
-class BankLayer(Protocol):
-    """One layer of a bank, wherever it lies: on a device, in host memory or on disk."""
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Tokens of each KV head."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where `block` and `take` put what they return."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of keys and values."""
-
-    def block(self, start: int, stop: int) -> Tensor:
-        """Keys (kv_heads, stop - start, head_dim) of that range; padding past a head's count."""
-
-    def keys_at(self, head: int, rows: Tensor) -> Tensor:
-        """Keys (rows, head_dim) of one head's rows."""
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys, values (batch, kv_heads, k, head_dim) and index (batch, kv_heads, k) of `rows`
-        (batch, kv_heads, k), row numbers within each head."""
-
-    def indices(self) -> Tensor:
-        """(kv_heads, tokens) places in the transcript; anything past a head's count."""
-
-    def held(self) -> LayerTokens:
-        """The whole layer in memory."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its tensors, where they lie."""
-
-
-@dataclass(frozen=True, eq=False)
-class HeldLayer:
-    """A bank layer in memory, on any device."""
-
-    tokens: LayerTokens
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Tokens of each KV head."""
-        return self.tokens.counts
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors lie."""
-        return self.tokens.keys.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of keys and values."""
-        return self.tokens.keys.dtype
-
-    def block(self, start: int, stop: int) -> Tensor:
-        """Keys of a range, a view."""
-        return self.tokens.keys[:, start:stop]
-
-    def keys_at(self, head: int, rows: Tensor) -> Tensor:
-        """Keys of one head's rows."""
-        return self.tokens.keys[head, rows]
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys, values and index of chosen rows."""
-        heads = torch.arange(self.tokens.kv_heads, device=rows.device)[None, :, None]
-        tokens = self.tokens
-        return tokens.keys[heads, rows], tokens.values[heads, rows], tokens.index[heads, rows]
-
-    def indices(self) -> Tensor:
-        """Places in the transcript."""
-        return self.tokens.index
-
-    def held(self) -> LayerTokens:
-        """The tokens themselves."""
-        return self.tokens
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return self.tokens.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +50,8 @@ class Retrieved:
 Layers = Sequence[LayerTokens | BankLayer | None]
 
 
-class Indexes(Protocol):
-    """The indexes of a bank's layers, wherever they lie."""
-
-    def has(self, layer: int) -> bool:
-        """Whether a layer has one."""
-
-    def layer(self, number: int) -> LayerIndex:
-        """The index of a layer that has one."""
+Indexes = Callable[[int], LayerIndex | None]
+"""The index of a layer that has one, by its number."""
 
 
 class Bank:
@@ -155,14 +65,14 @@ class Bank:
     Args:
         layers: one entry a model layer, None where nothing is banked; or a function that opens them
             when they are first asked for.
-        indexes: of layers that have one, whose tokens lie in its order.
+        index: of a layer, where it has one, whose tokens lie in its order.
     """
 
     def __init__(
-        self, layers: Layers | Callable[[], Layers], indexes: "Indexes | None" = None
+        self, layers: Layers | Callable[[], Layers], index: Indexes = lambda layer: None
     ) -> None:
         self._layers = layers
-        self.indexes = indexes
+        self.index = index
 
     @cached_property
     def layers(self) -> tuple[BankLayer | None, ...]:
@@ -179,6 +89,12 @@ class Bank:
     def nbytes(self) -> int:
         """Bytes of every tensor of the bank, wherever they lie (on disk: as they are stored)."""
         return sum(layer.nbytes for layer in self.layers if layer is not None)
+
+    def _banked(self, layer: int) -> BankLayer:
+        tokens = self.layers[layer]
+        if tokens is None:
+            raise IndexError(f"layer {layer} has no bank")
+        return tokens
 
     def search(
         self, layer: int, query: Tensor, k: int, granularity: Granularity | None = None
@@ -201,13 +117,11 @@ class Bank:
         Raises:
             DamageError: a block of the bank on disk is not what was written.
         """
-        tokens = self.layers[layer]
-        if tokens is None:
-            raise IndexError(f"layer {layer} has no bank")
+        tokens = self._banked(layer)
         asked = query.to(tokens.device, torch.float32)
-        if granularity is None and self.indexes is not None and self.indexes.has(layer):
+        index = self.index(layer) if granularity is None else None
+        if index is not None:
             by_group = asked if asked.ndim == 4 else asked[:, :, None]
-            index = self.indexes.layer(layer)
             rows, missing = index.best_rows(by_group, k, tokens.keys_at)
         else:
             rows, missing = best_rows(tokens, asked, k, granularity, layer)
@@ -231,9 +145,7 @@ class Bank:
         Raises:
             DamageError: a block of the bank on disk is not what was written.
         """
-        tokens = self.layers[layer]
-        if tokens is None:
-            raise IndexError(f"layer {layer} has no bank")
+        tokens = self._banked(layer)
         asked = query.to(tokens.device, torch.float32) * scaling
         weights = [products.logsumexp(-1) for _, products in _products(tokens, asked)]
         weight = weights[0] if len(weights) == 1 else torch.stack(weights).logsumexp(0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tasm.arguments import GateKind
 from tasm.errors import InputError, did_you_mean
-from tasm.memory.retrieval.gates.table import GATES
+from tasm.memory.retrieval.gates import GATES
 
 Asking = Literal["mean", "each"]
 _KINDS: tuple[str, ...] = tuple(GATES)
@@ -23,7 +23,7 @@ class GateSettings:
     """When a query retrieves, and how much.
 
     Attributes:
-        kind: a row of `tasm.memory.retrieval.gates.table`: "missing" weighs core and bank, "js"
+        kind: a row of `tasm.memory.retrieval.gates`: "missing" weighs core and bank, "js"
             compares distributions, "entropy" asks how undecided a query is, "always" retrieves at
             every step, "never" not at all.
         epsilon: threshold in nats, or "calibrated" for the one measured while building, where the

@@ -14,10 +14,9 @@ from torch import Tensor
 from tasm.backbone.attention.segment import UNUSED, Segment, Weight
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
-from tasm.memory.retrieval.gates.base import Gate, Look
-from tasm.memory.retrieval.gates.core import hidden_slots
-from tasm.memory.retrieval.gates.table import GATES
+from tasm.memory.retrieval.gates import GATES, Gate
 from tasm.memory.retrieval.granularity import Granularity
+from tasm.memory.retrieval.looking import Look, hidden_slots
 from tasm.memory.retrieval.statistics import RetrievalStatistics
 
 
@@ -35,7 +34,7 @@ class Attached(NamedTuple):
 class Retrieval:
     """Brings bank tokens into each layer's attention when the gate opens; one per cache.
 
-    Whether it does is for a row of the table of gates to say (`retrieval/gates`). What was
+    Whether it does is for a row of the table of gates to say (`retrieval.gates`). What was
     retrieved stays attached to its row and layer until a later trigger replaces it. It is
     the `extra` of a `MemoryCache`.
 

@@ -1,13 +1,61 @@
 """How a query looks at the core: shares of its tokens, and how much they weigh in all.
 
-Knows one layer's tensors.
+Knows one layer's tensors; neither caches nor what a gate makes of it.
 """
+
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.attention.kernels import float32_product
-from tasm.backbone.attention.segment import UNUSED
+from tasm.backbone.attention.segment import UNUSED, Weight
+
+
+@dataclass(eq=False)
+class Look:
+    """One layer's query beside the core, on the query's device.
+
+    Attributes:
+        query: (batch, kv_heads, group, head_dim), rotated, each row's last live token.
+        keys: (kv_heads, core tokens, head_dim), rotated.
+        scaling: factor of the logits.
+        bias: (kv_heads, core tokens) added to the logits, or None.
+        hidden: (kv_heads, 1, core tokens) bool, the slots that the bias hides, or None.
+        before: (batch or 1, kv_heads, core tokens), the distribution to compare with: the
+            build's at the first step, then that of the step before; or None.
+        known_weight: gives what `weight` would work out, where attention has done so already.
+    """
+
+    query: Tensor
+    keys: Tensor
+    scaling: float
+    bias: Tensor | None = None
+    hidden: Tensor | None = None
+    before: Tensor | None = None
+    known_weight: Weight | None = None
+    _shares: Tensor | None = field(default=None, init=False)
+
+    def distribution(self) -> Tensor:
+        """(batch, kv_heads, core tokens), how the query looks at the core; worked out once."""
+        if self._shares is None:
+            self._shares = core_distribution(
+                self.query, self.keys, self.scaling, self.bias, self.hidden
+            )
+        return self._shares
+
+    def weight(self) -> Tensor:
+        """(batch, kv_heads, group), log-sum-exp of the core's logits; inf where a head keeps
+        nothing. No product, where attention has its own."""
+        if self.known_weight is None:
+            return core_weight(self.query, self.keys, self.scaling, self.bias)
+        weight, hidden = self.known_weight(), self.hidden
+        if hidden is None and self.bias is not None:
+            hidden = hidden_slots(self.bias)
+        nothing = weight <= UNUSED / 2
+        if hidden is not None:  # a kernel of 16 bits holds no bias as far down as `UNUSED`
+            nothing = nothing | hidden.all(-1)
+        return weight.masked_fill(nothing, float("inf"))
 
 
 def core_distribution(
