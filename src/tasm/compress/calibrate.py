@@ -192,10 +192,10 @@ class _Asked:
         """(rows, kv_heads, group) log-sum-exp over the entries of other demonstrations."""
         own, keys, weights = self.own(entries, tokens), entries.keys.float(), []
         for rows, queries in self._blocks(entries):
-            logits = torch.einsum("rhgd,hed->rhge", queries.float(), keys) * scaling
+            logits = torch.einsum("rhgd,hed->rhge", queries.float(), keys).mul_(scaling)
             if entries.logit_bias is not None:
-                logits = logits + entries.logit_bias.float()[:, None]
-            weights.append(logits.masked_fill(own[rows, :, None], -torch.inf).logsumexp(-1))
+                logits += entries.logit_bias.float()[:, None]
+            weights.append(logits.masked_fill_(own[rows, :, None], -torch.inf).logsumexp(-1))
         return torch.cat(weights)
 
     def looks(self, entries: LayerTokens, scaling: float) -> Tensor:
