@@ -1,12 +1,14 @@
 """Which kernel is chosen, that each agrees with attention written out, and what a step costs."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from tasm.backbone.attention.kernels import (
+    choosing,
     exponentials,
     merge,
     partial_attention,
@@ -150,6 +152,31 @@ def test_the_memory_efficient_kernel_shares_keys_by_strides(batch: int, heads: i
         output, sums = cuda_efficient(*there, 0.3, False)
         assert "repeat_interleave" not in watch.operations and sums.shape == (batch, 6, 13)
     torch.testing.assert_close(values(output), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 5), (3, 2, 5), (3, 2, 1), (1, 1, 5)])
+def test_shared_keys_are_read_once_under_biases_of_their_rows(
+    sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As beside a layer with a window on CUDA, for several rows of one memory in float32."""
+    torch.manual_seed(0)
+    query, bias = torch.randn(3, 6, 5, 8), torch.randn(*sizes, 13)
+    key, value = torch.randn(2, 1, 2, 13, 8)
+    expected = written_out_attention(query, key, value, bias, 0.3)
+    batches = []
+
+    def watched(*given: Any) -> tuple[Tensor, Tensor]:
+        batches.append(given[1].shape[0])
+        return cuda_efficient(*given)
+
+    monkeypatch.setattr(choosing, "kernel_for", lambda *asked: "cuda efficient")
+    monkeypatch.setitem(choosing._FUSED, "cuda efficient", watched)
+    with pretending():
+        there = [one.to("pretended") for one in (query, key, value, bias)]
+        found = partial_attention(*there, 0.3)
+    assert batches == [1]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(values(one), other, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.attention.masks import Mask
+from tasm.backbone.attention.positions import are_of_pictures
 from tasm.backbone.geometry import image_token
 from tasm.backbone.hugging_face import HfConfig, HfModel
 from tasm.errors import InputError
@@ -75,7 +76,14 @@ def call_positions(
     token, grids = image_token(module.config), kwargs.get("image_grid_thw")
     is_image = tokens == token if tokens.ndim == 2 and token is not None else None
     if is_image is None or count == 1 or not bool(is_image.any()):
-        _refuse_picture_positions(kwargs.get("position_ids"), count)
+        placed = kwargs.get("position_ids")
+        if placed is not None and are_of_pictures(placed, count):
+            raise InputError(
+                f"position_ids {tuple(placed.shape)} place tokens as those of a picture are "
+                "placed, and none of the call's tokens is known to be one. Leave position_ids out, "
+                "and give input_ids with image_grid_thw where there are pictures: positions are "
+                "computed from them."
+            )
         places = torch.arange(count, device=tokens.device).expand(batch, -1)
         if own is not None:
             places = (own.to(tokens.device).cumsum(1) - 1).clamp_min(0)
@@ -100,20 +108,6 @@ def call_positions(
         }
     )
     return found[0].to(tokens.device)  # type: ignore[no-any-return]
-
-
-def _refuse_picture_positions(given: Any, count: int) -> None:
-    """Positions of text are alike in all three rows; others say what the tokens do not."""
-    if count == 1 or not isinstance(given, Tensor) or given.ndim != 3:
-        return
-    rows = given[-3:]
-    if bool((rows != rows[:1]).any()):
-        raise InputError(
-            f"position_ids {tuple(given.shape)} place tokens as those of a picture are placed, and "
-            "none of the call's tokens is known to be one. Leave position_ids out, and give "
-            "input_ids with image_grid_thw where there are pictures: positions are computed "
-            "from them."
-        )
 
 
 def _check_grids(config: HfConfig, found: int, grids: Tensor) -> None:

@@ -115,7 +115,12 @@ class LiveRows:
             )
             self.next_position = torch.maximum(self.next_position, ends)
         else:
-            _refuse_images(position_ids, tokens)
+            if are_of_pictures(position_ids, tokens):
+                raise InputError(
+                    "An image came in a later call of the same query, where its multi-dimensional "
+                    "positions are not known. Read the query in one call, or commit() the cache "
+                    "before it."
+                )
             positions = self.next_position[:, None] + order
             self.next_position = self.next_position + count
         self.next_index = self.next_index + count
@@ -220,12 +225,9 @@ def _local(position_ids: Tensor | None, order: Tensor, real: Tensor | None) -> T
     return local.masked_fill(~real, 0)
 
 
-def _refuse_images(position_ids: Tensor | None, tokens: int) -> None:
-    if tokens == 1 or position_ids is None or position_ids.ndim != 3:
-        return
+def are_of_pictures(position_ids: Any, tokens: int) -> bool:
+    """Whether positions place tokens as those of a picture: of text all three rows are alike."""
+    if tokens == 1 or not isinstance(position_ids, Tensor) or position_ids.ndim != 3:
+        return False
     rows = position_ids[-3:]
-    if bool((rows != rows[:1]).any()):
-        raise InputError(
-            "An image came in a later call of the same query, where its multi-dimensional "
-            "positions are not known. Read the query in one call, or commit() the cache before it."
-        )
+    return bool((rows != rows[:1]).any())

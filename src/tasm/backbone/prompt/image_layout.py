@@ -7,7 +7,7 @@ expanded.
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,13 +100,18 @@ class ImageLayout:
         if not pictures:
             return LaidOutImages((), (), NO_IMAGES)
         alone = self.family.lone_image_differs and not multi_image
+
         step = 1 if alone else _PICTURES_AT_ONCE
+
+        def groups(chosen: Sequence[Picture]) -> Iterator[LaidOutImages]:
+            for start in range(0, len(chosen), step):
+                yield self._group(chosen[start : start + step], max_pixels, multi_image)
+
         expansions: list[str] = []
         places: list[Tensor] = []
         kept: list[ImageInputs] | None = []
         total = 0
-        for start in range(0, len(pictures), step):
-            group = self._group(pictures[start : start + step], max_pixels, multi_image)
+        for group in groups(pictures):
             expansions += group.expansions
             places += group.places
             total += sum(packed.values.nbytes for packed in group.inputs.tensors.values())
@@ -116,12 +121,7 @@ class ImageLayout:
             return LaidOutImages(tuple(expansions), tuple(places), concatenate(kept))
 
         def made_again(first: int, stop: int) -> ImageInputs:
-            chosen = pictures[first:stop]
-            parts = [
-                self._group(chosen[start : start + step], max_pixels, multi_image).inputs
-                for start in range(0, len(chosen), step)
-            ]
-            return concatenate(parts)
+            return concatenate([group.inputs for group in groups(pictures[first:stop])])
 
         dropped = ImageInputs(len(pictures), {}, made_again)
         return LaidOutImages(tuple(expansions), tuple(places), dropped)

@@ -96,6 +96,8 @@ def partial_attention(
     if batch > 1 and key.shape[0] == 1:
         if not causal and (bias is None or bias.shape[0] == bias.shape[2] == 1):
             return _over_shared_keys(attend, query, key, value, bias, scaling)
+        if not causal and bias is not None and query.device.type != "cpu":
+            return _rows_of_all(attend, query, key, value, bias, scaling)
         key, value = key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1)
     if not causal and _packs(query, bias):
         if bias is not None and bias.shape[2] > 1:
@@ -144,6 +146,22 @@ def _over_shared_keys(
     output = output.view(kv_heads, batch, query_heads // kv_heads, rows, -1)
     log_sum_exp = log_sum_exp.reshape(kv_heads, batch, query_heads // kv_heads, rows)
     return output.transpose(0, 1).flatten(1, 2), log_sum_exp.transpose(0, 1).flatten(1, 2)
+
+
+def _rows_of_all(
+    attend: Attend, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """Batch and tokens become rows, each with a bias of its own; the CPU takes broadcast views."""
+    batch, query_heads, rows, _ = query.shape
+    if bias.shape[1] > 1:
+        bias = bias.repeat_interleave(query_heads // bias.shape[1], 1)
+    bias = bias.expand(batch, -1, rows, -1).transpose(0, 1).flatten(1, 2)[None]
+    packed = query.transpose(0, 1).flatten(1, 2)[None]
+    output, log_sum_exp = attend(packed, key, value, bias, scaling, False)
+    return (
+        output[0].unflatten(1, (batch, rows)).transpose(0, 1),
+        log_sum_exp[0].unflatten(1, (batch, rows)).transpose(0, 1),
+    )
 
 
 def kernel_for(
