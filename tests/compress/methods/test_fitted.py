@@ -20,7 +20,7 @@ def test_ridge_is_where_the_gradient_vanishes(rows: int, tokens: int) -> None:
     draw = torch.Generator().manual_seed(rows)
     given = torch.rand(rows, tokens, generator=draw)
     target, towards = torch.rand(rows, 2, generator=draw), torch.rand(tokens, 2, generator=draw)
-    found = ridge(given[None], target[None], towards[None], 0.5, torch.tensor([tokens]))[0]
+    found = ridge(given[None].clone(), target[None], towards[None], 0.5, torch.tensor([tokens]))[0]
     penalty = 0.5 * float((given.T @ given).diagonal().mean())
     gradient = given.T @ (given @ found - target) + penalty * (found - towards)
     assert float(gradient.abs().max()) < 1e-5
@@ -40,10 +40,12 @@ def test_heads_of_other_lengths_are_solved_together(rows: int) -> None:
     given, target = torch.rand(2, rows, 5, generator=draw), torch.rand(2, rows, 3, generator=draw)
     given[1, :, 2:] = 0  # padding
     towards = torch.rand(2, 5, 3, generator=draw)
-    found = ridge(given, target, towards, 0.5, torch.tensor([5, 2]))
+    found = ridge(given.clone(), target, towards, 0.5, torch.tensor([5, 2]))
     for head, kept in enumerate((5, 2)):
         mine = given[head : head + 1, :, :kept], target[head : head + 1]
-        alone = ridge(*mine, towards[head : head + 1, :kept], 0.5, torch.tensor([kept]))[0]
+        alone = ridge(
+            mine[0].clone(), mine[1], towards[head : head + 1, :kept], 0.5, torch.tensor([kept])
+        )[0]
         assert torch.allclose(found[head, :kept], alone, atol=1e-5)
     assert torch.equal(found[1, 2:], towards[1, 2:])
 

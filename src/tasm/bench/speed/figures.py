@@ -56,10 +56,6 @@ COUNTED_RECIPES = tuple(
 LARGEST_GROWTH = 1.03
 """Of `peak_growth_over_full`: a number a token and head, recorded while reading, is 1 %."""
 
-WIDE = "attention-matching"
-"""Fits over every row that says an answer at once, in a matrix as wide as what is kept: its growth
-is a row of its own."""
-
 PEAK_LENGTHS = (8, 16)
 """Demonstrations of the builds that are counted."""
 
@@ -130,11 +126,9 @@ SPEED_ROWS = (
     ),
     SpeedRow(
         "peak_growth_over_full",
-        f"by how much that peak grows with every token, of all but {WIDE} the recipe that grows "
-        "most / full context",
+        "by how much that peak grows with every token, the recipe that grows most / full context",
         at_most=LARGEST_GROWTH,
     ),
-    SpeedRow(f"peak_growth_over_full@{WIDE}", "the same of that recipe"),
     *(
         SpeedRow(
             f"build_ops_over_prefill@{recipe}",

@@ -22,7 +22,6 @@ from tasm.bench.speed.figures import (
     COUNTED_RECIPES,
     PEAK_LENGTHS,
     SPEED_ROWS,
-    WIDE,
     Measured,
 )
 from tasm.errors import InputError, did_you_mean
@@ -52,10 +51,7 @@ MEASURES: dict[str, Callable[[Bench], float]] = {
         for recipe in COUNTED_RECIPES
         for count in PEAK_LENGTHS
     },
-    "peak_growth_over_full": partial(
-        counting.peak_growth_over_full, recipes=[one for one in COUNTED_RECIPES if one != WIDE]
-    ),
-    f"peak_growth_over_full@{WIDE}": partial(counting.peak_growth_over_full, recipes=[WIDE]),
+    "peak_growth_over_full": partial(counting.peak_growth_over_full, recipes=COUNTED_RECIPES),
     **{
         f"build_ops_over_prefill@{recipe}": partial(counting.build_ops_over_prefill, recipe=recipe)
         for recipe in COUNTED_RECIPES

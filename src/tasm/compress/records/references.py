@@ -138,8 +138,8 @@ class References(Record):
     In a replay everything read before is the memory and a row's own demonstration is the rest; in a
     first reading the memory is what stands before the row's own demonstration. `rows` says which
     rows there are to choose from, `last_rows` those of the model's last layer, whose output is read
-    only where something is said, `outputs` whether a replay's rows are held with what all their
-    attention gave. State: `Asked`.
+    only where something is said, `outputs` whether rows are held with what attention gave: the rest
+    of it, and in a replay all of it; without, `live` has no numbers. State: `Asked`.
     """
 
     rows: str = "all"
@@ -161,7 +161,8 @@ class References(Record):
         heads, group = call.key.shape[1], call.query.shape[1] // call.key.shape[1]
         values = call.value[0].float()
         earlier = values.shape[1] - reading.new  # live tokens of earlier passes, in a long chunk
-        live = torch.zeros(heads, group, len(rows), values.shape[-1], device=values.device)
+        width = values.shape[-1] if self.outputs else 0
+        live = torch.zeros(heads, group, len(rows), width, device=values.device)
         rest = torch.zeros(heads, group, len(rows), device=values.device)
         own = torch.zeros(len(rows), values.shape[1], dtype=torch.bool, device=values.device)
         own[:, earlier:] = mine[rows][:, None] == mine
@@ -170,7 +171,8 @@ class References(Record):
         for block in replace(call, segments=()).weights(rows) if len(rows) else ():
             columns = slice(first, first + block.shape[-1])
             kept = block[0] * own[:, columns]
-            live += kept @ values[:, None, columns]
+            if self.outputs:
+                live += kept @ values[:, None, columns]
             rest += kept.sum(-1)  # not 1 less the others: it may be 1e-6, and weighs `live`
             first = columns.stop
         starts = reading.rows.first_of_its_own
@@ -212,15 +214,17 @@ class References(Record):
         whose = mine.gather(1, chosen.index)
         own = whose[:, :, None] == mine[:, None, :]
         values = call.value.float()
-        batch, _, most, head_dim = asked.query.shape
-        group = asked.query.shape[1] // kv_heads
-        live = torch.zeros(batch, kv_heads, group, most, head_dim, device=device)
+        batch, query_heads, most, _ = asked.query.shape
+        group = query_heads // kv_heads
+        width = values.shape[-1] if self.outputs else 0
+        live = torch.zeros(batch, kv_heads, group, most, width, device=device)
         rest = torch.zeros(batch, kv_heads, group, most, device=device)
         first, numbers = 0, torch.arange(most, device=device)
         for block in replace(asked, segments=()).weights(numbers) if most else ():
             columns = slice(first, first + block.shape[-1])
             kept = block * own[:, None, None, :, columns]
-            live += (kept.flatten(2, 3) @ values[:, :, columns]).view_as(live)
+            if self.outputs:
+                live += (kept.flatten(2, 3) @ values[:, :, columns]).view_as(live)
             rest += kept.sum(-1)
             first = columns.stop
         starts = together.starts(device)

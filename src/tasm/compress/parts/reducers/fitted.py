@@ -104,16 +104,26 @@ def ridge(
 
     λ is `strength` times the mean diagonal of givenᵀ·given over a head's `tokens` (heads,), `given`
     (heads, rows, tokens) with nothing on what is not one of them, `target` (heads, rows, width).
-    All heads are solved for at once.
+    All heads are solved for at once; `given` is overwritten.
     """
     missing = target - given @ towards
-    penalty = strength * given.pow(2).sum((1, 2)) / tokens.clamp(min=1)
-    penalty = penalty.clamp(min=1e-30)[:, None]  # with no weight at all nothing is missing either
     turned = given.transpose(1, 2)
-    if given.shape[1] < given.shape[2]:
-        system = given @ turned
-        system.diagonal(dim1=1, dim2=2).add_(penalty)
-        return towards + turned @ torch.linalg.solve_ex(system, missing)[0]
-    system = turned @ given
+    has_few_rows = given.shape[1] < given.shape[2]
+    system = given @ turned if has_few_rows else turned @ given
+    wanted = missing if has_few_rows else turned @ missing
+    squares = given.pow(2) if has_few_rows else given.pow_(2)  # a copy only where it is still used
+    penalty = strength * squares.sum((1, 2)) / tokens.clamp(min=1)
+    del squares
+    # With no weight at all nothing is missing either.
+    found = _solved(system, penalty.clamp(min=1e-30)[:, None], wanted)
+    return towards + (turned @ found if has_few_rows else found)
+
+
+def _solved(system: Tensor, penalty: Tensor, wanted: Tensor) -> Tensor:
+    """X with (system + penalty·1)·X = wanted; the symmetric system is factored where it lies."""
     system.diagonal(dim1=1, dim2=2).add_(penalty)
-    return towards + torch.linalg.solve_ex(system, turned @ missing)[0]
+    matrix = system.mT  # the same, being symmetric; columns lie together, so nothing is copied
+    pivots = torch.empty(matrix.shape[:2], dtype=torch.int32, device=matrix.device)
+    info = torch.empty(matrix.shape[:1], dtype=torch.int32, device=matrix.device)
+    torch.linalg.lu_factor_ex(matrix, out=(matrix, pivots, info))
+    return torch.linalg.lu_solve(matrix, pivots, wanted)
