@@ -23,9 +23,8 @@ from tasm.backbone.geometry import Geometry
 from tasm.backbone.head import Head
 from tasm.backbone.hugging_face import HfConfig, HfModel, HfProcessor, HfTokenizer
 from tasm.backbone.pickling import Reopen, reduced
-from tasm.backbone.prompt.batching import left_padded
+from tasm.backbone.prompt.batching import Prompt, left_padded
 from tasm.backbone.prompt.image_layout import KEPT_BYTES
-from tasm.backbone.prompt.laying_out import Prompt
 from tasm.backbone.prompt.of_processor import conversations_of
 from tasm.backbone.prompt.questions import AskedImages, asked_images
 from tasm.backbone.prompt.transcript import Layout, Transcript

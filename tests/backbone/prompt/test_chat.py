@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasm.backbone.prompt.chat_template import ChatTemplate, Turn
+from tasm.backbone.prompt.chat_template import ChatTemplate
 from tasm.backbone.prompt.roles import Role
+from tasm.backbone.prompt.turns import Turn
 from tasm.errors import ModelError
 
 CHATML = (

@@ -1,12 +1,21 @@
 """Prompts of several rows as one batch of the model's arguments. Knows tensors; no model."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tasm.backbone.prompt.images import ImageInputs, batched
-from tasm.backbone.prompt.laying_out import Prompt
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Tokens for the model: `input_ids` (tokens,), `is_image` (tokens,) bool, and image tensors."""
+
+    input_ids: Tensor
+    is_image: Tensor
+    images: ImageInputs
 
 
 def left_padded(

@@ -10,35 +10,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
 from tasm.arguments import shown
 from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.prompt.roles import Role
+from tasm.backbone.prompt.turns import MARK, Part, Turn, mark, marked, messages_of
 from tasm.errors import ModelError
 
-_MARK = re.compile(r"zqtasm(\d{7})qz")
-
-
-def _mark(number: int) -> str:
-    return f"zqtasm{number:07d}qz"
-
-
-Part = str | None
-"""A text, or None for an image."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One message: its role and its parts in order; `origin` is what messages call it."""
-
-    role: str
-    parts: tuple[Part, ...]
-    origin: str = "The conversation"
-
-
-_ANSWERED = (Turn("user", (_mark(0),)), Turn("assistant", (_mark(1),)))
-_ASKED_AGAIN = (*_ANSWERED, Turn("user", (_mark(2),)))
+_ANSWERED = (Turn("user", (mark(0),)), Turn("assistant", (mark(1),)))
+_ASKED_AGAIN = (*_ANSWERED, Turn("user", (mark(2),)))
 
 
 @dataclass(frozen=True)
@@ -93,7 +73,7 @@ class ChatTemplate:
             role = Role.ANSWER if turn.role == "assistant" else Role.QUESTION
             texts += [(role, number, part) for part in turn.parts if part is not None]
         text = self._conversation(turns, system, answer_next)
-        skeleton = self._apply(*_marked(turns, system), answer_next)
+        skeleton = self._apply(*marked(turns, system), answer_next)
         places = self._read(text, skeleton, texts)
         images = sum(part is None for turn in turns for part in turn.parts)
         return Rendering(text, tuple(self._with_turns(places, turns, images)))
@@ -137,34 +117,34 @@ class ChatTemplate:
         """
         last = self._apply(_ANSWERED, system, False)
         middle = self._apply(_ASKED_AGAIN, system, True)
-        between = middle.partition(_mark(1))[2].partition(_mark(2))[0]
-        return between, last.partition(_mark(1))[2]
+        between = middle.partition(mark(1))[2].partition(mark(2))[0]
+        return between, last.partition(mark(1))[2]
 
     def between_turns(self) -> list[str]:
         """Return what the template writes before, between and behind texts of each role."""
         literals: list[str] = []
-        for system in (None, _mark(3)):
+        for system in (None, mark(3)):
             try:
                 text = self._apply(_ASKED_AGAIN, system, True)
             except ModelError:  # some templates know no system prompt
                 continue
-            literals += _MARK.split(text)[::2]
+            literals += MARK.split(text)[::2]
         return list(dict.fromkeys(literals))
 
     def start_of_turn(self, first: Turn, system: str | None) -> str:
         """Return what the template writes before the first part of a later turn of the user."""
-        parts = tuple(part if part is None else _mark(2 + i) for i, part in enumerate(first.parts))
+        parts = tuple(part if part is None else mark(2 + i) for i, part in enumerate(first.parts))
         turns = [*_ANSWERED, Turn(first.role, parts)]
         whole = self._apply(turns, None if system is None else "Hello.", True)
-        text = whole.partition(_mark(1))[2][len(self.end_of_turn(system)) :]
-        stop = _MARK.search(text)
+        text = whole.partition(mark(1))[2][len(self.end_of_turn(system)) :]
+        stop = MARK.search(text)
         text = text[: stop.start()] if stop else text
         return text.partition(self.placeholder)[0] if self.placeholder else text
 
     def _settle(self, candidates: tuple[str, ...]) -> str | None:
         """Find out whether texts go as strings or as parts, and which image token is written."""
         picture: tuple[Part, ...] = (None,) if candidates else ()
-        turns = [Turn("user", (*picture, _mark(0))), *_ASKED_AGAIN[1:]]
+        turns = [Turn("user", (*picture, mark(0))), *_ASKED_AGAIN[1:]]
         seen: list[str] = []
         for flat in (not candidates, bool(candidates)):
             self._flat = flat
@@ -174,7 +154,7 @@ class ChatTemplate:
                 seen.append(str(error))
                 continue
             written = [candidate for candidate in candidates if text.count(candidate) == 1]
-            marks = [int(match[1]) for match in _MARK.finditer(text)]
+            marks = [int(match[1]) for match in MARK.finditer(text)]
             if (
                 sorted(marks) == [0, 1, 2]
                 and "'type'" not in text
@@ -191,7 +171,7 @@ class ChatTemplate:
     def _apply(self, turns: Sequence[Turn], system: str | None, answer_next: bool) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                _messages(turns, system, self._flat),
+                messages_of(turns, system, self._flat),
                 chat_template=self.source,
                 tokenize=False,
                 add_generation_prompt=answer_next,
@@ -204,7 +184,7 @@ class ChatTemplate:
         self, text: str, skeleton: str, texts: Sequence[tuple[Role, int, str | None]]
     ) -> list[Place]:
         """Find every text by walking along the skeleton; templates may strip what they get."""
-        pieces = _MARK.split(skeleton)
+        pieces = MARK.split(skeleton)
         literals, marks = pieces[::2], [int(number) for number in pieces[1::2]]
         if sorted(marks) != list(range(len(texts))):
             lost = sorted(set(range(len(texts))) - set(marks)) or marks
@@ -260,35 +240,6 @@ class ChatTemplate:
             else place
             for place in places
         ]
-
-
-def _messages(turns: Sequence[Turn], system: str | None, flat: bool) -> list[dict[str, Any]]:
-    """The conversation as templates take it; with `flat`, a message of texts alone is a string."""
-    whole = [Turn("system", (system,)), *turns] if system is not None else list(turns)
-    messages = []
-    for turn in whole:
-        content: Any
-        if flat and None not in turn.parts:
-            content = "".join(part for part in turn.parts if part is not None)
-        else:
-            content = [
-                {"type": "image"} if part is None else {"type": "text", "text": part}
-                for part in turn.parts
-            ]
-        messages.append({"role": turn.role, "content": content})
-    return messages
-
-
-def _marked(turns: Sequence[Turn], system: str | None) -> tuple[list[Turn], str | None]:
-    number = 0 if system is None else 1
-    marked = []
-    for turn in turns:
-        parts: list[Part] = []
-        for part in turn.parts:
-            parts.append(part if part is None else _mark(number))
-            number += part is not None
-        marked.append(Turn(turn.role, tuple(parts)))
-    return marked, None if system is None else _mark(0)
 
 
 def _end_of(text: str, position: int, content: str, following: str) -> int | None:

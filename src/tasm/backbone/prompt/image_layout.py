@@ -6,7 +6,6 @@ expanded.
 """
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,16 +19,19 @@ from tasm.backbone.checkpoint.processors import tokenizer_of
 from tasm.backbone.hugging_face import HfConfig, HfProcessor, HfTokenizer
 from tasm.backbone.prompt.image_places import places_of
 from tasm.backbone.prompt.image_shapes import (
+    UnusablePicture,
     for_square,
     largest_ratio,
     least_length,
+    limited,
     size_is_an_area,
     size_of,
     usable,
 )
-from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate
+from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate, shares
+from tasm.backbone.prompt.transcript import empty_places
 from tasm.demonstrations import Picture
-from tasm.errors import DemonstrationError, ModelError, TasmError, first_line
+from tasm.errors import ModelError, TasmError
 
 _PICTURES_AT_ONCE = 4
 """Pictures decoded at one time; more are processed group after group."""
@@ -49,20 +51,14 @@ class LaidOutImages:
     places: tuple[Tensor, ...]
     inputs: ImageInputs
 
-
-class UnusablePicture(DemonstrationError):
-    """A picture that the image processor cannot take."""
-
-    def __init__(
-        self, picture: Picture, size: tuple[int, int], processor: HfProcessor, reason: Exception
-    ) -> None:
-        called = picture.name.removeprefix("picture ")  # "picture in memory" where it has no file
-        super().__init__(
-            f"The picture {called} ({size[0]} × {size[1]} pixels) cannot be used with this "
-            f"model: its {type(processor).__name__} says: {first_line(reason)} Give it in another "
-            "size, or leave it out."
-        )
-        self.picture = picture
+    def on_images(self, image: Tensor) -> Tensor:
+        """Return the (tokens, 4) table of a transcript; `image` (tokens,) is each one's image."""
+        place = empty_places(image.shape[0])
+        for number, places in enumerate(self.places):
+            rows = (image == number).nonzero()[:, 0]
+            place[rows, 0] = number
+            place[rows, 1:] = places
+        return place
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +125,9 @@ class ImageLayout:
     def _group(
         self, pictures: Sequence[Picture], max_pixels: int | None, multi_image: bool
     ) -> LaidOutImages:
-        ratio, length = largest_ratio(self.processor.image_processor), least_length(self.processor)
-        images = [self._limited(picture.load(), max_pixels) for picture in pictures]
+        image_processor = self.processor.image_processor
+        ratio, length = largest_ratio(image_processor), least_length(self.processor)
+        images = [limited(picture.load(), max_pixels, image_processor) for picture in pictures]
         if multi_image and self.family.lone_image_differs:
             images = [for_square(image) for image in images]
         images = [usable(image, ratio, length) for image in images]
@@ -189,15 +186,6 @@ class ImageLayout:
             )
         return expansions, outputs
 
-    def _limited(self, image: Image.Image, max_pixels: int | None) -> Image.Image:
-        if max_pixels is None or image.width * image.height <= max_pixels:
-            return image
-        if size_is_an_area(self.processor.image_processor):
-            return image
-        scale = math.sqrt(max_pixels / (image.width * image.height))
-        size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-        return image.resize(size, Image.Resampling.BICUBIC)
-
     def _packed(self, outputs: Mapping[str, Any], expansions: Sequence[str]) -> ImageInputs:
         """Find out which entries of each tensor belong to which image."""
         tensors = {
@@ -224,10 +212,10 @@ class ImageLayout:
         if grids is not None and name == "pixel_values":
             return PackedTensor(value, 0, tuple(int(n) for n in grids.prod(-1)))
         if self.family.places == "tiles" and value.ndim > 1 and value.shape[0] == 1:
-            return PackedTensor(value, 1, _shares(name, int(value.shape[1]), counts))
+            return PackedTensor(value, 1, shares(name, int(value.shape[1]), counts))
         if value.shape[0] == images:
             return PackedTensor(value, 0, (1,) * images)
-        return PackedTensor(value, 0, _shares(name, int(value.shape[0]), counts))
+        return PackedTensor(value, 0, shares(name, int(value.shape[0]), counts))
 
     def _places(self, expansion: str, inputs: ImageInputs, number: int) -> Tensor:
         tensors = inputs.slice(number, number + 1).tensors
@@ -274,15 +262,3 @@ def _base(vision: Any) -> int:
     """The side in tokens of one picture of the vision tower, where pictures are square."""
     image, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
     return image // patch if isinstance(image, int) and isinstance(patch, int) else 0
-
-
-def _shares(name: str, total: int, counts: Sequence[int]) -> tuple[int, ...]:
-    """Split `total` entries among images in proportion to their tokens."""
-    tokens = sum(counts)
-    shares = [total * count // tokens for count in counts]
-    if sum(shares) != total or any(total * c % tokens for c in counts):
-        raise ModelError(
-            f"Which part of {name!r} belongs to which image cannot be told: {total} entries for "
-            f"images of {list(counts)} tokens."
-        )
-    return tuple(shares)

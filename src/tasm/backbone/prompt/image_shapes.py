@@ -5,11 +5,14 @@ a picture that is many times longer than wide. Knows pictures and the settings o
 no model.
 """
 
+import math
 from typing import Any
 
 from PIL import Image
 
 from tasm.backbone.hugging_face import HfImageProcessor, HfProcessor
+from tasm.demonstrations import Picture
+from tasm.errors import DemonstrationError, first_line
 
 SMALLEST_SIDE = 4
 """Pixels; a picture with a shorter side is enlarged as a whole."""
@@ -101,3 +104,31 @@ def for_square(image: Image.Image) -> Image.Image:
         return image
     width, height = (max(1, round(side * LONGEST_SIDE / longest)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def limited(
+    image: Image.Image, max_pixels: int | None, image_processor: HfImageProcessor
+) -> Image.Image:
+    """Return the picture with at most `max_pixels`, where the processor does not see to it."""
+    if max_pixels is None or image.width * image.height <= max_pixels:
+        return image
+    if size_is_an_area(image_processor):
+        return image
+    scale = math.sqrt(max_pixels / (image.width * image.height))
+    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+class UnusablePicture(DemonstrationError):
+    """A picture that the image processor cannot take."""
+
+    def __init__(
+        self, picture: Picture, size: tuple[int, int], processor: HfProcessor, reason: Exception
+    ) -> None:
+        called = picture.name.removeprefix("picture ")  # "picture in memory" where it has no file
+        super().__init__(
+            f"The picture {called} ({size[0]} × {size[1]} pixels) cannot be used with this "
+            f"model: its {type(processor).__name__} says: {first_line(reason)} Give it in another "
+            "size, or leave it out."
+        )
+        self.picture = picture

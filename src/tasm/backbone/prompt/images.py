@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tasm.errors import ModelError
+
 
 @dataclass(frozen=True, eq=False)
 class PackedTensor:
@@ -26,6 +28,18 @@ class PackedTensor:
         count = sum(self.entries[first:stop])
         values = self.values.narrow(self.dimension, before, count)
         return PackedTensor(values, self.dimension, self.entries[first:stop])
+
+
+def shares(name: str, total: int, counts: Sequence[int]) -> tuple[int, ...]:
+    """Split `total` entries among images in proportion to their tokens."""
+    tokens = sum(counts)
+    found = [total * count // tokens for count in counts]
+    if sum(found) != total or any(total * c % tokens for c in counts):
+        raise ModelError(
+            f"Which part of {name!r} belongs to which image cannot be told: {total} entries for "
+            f"images of {list(counts)} tokens."
+        )
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,17 +13,19 @@ import torch
 from torch import Tensor
 
 from tasm.backbone.hugging_face import HfTokenizer
-from tasm.backbone.prompt.chat_template import ChatTemplate, Rendering, Turn
+from tasm.backbone.prompt.batching import Prompt
+from tasm.backbone.prompt.chat_template import ChatTemplate, Rendering
 from tasm.backbone.prompt.control import ControlTokens, PlainMarks
 from tasm.backbone.prompt.image_layout import (
     KEPT_BYTES,
     ImageLayout,
     LaidOutImages,
-    UnusablePicture,
 )
-from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs
+from tasm.backbone.prompt.image_shapes import UnusablePicture
+from tasm.backbone.prompt.images import NO_IMAGES
 from tasm.backbone.prompt.tokenised import TokenisedConversation, text_ends, tokenise
-from tasm.backbone.prompt.transcript import Layout, Role, Transcript, empty_places, number_answers
+from tasm.backbone.prompt.transcript import Layout, Role, Transcript, number_answers
+from tasm.backbone.prompt.turns import Turn, name_of, questions_of, turns_of
 from tasm.demonstrations import Conversation, Demonstration, Query
 from tasm.demonstrations.problems import RowProblem, check_text
 from tasm.errors import DemonstrationError, ModelError
@@ -33,15 +35,6 @@ from tasm.errors import DemonstrationError, ModelError
 # last one.
 _STAND_IN_TURNS = (Turn("user", ("Hello.",)), Turn("assistant", ("Hello!",)))
 _STAND_IN_QUERY = (Turn("user", ("Hello.",)),)
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """Tokens for the model: `input_ids` (tokens,), `is_image` (tokens,) bool, and image tensors."""
-
-    input_ids: Tensor
-    is_image: Tensor
-    images: ImageInputs
 
 
 @dataclass(eq=False)
@@ -65,7 +58,7 @@ class Conversations:
         turns: list[Turn] = []
         last_turns = []
         for demonstration in demonstrations:
-            turns += _turns(demonstration)
+            turns += turns_of(demonstration)
             last_turns.append(len(turns) - 1)
         laid_out = self._lay_out(demonstrations, layout, kept_bytes)
         rendering, tokens = self._tokens([*turns, *_STAND_IN_QUERY], layout, laid_out.expansions)
@@ -81,7 +74,7 @@ class Conversations:
             input_ids=tokens.input_ids[:kept],
             roles=roles.to(torch.uint8),
             demonstration=part,
-            place=_places(tokens.image[:kept], laid_out),
+            place=laid_out.on_images(tokens.image[:kept]),
             spans=tuple(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)),
             answer_numbers=number_answers([one.answer for one in demonstrations]),
             images=laid_out.inputs,
@@ -92,7 +85,7 @@ class Conversations:
     def query(self, query: Query, layout: Layout) -> Prompt:
         """Return a query's own tokens, as they stand after demonstrations of this layout."""
         _check_system(query, layout)
-        return self._following(_turns(query), [query], layout)
+        return self._following(turns_of(query), [query], layout)
 
     def whole(
         self, demonstrations: Sequence[Demonstration], query: Query, layout: Layout
@@ -100,7 +93,7 @@ class Conversations:
         """Return demonstrations and query as one ordinary prompt."""
         _check_system(query, layout)
         conversations: list[Conversation] = [*demonstrations, query]
-        turns = [turn for conversation in conversations for turn in _turns(conversation)]
+        turns = [turn for conversation in conversations for turn in turns_of(conversation)]
         laid_out = self._lay_out(conversations, layout)
         _, tokens = self._tokens(turns, layout, laid_out.expansions)
         return Prompt(tokens.input_ids, tokens.image >= 0, laid_out.inputs)
@@ -159,13 +152,13 @@ class Conversations:
                 multi_image=layout.multi_image or len(pictures) > 1,
                 kept_bytes=kept_bytes,
             )
-            questions = tuple(texts for one in conversations for texts in _questions(one))
+            questions = tuple(texts for one in conversations for texts in questions_of(one))
             return replace(laid_out, inputs=replace(laid_out.inputs, questions=questions))
         except UnusablePicture as error:
             owner = next(
                 one for one in conversations if any(p is error.picture for p in one.pictures)
             )
-            raise DemonstrationError(f"{_name(owner)}: {error}") from error
+            raise DemonstrationError(f"{name_of(owner)}: {error}") from error
 
     def _tokens(
         self, turns: Sequence[Turn], layout: Layout, expansions: Sequence[str]
@@ -243,42 +236,6 @@ class Conversations:
         if before >= system_end and rendering.text.startswith(opening, before):
             return before
         return content
-
-
-def _turns(conversation: Conversation) -> list[Turn]:
-    origin = _name(conversation)
-    return [
-        Turn(
-            message.role,
-            tuple(part if isinstance(part, str) else None for part in message.content),
-            origin,
-        )
-        for message in conversation.turns
-    ]
-
-
-def _questions(conversation: Conversation) -> list[tuple[str, ...]]:
-    """For each picture the texts of its own message: no answer, and no later question."""
-    return [
-        tuple(part for part in message.content if isinstance(part, str))
-        for message in conversation.messages
-        for _ in message.pictures
-    ]
-
-
-def _name(conversation: Conversation) -> str:
-    """What messages call a conversation: its file and line, or its id."""
-    kind = "Query" if isinstance(conversation, Query) else "Demonstration"
-    return getattr(conversation, "origin", "") or f"{kind} {conversation.id}"
-
-
-def _places(image: Tensor, laid_out: LaidOutImages) -> Tensor:
-    place = empty_places(image.shape[0])
-    for number, places in enumerate(laid_out.places):
-        rows = (image == number).nonzero()[:, 0]
-        place[rows, 0] = number
-        place[rows, 1:] = places
-    return place
 
 
 def _check_system(query: Query, layout: Layout) -> None:
