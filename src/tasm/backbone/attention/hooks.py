@@ -173,7 +173,6 @@ def _before(
     kwargs["position_ids"] = cache.begin_call(
         tokens, kwargs.get("position_ids"), mask, decoder.dtype, decoder.tasm_switch
     )
-    cache.expect_reading()
     return args, kwargs
 
 

@@ -124,7 +124,8 @@ class LiveCache(Cache):
         dtype: torch.dtype | None = None,
         switch: LengthSwitch | None = None,
     ) -> Tensor:
-        """Arm the cache for one decoder call and return the positions of its tokens.
+        """Arm the cache for one decoder call and return the positions of its tokens; every layer
+        with a memory is expected to read it before `end_call`.
 
         `tokens` are ids (batch, n) or embeddings (batch, n, hidden); `attention_mask` is what
         `live_mask` returned; `dtype` is the model's, for states of recurrent layers; `switch` is
@@ -154,6 +155,9 @@ class LiveCache(Cache):
         rows.take_ids(batch, count)
         rows.mask = rows.places = None
         rows.armed = True
+        for layer in self.layers:
+            if getattr(layer, "segments", None):
+                layer.pending = True
         return positions
 
     def _real(self, mask: Mask, batch: int, count: int, begins: bool) -> Tensor | None:
@@ -205,12 +209,6 @@ class LiveCache(Cache):
                 f"need {tokens}. Make it with live_tokens={tokens} or more, or without, which "
                 "grows."
             )
-
-    def expect_reading(self) -> None:
-        """Expect every layer with a memory to read it before `end_call`."""
-        for layer in self.layers:
-            if getattr(layer, "segments", None):
-                layer.pending = True
 
     def end_call(self) -> None:
         """Disarm the cache; raises UnreadMemoryError if a layer's memory was not read."""

@@ -28,7 +28,7 @@ from tasm.backbone.prompt.image_shapes import (
     size_of,
     usable,
 )
-from tasm.backbone.prompt.images import NO_IMAGES, ImageInputs, PackedTensor, concatenate, shares
+from tasm.backbone.prompt.images import ImageInputs, PackedTensor, concatenate, shares
 from tasm.backbone.prompt.transcript import empty_places
 from tasm.demonstrations import Picture
 from tasm.errors import ModelError, TasmError
@@ -93,8 +93,6 @@ class ImageLayout:
 
         Tensors of more than `kept_bytes` are dropped, and made again where they are needed.
         """
-        if not pictures:
-            return LaidOutImages((), (), NO_IMAGES)
         alone = self.family.lone_image_differs and not multi_image
 
         step = 1 if alone else _PICTURES_AT_ONCE

@@ -84,7 +84,9 @@ def partial_attention(
         bias,
         softcap,
     )
-    is_followed = torch.is_grad_enabled() and _has_gradient(query, key, value, bias)
+    is_followed = torch.is_grad_enabled() and any(
+        given is not None and given.requires_grad for given in (query, key, value, bias)
+    )
     if is_followed and not (alone and kernel in _FUSED):
         return differentiable_attention(query, key, value, bias, scaling, softcap, causal)
     if kernel == "written out":
@@ -120,10 +122,6 @@ def _kind(device: torch.device) -> str:
     if device.type == "cuda" and torch.cuda.get_device_properties(device).major < _AMPERE:
         return "older cuda"
     return device.type
-
-
-def _has_gradient(*tensors: Tensor | None) -> bool:
-    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _packs(query: Tensor, bias: Tensor | None) -> bool:
