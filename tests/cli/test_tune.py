@@ -43,6 +43,16 @@ def test_a_target_that_is_missed_is_said(
     assert "Nothing reaches accuracy 1" in ran.err
 
 
+def test_where_no_core_fits_that_is_said_and_no_empty_curve_written(
+    run: Run, built: Path, model: Path, tmp_path: Path
+) -> None:
+    tune = ("tune", built / "demos.jsonl", "--model", model, "--recipe", "recent")
+    ran = run(*tune, "--max-bytes", "1kB", "--plot", tmp_path / "c.svg")
+    assert ran.code == 1
+    assert "Nothing reaches at most 1kB: no core fits; all demonstrations reach" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -18,7 +18,7 @@ from tasm.answer.labels import Labels
 from tasm.answer.result import Answer, Label
 from tasm.arguments import GateKind, listener, nats, one_of, unheard, whole_number
 from tasm.backbone.attention.cache import MemoryCache
-from tasm.backbone.limits import FEWER_DEMONSTRATIONS, advice_while_asking, check_positions
+from tasm.backbone.limits import advice_while_asking, check_positions
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Role
 from tasm.demonstrations import Query, warn_of_unlike_pictures
@@ -161,9 +161,7 @@ def ask_batches(
         cache = fresh()
         if left_out is not None:
             cache = leave_out(cache, memory, left_out[start : start + batch_size])
-        reading = None
-        if way is not None:
-            reading = Reading(cache, memory.tokens.demonstration, len(rows))
+        reading = Reading(cache, memory.tokens.demonstration, len(rows)) if way else None
         ranked = None
         if labelling is None:
             said = generate(backbone, inputs, cache, max_new_tokens=new_tokens, on_text=on_text)
@@ -194,23 +192,19 @@ def _new_tokens(
     backbone: Backbone, memory: TaskMemory, inputs: dict[str, Tensor], wanted: int | None
 ) -> int:
     """How many tokens may be generated without passing the model's positions."""
-    largest = backbone.geometry.max_positions
-    query = backbone.query_positions(inputs)
     new_tokens = default_new_tokens(memory) if wanted is None else wanted
-    advice = FEWER_DEMONSTRATIONS
-    if largest is not None:
-        if wanted is None:  # nobody asked for that many: fewer will do
-            new_tokens = max(1, min(new_tokens, largest - memory.next_position - query))
-        advice = advice_while_asking(
-            next_position=memory.next_position, query_positions=query, max_positions=largest
-        )
-    check_positions(
-        next_position=memory.next_position,
-        query_positions=query,
-        new_tokens=new_tokens,
-        max_positions=largest,
-        advice=advice,
-    )
+    largest = backbone.geometry.max_positions
+    if largest is None:
+        return new_tokens
+    taken: dict[str, int] = {
+        "next_position": memory.next_position,
+        "query_positions": backbone.query_positions(inputs),
+        "max_positions": largest,
+    }
+    if wanted is None:  # nobody asked for that many: fewer will do
+        left = largest - taken["next_position"] - taken["query_positions"]
+        new_tokens = max(1, min(new_tokens, left))
+    check_positions(new_tokens=new_tokens, **taken, advice=advice_while_asking(**taken))
     return new_tokens
 
 

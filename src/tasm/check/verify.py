@@ -214,9 +214,7 @@ def measure_fidelity(
     if context is not None:
         full, full_logits = ask(context, "full context")
         found.accuracy["full"] = accuracy(full, queries)
-        found.agreement = fmean(
-            agreement([one.text for one in answers], [one.text for one in full])
-        )
+        found.agreement = fmean(agreement([*map(str, answers)], [*map(str, full)]))
         found.max_logit_error = max(
             float((mine - theirs).abs().max())
             for mine, theirs in zip(logits, full_logits, strict=True)

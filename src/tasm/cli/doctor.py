@@ -33,13 +33,15 @@ def doctor(
       tasm doctor
       tasm doctor --model Qwen/Qwen2.5-VL-7B-Instruct
     """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     document: dict[str, Any] = {
         "versions": {"tasm": tasm.__version__, "python": platform.python_version()}
         | {name: _version(name) for name in PACKAGES},
         "optional": {name: _version(name) for name in OPTIONAL},
         "devices": _devices(),
         "reference_model": _reference_model(),
-        "huggingface_cache": _huggingface_cache(),
+        "huggingface_cache": str(HF_HUB_CACHE),
         "model": None,
     }
     complaint = None
@@ -82,12 +84,6 @@ def _reference_model() -> str | None:
         return str(reference_folder())
     except ModelError:
         return None
-
-
-def _huggingface_cache() -> str:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return str(HF_HUB_CACHE)
 
 
 def _try(name: str) -> tuple[dict[str, Any], str | None]:
