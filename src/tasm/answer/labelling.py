@@ -100,7 +100,6 @@ class Labelling:
 
 
 def _temperature_of(memory: TaskMemory) -> float:
-    """Return the temperature that `tasm tune` recorded; raises `InputError` where it did not."""
     temperature = (memory.recipe.get("tuned") or {}).get("temperature")
     if not isinstance(temperature, int | float) or not temperature > 0:
         raise InputError(

@@ -50,7 +50,6 @@ def dtype_difference(backbone: Backbone, memory: TaskMemory) -> str | None:
 
 
 def _attach_recorded(model: Model, memory: TaskMemory, place: str | Path | None) -> None:
-    """Attach the vision memory that a task memory was built with."""
     if place is not None:
         model.attach_vision_memory(place)
     elif memory.vision_memory:

@@ -10,6 +10,7 @@ from typer import Option
 from tasm.arguments import GateKind, nats
 from tasm.cli import options
 from tasm.cli.asking import answer_file, answer_one, check_gate
+from tasm.cli.building import read_files
 from tasm.cli.files import check_beside, check_no_input, check_out_file
 from tasm.cli.frame import Result, command
 from tasm.cli.opening import check_there, open_memory, open_model, read_asked
@@ -173,7 +174,7 @@ def ask(
     started = time.perf_counter()
     opened = open_memory(memory)
     check_gate(opened, settings)
-    shown = [*(image or []), *(picture.path for query in asked for picture in query.pictures)]
+    shown = [*(image or []), *read_files(asked)]
     for name, place in pages:
         check_no_input(place, shown, option=name)
         check_beside(place, model=model or opened.model_name, option=name)

@@ -1,11 +1,11 @@
 """What `tasm ask` makes of the answers: to one question, or to a file of them, judged and shown."""
 
+import os
 import sys
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from tasm.cli.answers import drawn_on, label_lines, listing
 from tasm.cli.frame import Result, say, to_json, warn
 from tasm.cli.progress import Progress
 from tasm.errors import InputError
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tasm.answer import Model
     from tasm.demonstrations import Query
     from tasm.memory import TaskMemory
+
+SHOWN_SHARES = 10  # of one answer
+SHOWN_SHARES_A_ROW = 3  # of each of many
+FIGURES = ("effect", "support", "weight", "retrieved", "attention")  # of a share, in this order
 
 
 def answer_one(
@@ -97,7 +101,7 @@ def answer_file(
 
         write_text(html, answers_page(document, queries, memory))
         say(f"Page written to {html}")
-    return Result(document, lambda: listing(document, queries, memory, out, top))
+    return Result(document, lambda: _listing(document, queries, memory, out, top))
 
 
 def check_gate(memory: "TaskMemory", settings: dict[str, Any]) -> None:
@@ -121,3 +125,83 @@ def check_gate(memory: "TaskMemory", settings: dict[str, Any]) -> None:
             f"--epsilon {epsilon} has no effect: this memory's gate is {memory.gate.kind!r}, which "
             "asks no threshold. Add --gate missing, or leave --epsilon out."
         )
+
+
+def drawn_on(
+    shares: list[dict[str, Any]], memory: "TaskMemory", most: int = SHOWN_SHARES, indent: str = "  "
+) -> list[str]:
+    """Return a table of the demonstrations that mattered most, a line each under a line of names:
+    its figures, id, question, answer and pictures."""
+    if not shares:
+        return []
+    entries = {entry.id: entry for entry in memory.demonstrations}
+    first = next(name for name in ("effect", "support", "weight") if shares[0][name] is not None)
+    ranked = sorted(shares, key=lambda one: -one[first])
+    columns = [name for name in FIGURES if shares[0][name] is not None]
+    lines = [indent + "  ".join(f"{name:>9}" for name in columns) + "  demonstration"]
+    for one in ranked[:most]:
+        entry = entries.get(one["id"])
+        texts = [] if entry is None else [entry.question, entry.answer]
+        said = " → ".join(_one_line(text) for text in texts if text is not None)
+        pictures = [] if entry is None else [picture.path for picture in entry.pictures]
+        parts = [one["id"], said, *(os.path.relpath(path) for path in pictures if path)]
+        figures = "  ".join(f"{_figure(name, one[name]):>9}" for name in columns)
+        lines.append(f"{indent}{figures}  {'  '.join(filter(None, parts))}")
+    if len(ranked) > most:
+        lines.append(f"{indent}and {len(ranked) - most} more; --json lists all")
+    return lines
+
+
+def _figure(name: str, value: float) -> str:
+    """A share in per cent; an effect in nats, signed as a support is."""
+    if name == "effect":
+        return f"{value:+.2f}"
+    return f"{100 * value:+.1f} %" if name == "support" else f"{100 * value:.1f} %"
+
+
+def label_lines(labels: list[dict[str, Any]], top: int, indent: str = "") -> list[str]:
+    """Return the most probable labels, a line each: probability and label."""
+    return [f"{indent}{one['probability']:.3f}  {_one_line(one['label'])}" for one in labels[:top]]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _listing(
+    document: dict[str, Any],
+    queries: "list[Query]",
+    memory: "TaskMemory",
+    out: Path | None,
+    top: int = 1,
+) -> str:
+    """Return what people get for a file of queries: each row, or where they went; the accuracy."""
+    lines: list[str] = []
+    if out is None:
+        lines += _rows(document["answers"], queries, memory, top)
+    else:
+        lines.append(f"{len(document['answers'])} answers written to {out}")
+    if document["accuracy"] is not None:
+        known = sum(row["correct"] is not None for row in document["answers"])
+        metric = document["metric"]
+        name = "Accuracy" if metric == "exact" else f"Accuracy ({metric})"
+        lines.append(f"{name}: {document['accuracy']:.3f} over {known} queries")
+        error = document["calibration_error"]
+        if error is not None and any(row["labels"] for row in document["answers"]):
+            lines.append(f"Calibration error: {error:.3f}")
+    return "\n".join(lines)
+
+
+def _rows(
+    rows: list[dict[str, Any]], queries: "list[Query]", memory: "TaskMemory", top: int
+) -> list[str]:
+    """Each query: its number and question, the answer, whether it is right, what was expected."""
+    lines = []
+    for number, (row, query) in enumerate(zip(rows, queries, strict=True), start=1):
+        lines.append(f"{number}  {row['id']}  {_one_line(query.question)}")
+        expected = " or ".join(repr(_one_line(text)) for text in query.answers)
+        verdict = {True: "right", False: f"wrong, expected {expected}", None: "nothing expected"}
+        lines.append(f"   {_one_line(row['answer'])!r}: {verdict[row['correct']]}")
+        lines += label_lines(row["labels"], top, "     ") if top > 1 else []
+        lines += drawn_on(row["demonstrations"], memory, SHOWN_SHARES_A_ROW, "     ")
+    return lines

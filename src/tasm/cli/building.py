@@ -1,7 +1,7 @@
 """What `build` and `rebuild` share: building, saving, and the figures of both."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from tasm.files import check_writable, free_bytes
 if TYPE_CHECKING:
     from tasm.backbone.model import Backbone
     from tasm.compress.recipes.recipe import Recipe
-    from tasm.demonstrations import Demonstration
+    from tasm.demonstrations import Conversation, Demonstration
     from tasm.memory import TaskMemory
 
 
@@ -104,9 +104,9 @@ def check_room_for(
     check_writable(out, planned["core_bytes"] + planned["bank_bytes"] + beside)
 
 
-def read_files(demonstrations: "Sequence[Demonstration]") -> list[Path]:
-    """Return the picture files of demonstrations, which no output may replace."""
-    paths = (picture.path for one in demonstrations for picture in one.pictures)
+def read_files(conversations: "Iterable[Conversation]") -> list[Path]:
+    """Return the picture files of demonstrations or queries, which no output may replace."""
+    paths = (picture.path for one in conversations for picture in one.pictures)
     return [path for path in paths if path is not None]
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from tasm.cli.answers import drawn_on, label_lines
 from tasm.cli.ask import label_list
+from tasm.cli.asking import drawn_on, label_lines
 from tasm.cli.frame import Json, Result, command, say
 from tasm.cli.opening import open_memory, open_model
 from tasm.cli.options import MemoryPath, ModelPlace, Top
@@ -113,7 +113,6 @@ def _show(document: dict[str, Any], top: int, memory: "TaskMemory") -> None:
 
 
 def _picture(name: str) -> Path:
-    """A picture's file; raises `InputError` where there is none."""
     place = Path(name).expanduser()
     if not place.is_file():
         raise InputError(f"{name}: there is no such file; expected a picture.")

@@ -146,7 +146,6 @@ def _write(output: TextIO, text: str, plainer: str) -> None:
 
 
 def _report(error: BaseException) -> int:
-    """Say the error's sentence and return the exit code that belongs to it."""
     if isinstance(error, BrokenPipeError):  # whoever read our output has left
         return 1
     if os.environ.get(DEBUG_VARIABLE):

@@ -63,13 +63,7 @@ class Command(TyperCommand):
 
 
 def _with_values(args: list[str], option: str, known: Sequence[str]) -> list[str]:
-    """The words with the option's usual value where it stands alone; all after `--` as they are.
-
-    ```python
-    >>> _with_values(["--explain", "birds.tasm"], "--explain", ["attention", "ablation"])
-    ['--explain=attention', 'birds.tasm']
-    ```
-    """
+    """The words with the option's usual value where it stands alone; all after `--` as they are."""
     words: list[str] = []
     rest = list(args)
     while rest:

@@ -135,7 +135,6 @@ def _batches(requests: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _until(text: str, stops: str | Sequence[str] | None) -> str:
-    """The text before the first stop sequence."""
     for stop in [stops] if isinstance(stops, str) else stops or ():
         text = text.split(stop)[0] if stop else text
     return text.strip()

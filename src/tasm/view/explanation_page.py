@@ -78,7 +78,6 @@ def _as_heat(weights: Shares) -> tuple[Shares, Shares]:
 
 
 def _figures(one: "DemonstrationWeight") -> tuple[tuple[str, str], ...]:
-    """What stands under a card."""
     figures = [("read", share(one.weight)), ("attention", share(one.attention))]
     if one.retrieved:
         figures.insert(1, ("of it from the bank", share(one.retrieved)))

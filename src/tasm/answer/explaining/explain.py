@@ -83,7 +83,6 @@ def _demonstration_weights(
     support: Sequence[float] | None,
     effects: Sequence[float] | None,
 ) -> tuple[DemonstrationWeight, ...]:
-    """Return every demonstration with its shares in one row's answer, in order."""
     mass, weighted = _shares(reading.mass[:, row]), _shares(reading.weighted[:, row])
     layers = reading.layers[:, row] / reading.layers[:, row].sum().clamp_min(1e-30)
     by_layer = layers.T.tolist()

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from tasm.cli.building import read_files
 from tasm.cli.files import check_beside, check_no_input, check_out
 from tasm.cli.frame import Result, command, warn
 from tasm.cli.options import Device, Dtype, ModelName, Overwrite, count
@@ -74,10 +75,7 @@ def train(
     check_trainable(out, resume=resume, overwrite=overwrite)
     check_beside(out, model=model)
     tasks = read_tasks(data, warn)
-    pictures = [
-        p.path for task in tasks for row in (*task.shown, *task.asked) for p in row.pictures
-    ]
-    check_no_input(out, pictures)
+    check_no_input(out, read_files(row for task in tasks for row in (*task.shown, *task.asked)))
     settings = TrainingSettings(
         steps=steps,
         batch=batch,
