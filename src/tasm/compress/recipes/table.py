@@ -226,7 +226,6 @@ def find_recipe(name: str | Recipe) -> Recipe:
     recipes = all_recipes()
     if name not in recipes:
         raise RecipeError(
-            f"There is no recipe {name!r}.{did_you_mean(name, recipes)} "
-            f"`tasm recipes` lists them: {', '.join(recipes)}."
+            f"There is no recipe {name!r}.{did_you_mean(name, recipes)} `tasm recipes` lists them."
         )
     return recipes[name]
