@@ -60,7 +60,7 @@ def read(
 ) -> Compressed:
     """Read all demonstrations and compress them."""
     edges = chunk_edges(transcript.spans, compressor.settings.chunk_tokens)
-    cache = MemoryCache.empty(backbone.hf.config)
+    cache = MemoryCache.empty(backbone.hf.config, room=len(transcript))
     tables: list[Tensor] = []
     seconds, first = 0.0, 0
     for number, (begin, stop) in enumerate(edges):

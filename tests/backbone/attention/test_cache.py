@@ -215,3 +215,37 @@ def test_the_memory_must_fit_one_stock_forward_with_segments_by_hand() -> None:
     logits = logits_of(tiny, cache, **tiny.inputs([query]))[0, -1]
     expected = stock(tiny, [demonstration, query])[0]
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "qwen2_vl"])
+def test_room_for_all_tokens_keeps_what_joining_keeps(family: str) -> None:
+    tiny = tiny_or_skip(family)
+    attach(tiny.model)
+    turns = [tiny.turn(1), tiny.turn(2, 9), tiny.turn(3)]
+    room = sum(len(turn.ids) for turn in turns)
+    grown, whole = (MemoryCache.empty(tiny.model.config, room=one) for one in (None, room))
+    for turn in turns:
+        for cache in (grown, whole):
+            logits_of(tiny, cache, **tiny.inputs([turn]))
+            cache.commit()
+    for layer, (some, one) in enumerate(zip(grown.segments, whole.segments, strict=True)):
+        assert some is not None and one is not None
+        for name, dimension in (("keys", 2), ("values", 2), ("index", 1)):
+            parts = [torch.cat([getattr(s, name) for s in side], dimension) for side in (some, one)]
+            torch.testing.assert_close(parts[1], parts[0], rtol=1e-5, atol=1e-5)
+        if whole.layers[layer].window is None:  # type: ignore[union-attr]
+            (segment,) = one
+            assert segment.tokens == room and segment.keys.is_contiguous()
+            assert whole.layers[layer]._buffers is None  # type: ignore[union-attr]
+    query = tiny.inputs([tiny.turn(4)])
+    ours, theirs = (logits_of(tiny, cache.fork(), **query) for cache in (whole, grown))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_more_than_there_is_room_for_is_refused() -> None:
+    tiny = tiny_or_skip("llama")
+    attach(tiny.model)
+    cache = MemoryCache.empty(tiny.model.config, room=3)
+    logits_of(tiny, cache, **tiny.inputs([tiny.turn(1)]))
+    with pytest.raises(InputError, match="room for 3 tokens"):
+        cache.commit()

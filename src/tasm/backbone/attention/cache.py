@@ -48,9 +48,17 @@ class MemoryCache(LiveCache):
     transcript: TranscriptDigest | None
 
     @classmethod
-    def empty(cls, config: HfConfig) -> "MemoryCache":
-        """Return a cache without memory, to encode into: `MemoryCache.empty(model.config)`."""
-        return cls.from_segments(config, None, next_position=0, logical_length=0)
+    def empty(cls, config: HfConfig, *, room: int | None = None) -> "MemoryCache":
+        """Return a cache without memory, to encode into: `MemoryCache.empty(model.config)`.
+
+        `room` is how many tokens will be committed in all, where that is known: then they are not
+        copied from buffer to larger buffer as they come.
+        """
+        cache = cls.from_segments(config, None, next_position=0, logical_length=0)
+        for layer in cache.layers:
+            if isinstance(layer, DynamicMemoryLayer):
+                layer.room = room
+        return cache
 
     @classmethod
     def from_segments(

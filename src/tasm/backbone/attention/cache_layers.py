@@ -61,17 +61,29 @@ class SegmentsMixin:
 
 
 class DynamicMemoryLayer(SegmentsMixin, DynamicLayer):
-    """Live tokens that grow by concatenation."""
+    """Live tokens that grow by concatenation.
+
+    `room` says how many tokens will be committed in all, where that is known: they are written into
+    one buffer, which is there once, and attention reads them as one segment.
+    """
+
+    room: int | None = None
+    _buffers: tuple[Tensor, Tensor] | None = None
 
     def commit(self, logical_length: int) -> None:
         """Turn the live tokens into a segment, joined with earlier ones of no greater length.
 
         Joining like a binary counter keeps about log2(chunks) segments and copies a token about
-        log2(chunks) times. A sliding layer keeps only what later tokens can still see.
+        log2(chunks) times; with `room` nothing is joined. A sliding layer keeps only what later
+        tokens can still see.
         """
         if self.keys is None or self.keys.numel() == 0:
             return
         stop = logical_length + self.keys.shape[2]
+        if self.room is not None and self.window is None:
+            self.segments = (self._written(logical_length, stop, self.room),)
+            self.reset()
+            return
         index = torch.arange(logical_length, stop, device=self.keys.device)[None]
         segments = [*self.segments, Segment(self.keys, self.values, None, index)]
         self.reset()
@@ -84,6 +96,21 @@ class DynamicMemoryLayer(SegmentsMixin, DynamicLayer):
         ):
             segments[-2:] = [join(segments[-2:])]
         self.segments = tuple(segments)
+
+    def _written(self, first: int, stop: int, room: int) -> Segment:
+        """The segment of all tokens so far, the live ones written behind the earlier ones."""
+        if stop > room:
+            raise InputError(f"A cache with room for {room:,} tokens was to commit {stop:,}.")
+        live = (self.keys, self.values)
+        buffers = self._buffers or tuple(
+            one.new_empty(*one.shape[:2], room, one.shape[3]) for one in live
+        )
+        for buffer, one in zip(buffers, live, strict=True):
+            buffer[:, :, first:stop] = one
+        # Segments hold a full buffer, and whoever drops them frees it.
+        self._buffers = (buffers[0], buffers[1]) if stop < room else None
+        index = torch.arange(stop, device=buffers[0].device)[None]
+        return Segment(buffers[0][:, :, :stop], buffers[1][:, :, :stop], None, index)
 
     def reset(self) -> None:
         """Forget the live tokens without writing to a tensor that a segment may hold."""
