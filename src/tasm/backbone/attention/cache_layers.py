@@ -101,7 +101,7 @@ class DynamicMemoryLayer(SegmentsMixin, DynamicLayer):
         """The segment of all tokens so far, the live ones written behind the earlier ones."""
         if stop > room:
             raise InputError(f"A cache with room for {room:,} tokens was to commit {stop:,}.")
-        live = (self.keys, self.values)
+        live: tuple[Tensor, Tensor] = (self.keys, self.values)  # type: ignore[assignment]
         buffers = self._buffers or tuple(
             one.new_empty(*one.shape[:2], room, one.shape[3]) for one in live
         )
