@@ -109,8 +109,8 @@ class Costs:
         return tokens * (self.token_bytes + g.layers * g.kv_heads * INDEX)
 
     def peak_bytes(self, tokens: int) -> float:
-        """What grows with the transcript in a build: the full cache, and one layer joined anew."""
-        return tokens * self.token_bytes * (1 + 1 / self.geometry.layers)
+        """What grows with the transcript in a build: the full cache, in one buffer a layer."""
+        return tokens * self.token_bytes
 
 
 class Reads(TorchDispatchMode):
@@ -260,7 +260,7 @@ def page(tflops: float, gigabytes: float) -> str:
         "| step on T tokens | 2·(W + V) + 4·L·H·d·(T + 1) operations; (W + V)·b + 2·L·K·d·b·T bytes read |",
         "| step of 8 rows | the same weights; stock reads 8 times the keys and values, a memory once |",
         "| core and bank, held and on disk | n·(2·L·K·d·b + 4·L·K) bytes for n tokens a layer and head |",
-        "| peak of a build | T·2·L·K·d·b·(1 + 1/L) bytes, and what does not grow: a chunk's activations |",
+        "| peak of a build | T·2·L·K·d·b bytes, and what does not grow: a chunk's activations |",
         "",
         "What a build computes beside the prefill depends on the recipe; `tasm bench speed` times it",
         "(`build_over_prefill` and the like). By how much each recipe's peak grows: `peak_bytes_per_token`.",

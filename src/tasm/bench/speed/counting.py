@@ -16,11 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache
 
+from tasm.backbone.geometry import position_rows
 from tasm.bench.speed.bench import FULL, Bench
 from tasm.bench.speed.decoding import SHUT
 from tasm.bench.speed.figures import PEAK_LENGTHS
-from tasm.bench.speed.subjects import noise_demonstrations, noise_query
+from tasm.bench.speed.subjects import noise_demonstrations, noise_query, stock_twin
 from tasm.compress.api import build
+from tasm.compress.chunks import chunk_edges
 
 CHUNK = 256
 """Tokens that these builds read at a time: few, so that what reading holds is no part of a peak."""
@@ -127,14 +129,39 @@ def growth(shorter: Counted, longer: Counted) -> float:
     return (longer.peak - shorter.peak) / (longer.tokens - shorter.tokens)
 
 
+def count_stock(
+    backbone: Any, demonstrations: int, words: int = FULL.long_words, chunk_tokens: int = CHUNK
+) -> Counted:
+    """Return what the stock model and cache hold and dispatch that read what `count_build` reads,
+    chunk by chunk as a build does."""
+    given = noise_demonstrations(demonstrations, words)
+    stock = stock_twin(backbone)
+    config = stock.hf.config
+    gc.collect()
+    gc.freeze()
+    with _Held() as held, torch.inference_mode():
+        transcript = backbone.transcript(given)
+        cache = DynamicCache(config=config.get_text_config(decoder=True))
+        for begin, stop in chunk_edges(transcript.spans, chunk_tokens):
+            inputs = stock.transcript_inputs([transcript.chunk(begin, stop)])
+            del inputs["attention_mask"]  # of the chunk alone
+            first = cache.get_seq_length()
+            index = torch.arange(first, first + inputs["input_ids"].shape[1])
+            inputs["position_ids"] = index.expand(position_rows(config), 1, -1)
+            stock.hf(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return Counted(held.most, len(transcript), held.number)
+
+
 def peak_growth_over_full(bench: Bench, recipes: Sequence[str]) -> float:
-    """Return how much faster than the full context's the peak of that of `recipes` grows that grows
-    fastest, between the two numbers of demonstrations."""
+    """Return how much faster than that of a stock cache, filled chunk by chunk, the peak of that of
+    `recipes` grows that grows fastest, between the two numbers of demonstrations."""
 
     def grows(recipe: str) -> float:
         return growth(*(counted_build(bench, recipe, count) for count in PEAK_LENGTHS))
 
-    return max(map(grows, recipes)) / grows("full")
+    words = bench.scale.long_words
+    stock = growth(*(count_stock(bench.shallow, count, words) for count in PEAK_LENGTHS))
+    return max(map(grows, recipes)) / stock
 
 
 def peak_tensor_bytes(work: Callable[[], object]) -> int:

@@ -53,8 +53,8 @@ COUNTED_RECIPES = tuple(
 )
 """Recipes whose builds are counted: the others are made of the same parts."""
 
-LARGEST_GROWTH = 1.03
-"""Of `peak_growth_over_full`: a number a token and head, recorded while reading, is 1 %."""
+LARGEST_GROWTH = 1.2
+"""Of `peak_growth_over_full`: a core of a fifth that is tried while everything is still there."""
 
 PEAK_LENGTHS = (8, 16)
 """Demonstrations of the builds that are counted."""
@@ -126,7 +126,8 @@ SPEED_ROWS = (
     ),
     SpeedRow(
         "peak_growth_over_full",
-        "by how much that peak grows with every token, the recipe that grows most / full context",
+        "by how much that peak grows with every token, the recipe that grows most / a stock cache "
+        "that reads the same chunks",
         at_most=LARGEST_GROWTH,
     ),
     *(

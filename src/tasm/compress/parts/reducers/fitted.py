@@ -104,16 +104,15 @@ def ridge(
 
     λ is `strength` times the mean diagonal of givenᵀ·given over a head's `tokens` (heads,), `given`
     (heads, rows, tokens) with nothing on what is not one of them, `target` (heads, rows, width).
-    All heads are solved for at once; `given` is overwritten.
+    All heads are solved for at once.
     """
     missing = target - given @ towards
     turned = given.transpose(1, 2)
     has_few_rows = given.shape[1] < given.shape[2]
     system = given @ turned if has_few_rows else turned @ given
     wanted = missing if has_few_rows else turned @ missing
-    squares = given.pow(2) if has_few_rows else given.pow_(2)  # a copy only where it is still used
-    penalty = strength * squares.sum((1, 2)) / tokens.clamp(min=1)
-    del squares
+    squares = system.diagonal(dim1=1, dim2=2).sum(1)  # of all of `given`, either way round
+    penalty = strength * squares / tokens.clamp(min=1)
     # With no weight at all nothing is missing either.
     found = _solved(system, penalty.clamp(min=1e-30)[:, None], wanted)
     return towards + (turned @ found if has_few_rows else found)
