@@ -13,7 +13,7 @@ import tasm
 from tasm.backbone.prompt.images import batched
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.streams.arriving import Done, arriving_chunks
-from tasm.compress.streams.closer import moved, shifts_to_fit
+from tasm.compress.streams.closer import shifts_to_fit
 from tasm.compress.streams.streaming import Stream
 from tasm.compress.streams.token_log import TokenLog
 from tasm.compress.streams.unfinished import DOCUMENT, Unfinished
@@ -21,6 +21,7 @@ from tasm.demonstrations import Demonstration, Message
 from tasm.errors import DamageError, InputError
 from tasm.memory import TaskMemory
 from tasm.memory.layer import LayerTokens
+from tasm.memory.shards import turned
 from tests.compress.tiny_backbone import (
     TinyBackbone,
     chunks_of,
@@ -277,8 +278,9 @@ def test_packed_keys_are_those_of_a_model_at_their_positions(family: str) -> Non
         start, end = one.spans[0]
         after[:, start:end] += by[number]
     assert int(after.max()) < room and int(after.min()) >= 0
-    turned = moved(memory.core, memory.tokens, by, backbone.rotary)
-    for number, (layer, before) in enumerate(zip(turned, memory.core, strict=True)):
+    shifts = after[0] - memory.tokens.positions[0].long()
+    moved = turned(memory.core, memory.tokens.positions, shifts, backbone.rotary)
+    for number, (layer, before) in enumerate(zip(moved, memory.core, strict=True)):
         assert layer is not None and before is not None
         index = before.index[0].long()
         plain = backbone.rotary.unrotate(

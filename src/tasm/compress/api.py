@@ -34,8 +34,8 @@ from tasm.compress.shards.independent import (
 )
 from tasm.compress.shards.share import Share
 from tasm.compress.streams.arriving import arriving_chunks
+from tasm.compress.streams.budgets import count_tokens, is_about_tokens
 from tasm.compress.streams.streamed import build_streamed
-from tasm.compress.streams.streaming import count_tokens, is_about_tokens
 from tasm.compress.streams.unfinished import Unfinished
 from tasm.demonstrations import (
     Demonstration,

@@ -101,7 +101,7 @@ def collected(
     """Return what a compressor kept, with the windows of the layers that do not compete."""
     banked = {layer: found.settled() for layer, found in compressor.bank.items()}
     windows = [
-        None if layer in compressor.core else _window(read or ())
+        None if layer in compressor.core else window(read or ())
         for layer, read in enumerate(segments)
     ]
     return Compressed(
@@ -121,8 +121,8 @@ def collected(
     )
 
 
-def _window(segments: Sequence[Segment]) -> LayerTokens | None:
-    """A sliding layer's last tokens, whole."""
+def window(segments: Sequence[Segment]) -> LayerTokens | None:
+    """Return a sliding layer's last tokens as one, in tensors of their own."""
     if not segments:
         return None
     whole = join(segments)

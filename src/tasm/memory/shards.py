@@ -198,26 +198,30 @@ def _at(shard: Shard, position: int, rotary: Rotary) -> Shard:
     if by == 0:
         return shard
     positions = shard.tokens.positions
+    shifts = torch.full_like(positions[0], by)
     return replace(
         shard,
-        core=_turned(shard.core, positions, by, rotary),
-        bank=_turned(shard.bank, positions, by, rotary),
+        core=turned(shard.core, positions, shifts, rotary),
+        bank=turned(shard.bank, positions, shifts, rotary),
         tokens=replace(shard.tokens, positions=positions + by),
     )
 
 
-def _turned(layers: Layers, positions: Tensor, by: int, rotary: Rotary) -> Layers:
-    turned: list[LayerTokens | None] = []
+def turned(
+    layers: Sequence[LayerTokens | None], positions: Tensor, by: Tensor, rotary: Rotary
+) -> Layers:
+    """Return layers with keys turned from `positions` (rows, tokens of the table), on by `by`
+    (tokens,); those that stay are bit for bit what they were."""
+    found: list[LayerTokens | None] = []
     for number, layer in enumerate(layers):
-        if layer is None:
-            turned.append(None)
-            continue
-        at = positions.long().to(layer.keys.device)[:, layer.index.long()]
-        plain = rotary.unrotate(number, layer.keys.float(), at)
-        turned.append(
-            replace(layer, keys=rotary.rotate(number, plain, at + by).to(layer.keys.dtype))
-        )
-    return tuple(turned)
+        if layer is not None:
+            device, index = layer.keys.device, layer.index.to(positions.device).long()
+            at, shift = (each.long()[..., index].to(device) for each in (positions, by))
+            plain = rotary.unrotate(number, layer.keys.float(), at)
+            keys = rotary.rotate(number, plain, at + shift).to(layer.keys.dtype)
+            layer = replace(layer, keys=torch.where(shift[..., None] == 0, layer.keys, keys))
+        found.append(layer)
+    return tuple(found)
 
 
 def _moved(entry: DemonstrationEntry, by: int) -> DemonstrationEntry:

@@ -62,8 +62,6 @@ class SlotMerge(Reducer):
         merges = (founder >= 0) & sinks.gather(1, home) & ~selection.kept
         weights = torch.where(merges, evidence.counts, 0.0)
         slot = selection.slot.gather(1, home)
-        merged = weighted_merge(
-            selection, slot, weights, evidence.counts, [keys, evidence.values.float()]
-        )
+        merged = weighted_merge(selection, slot, weights, evidence.counts, [keys, evidence.values])
         counts = take(evidence.counts, selection.order).scatter_add(1, slot, weights)
         return finished(evidence, selection, merged[0], merged[1], counts, "plain", self.count_bias)

@@ -10,11 +10,10 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 
-from tasm.compress.recipes.four_bits import in_four_bits
+from tasm.compress.recipes.forms import in_four_bits, tuned
 from tasm.compress.recipes.published import ROWS as _PUBLISHED
 from tasm.compress.recipes.recipe import Alternative, Part, Recipe
 from tasm.compress.recipes.retrieving import ROWS as _RETRIEVING
-from tasm.compress.recipes.tuned import tuned
 from tasm.compress.recipes.variants import variants
 from tasm.errors import RecipeError, did_you_mean
 

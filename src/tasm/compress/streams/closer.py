@@ -2,17 +2,15 @@
 
 Every demonstration keeps its inner positions; the starts of those of which anything is kept are
 spread evenly over the room there is, so that demonstrations overlap in position where they must.
-Kept keys are un-rotated and rotated again with the model's own rotation, one amount a
-demonstration. Knows positions and keys; not what is kept, or why.
+Knows positions; not how keys are turned there (`tasm.memory.shards`).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.rotary import Rotary, length_switch
+from tasm.backbone.attention.rotary import length_switch
 from tasm.backbone.limits import ANSWER_POSITIONS, positions_taken
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
@@ -87,25 +85,3 @@ def shifts_to_fit(
     order = present.long().cumsum(0) - 1
     places = head + order * width // max(1, int(present.sum()) - 1)
     return torch.minimum(places - begins, torch.zeros_like(begins))
-
-
-def moved(
-    layers: Sequence[LayerTokens | None], tokens: TokenTable, by: Tensor, rotary: Rotary
-) -> list[LayerTokens | None]:
-    """Return layers with keys turned to where `by` moves their demonstrations; `tokens` has the
-    positions from before."""
-    turned: list[LayerTokens | None] = []
-    for number, layer in enumerate(layers):
-        if layer is None:
-            turned.append(None)
-            continue
-        index = layer.index.to(tokens.positions.device).long()
-        at = tokens.positions.long()[:, index].to(layer.keys.device)
-        demonstration = tokens.demonstration[index].long()
-        shift = by.to(index.device)[demonstration.clamp(min=0)]
-        shift = shift.masked_fill(demonstration < 0, 0).to(layer.keys.device)
-        plain = rotary.unrotate(number, layer.keys.float(), at)
-        keys = rotary.rotate(number, plain, at + shift).to(layer.keys.dtype)
-        still = (shift == 0)[..., None]
-        turned.append(replace(layer, keys=torch.where(still, layer.keys, keys)))
-    return turned

@@ -16,7 +16,8 @@ from tasm.compress.settings import Notice, Settings, Targets, costs_for, targets
 from tasm.compress.shards.independent import TRANSCRIPT
 from tasm.compress.sizes import parse_size
 from tasm.compress.streams.arriving import Chunk, Done
-from tasm.compress.streams.streaming import Stream, budget_of
+from tasm.compress.streams.budgets import budget_of
+from tasm.compress.streams.streaming import Stream
 from tasm.compress.streams.unfinished import Unfinished
 from tasm.demonstrations import warn_of_unlike_pictures
 from tasm.memory import TaskMemory

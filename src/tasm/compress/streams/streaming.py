@@ -7,7 +7,6 @@ packed closer. Knows chunks; not where demonstrations come from, nor files.
 """
 
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -21,22 +20,18 @@ from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Layout
 from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.entries import entries_of
-from tasm.compress.prefill import Compressed, Progress, collected
+from tasm.compress.prefill import Compressed, collected, window
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
 from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
-from tasm.compress.settings import Settings, Targets, costs_for, targets_at
-from tasm.compress.sizes import parse_size
 from tasm.compress.streams.arriving import NOTHING_READ, Chunk, Done
-from tasm.compress.streams.closer import FILLED, check_rotation, moved, room_before, shifts_to_fit
+from tasm.compress.streams.budgets import Budget
+from tasm.compress.streams.closer import FILLED, check_rotation, room_before, shifts_to_fit
 from tasm.compress.streams.token_log import TokenLog
-from tasm.errors import RecipeError
 from tasm.memory.entry import DemonstrationEntry
 from tasm.memory.layer import LayerTokens
-
-Budget = Callable[[int, int], Targets]
-"""What a build may keep after so many tokens, the first of them the head's."""
+from tasm.memory.shards import turned
 
 
 @dataclass
@@ -188,79 +183,24 @@ class Stream:
         core = [compressor.core.get(layer) for layer in layers]
         bank = [compressor.bank.get(layer) for layer in layers]
         windows = [
-            None if layer in compressor.core else _window(self.segments[layer]) for layer in layers
+            None if layer in compressor.core else window(self.segments[layer] or ())
+            for layer in layers
         ]
         starts = torch.tensor([one.spans[0][0] for one in self.entries])
         held = [one for part in (core, bank, windows) for one in part if one is not None]
         by = shifts_to_fit(tokens, starts, held, int(FILLED * room))
-        compressor.core = _numbered(moved(core, tokens, by, rotary))
-        compressor.bank = _numbered(moved(bank, tokens, by, rotary))
+        shifts = self.log.shifts(by)
+        core, bank, windows = (
+            list(turned(part, tokens.positions, shifts, rotary)) for part in (core, bank, windows)
+        )
+        compressor.core, compressor.bank = _numbered(core), _numbered(bank)
         segments: list[tuple[Segment, ...] | None] = [
-            None if one is None else (_segment(one),) for one in moved(windows, tokens, by, rotary)
+            None if one is None else (_segment(one),) for one in windows
         ]
         self.log.move(by)
         self.next_position = int(tokens.positions.max()) + 1  # a view of what was moved
         self.numbers.packed += 1
         self.keep(segments, list(self.states or ()))
-
-
-def budget_of(settings: Settings, backbone: Backbone, tokens: int | None) -> Budget:
-    """Return the budget of a stream of so many tokens; where nobody knows them, shares are meant of
-    what has come so far.
-
-    Raises RecipeError for a recipe that divides a budget of tokens over all chunks.
-    """
-    if tokens is not None:
-        whole: list[Targets] = []
-
-        def known(_: int, head: int) -> Targets:
-            if not whole:
-                costs = costs_for(settings, backbone, tokens, head)
-                whole.append(targets_at(settings, costs, _unsaid))
-            return whole[0]
-
-        return known
-    core, bank = parse_size(settings.core, "core"), parse_size(settings.bank, "bank")
-    if settings.recipe.streaming == "append" and core.unit != "share":
-        raise RecipeError(
-            f"The recipe {settings.recipe.name!r} divides its core over all chunks, and how many "
-            f"come is not known: a core of {settings.core} has no meaning here. Give a share, such "
-            "as 20%, or a file or list instead of a generator."
-        )
-    wished = sum(int(one.amount) for one in (core, bank) if one.unit == "tokens")
-
-    def so_far(read: int, head: int) -> Targets:
-        return targets_at(settings, costs_for(settings, backbone, max(read, wished), head), _unsaid)
-
-    return so_far
-
-
-def is_about_tokens(settings: Settings) -> bool:
-    """Whether core and bank are numbers of tokens, whatever comes."""
-    sizes = (parse_size(settings.core, "core"), parse_size(settings.bank, "bank"))
-    counted = all(one.unit == "tokens" or one.amount == 0 for one in sizes)
-    return counted and settings.recipe.streaming != "append"
-
-
-def count_tokens(chunks: Iterable[Chunk], progress: Progress) -> tuple[int, int]:
-    """Return the tokens and the demonstrations of all chunks."""
-    total = demonstrations = 0
-    for chunk in chunks:
-        total += len(chunk.transcript)
-        demonstrations += len(chunk.demonstrations)
-        progress("count", demonstrations, 0)
-    return total, demonstrations
-
-
-def _window(segments: tuple[Segment, ...] | None) -> LayerTokens | None:
-    if not segments:
-        return None
-    keys = torch.cat([one.keys[0] for one in segments], 1)
-    index = torch.cat(
-        [one.index.reshape(-1, one.tokens) for one in segments if one.index is not None], 1
-    )
-    values = torch.cat([one.values[0] for one in segments], 1)
-    return LayerTokens(keys, values, index.expand(keys.shape[0], -1).to(torch.int32).contiguous())
 
 
 def _segment(window: LayerTokens) -> Segment:
@@ -270,7 +210,3 @@ def _segment(window: LayerTokens) -> Segment:
 
 def _numbered(layers: list[LayerTokens | None]) -> dict[int, LayerTokens]:
     return {layer: one for layer, one in enumerate(layers) if one is not None}
-
-
-def _unsaid(sentence: str) -> None:
-    """What a budget comes to is said once, of all that came."""

@@ -76,6 +76,10 @@ class TokenLog:
 
     def move(self, by: Tensor) -> None:
         """Move every demonstration's positions by its number of `by` (demonstrations,)."""
+        self.table().positions.add_(self.shifts(by))
+
+    def shifts(self, by: Tensor) -> Tensor:
+        """(tokens,) by how much each token moves with its demonstration, the head not at all."""
         table = self.table()
         shifts = by.to(table.positions)[table.demonstration.clamp(min=0).long()]
-        table.positions.add_(shifts.masked_fill(table.demonstration < 0, 0))
+        return shifts.masked_fill(table.demonstration < 0, 0)

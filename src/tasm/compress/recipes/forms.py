@@ -1,6 +1,9 @@
-"""Rivals' methods with settings chosen here, on training classes, with the same allowance as ours.
+"""Other forms of published recipes, for fair comparisons: tuned here, or stored in four bits.
 
-What was tried, `benchmarks/tune_rivals.py` holds; what each choice came to, docs/bench.md. Knows no
+Rivals' settings were chosen on training classes, with the same allowance as ours: what was tried,
+`benchmarks/tune_rivals.py` holds; what each choice came to, docs/bench.md. In four bits a recipe
+keeps about four times the tokens at equal bytes. Any memory can be packed (`tasm build --store
+int4`, `tasm pack`); these rows are there so that leaderboards compare packed with packed. Knows no
 torch.
 """
 
@@ -8,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tasm.compress.recipes.recipe import Part, Recipe
+
+_PACKED = ("compact", "kvzip", "kvzip-tuned", "snapkv-answers", "h2o-tuned", "recent")
 
 _ANSWERS = {"attending": "answer-spans", "source": "reading", "answer_bonus": 0.0, "pool": 1}
 
@@ -52,4 +57,22 @@ def _row(recipe: Recipe, how: str) -> Recipe:
         title=f"{recipe.title}; tuned here: {how}",
         form="tuned",
         note="",
+    )
+
+
+def in_four_bits(recipes: Mapping[str, Recipe]) -> tuple[Recipe, ...]:
+    """Return those that have such a row, as they are but for what keys and values are stored as.
+
+    ```python
+    [row.name for row in in_four_bits(RECIPES)][0]      # 'compact-int4'
+    ```
+    """
+    return tuple(
+        replace(
+            recipes[name],
+            name=f"{name}-int4",
+            title=f"{recipes[name].title}; in four bits",
+            store="int4",
+        )
+        for name in _PACKED
     )
