@@ -15,7 +15,7 @@ from tasm.compress.evidence import Evidence, Stage
 from tasm.compress.parts.attended import asked_of
 from tasm.compress.parts.base import Budget
 from tasm.compress.parts.budgets.neyman import output_projection
-from tasm.compress.parts.budgets.shares import counts_by_layer
+from tasm.compress.parts.budgets.shares import bank_by_layer, counts_by_layer
 from tasm.compress.records.references import Asked, References
 from tasm.memory.per_head import take
 
@@ -75,13 +75,7 @@ class Measured(Budget):
         self, stage: Stage, core: list[Tensor | None], bank: int
     ) -> list[Tensor | None]:
         """Return (kv_heads,) originals each layer banks, those of earlier chunks included."""
-        read = max(len(one.tokens) for one in stage.evidence if one is not None)
-        tokens = stage.tokens + bank
-        both = counts_by_layer(stage, self._wishes(stage, tokens), tokens, read)
-        return [
-            None if one is None or kept is None else (one - kept).clamp(min=0)
-            for one, kept in zip(both, core, strict=True)
-        ]
+        return bank_by_layer(stage, core, self._wishes(stage, stage.tokens + bank), bank)
 
     def _wishes(self, stage: Stage, mean: int) -> dict[int, float]:
         """Tokens by layer, `mean` in the mean."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tasm.compress.evidence import Evidence, Stage
 from tasm.compress.parts.base import Budget
-from tasm.compress.parts.budgets.shares import counts_by_layer
+from tasm.compress.parts.budgets.shares import bank_by_layer, counts_by_layer
 from tasm.compress.records.sampling import SamplingSpread
 from tasm.errors import ModelError
 
@@ -63,12 +63,7 @@ class Neyman(Budget):
         self, stage: Stage, core: list[Tensor | None], bank: int
     ) -> list[Tensor | None]:
         """Return (kv_heads,) originals each layer banks, those of earlier chunks included."""
-        read = max(len(one.tokens) for one in stage.evidence if one is not None)
-        both = counts_by_layer(stage, self._wishes(stage), stage.tokens + bank, read)
-        return [
-            None if one is None or kept is None else (one - kept).clamp(min=0)
-            for one, kept in zip(both, core, strict=True)
-        ]
+        return bank_by_layer(stage, core, self._wishes(stage), bank)
 
     def _wishes(self, stage: Stage) -> dict[int, float]:
         """Shares by layer, which add up to 1."""

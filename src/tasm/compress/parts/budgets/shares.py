@@ -1,6 +1,6 @@
 """From wished numbers of tokens to counts that add up to a budget. Knows no method."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -34,6 +34,19 @@ def counts_by_layer(
         assert one is not None
         result[layer] = one.each_head(count)
     return result
+
+
+def bank_by_layer(
+    stage: Stage, core: Sequence[Tensor | None], wishes: Mapping[int, float], bank: int
+) -> list[Tensor | None]:
+    """Return (kv_heads,) originals each layer banks, those of earlier chunks included: what core
+    and bank come to by `wishes`, less the `core`."""
+    read = max(len(one.tokens) for one in stage.evidence if one is not None)
+    both = counts_by_layer(stage, wishes, stage.tokens + bank, read)
+    return [
+        None if one is None or kept is None else (one - kept).clamp(min=0)
+        for one, kept in zip(both, core, strict=True)
+    ]
 
 
 def _fitted(
