@@ -5,7 +5,6 @@ one product. Nothing shared is expanded over heads or batch.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Literal
 
 import torch
@@ -116,7 +115,6 @@ def partial_attention(
     return output, log_sum_exp
 
 
-@cache
 def _kind(device: torch.device) -> str:
     """The device's type; a GPU before Ampere, which flash attention refuses, has its own."""
     if device.type == "cuda" and torch.cuda.get_device_properties(device).major < _AMPERE:
