@@ -14,8 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
+
+try:
+    import faiss
+except ImportError:  # asked for after the help
+    faiss = None
 
 HEADS, GROUP, HEAD_DIM = 2, 2, 64
 
@@ -53,6 +57,8 @@ def main() -> None:
     made.add_argument("--queries", type=int, default=100)
     made.add_argument("--top-k", type=int, default=96)
     given = made.parse_args()
+    if faiss is None:
+        made.error("faiss is missing: pip install faiss-cpu")
     faiss.omp_set_num_threads(1)
     about = json.loads((given.folder / "tasks.json").read_text())
     asked = np.fromfile(given.folder / f"test.{given.layer}", np.float32)

@@ -78,7 +78,7 @@ def stream_demonstrations(
     for notice in opened.notices:
         warn(notice)
     if bad:
-        report_bad_rows(bad, f"{len(bad)} of {rows} rows of {opened.name}", skip_bad_rows, warn)
+        report_bad_rows(bad, rows, opened.name, skip_bad_rows, warn)
     if repeats:
         warn(f"{repeats} of {rows} demonstrations left out as duplicates.")
     if not seen:

@@ -15,12 +15,12 @@ from tasm.demonstrations.file_kinds import SUFFIXES
 from tasm.demonstrations.files import READERS, Rows
 from tasm.demonstrations.pixels import is_picture
 from tasm.demonstrations.problems import RowProblem
-from tasm.demonstrations.tree import files_below, is_hidden, listed
 from tasm.errors import DemonstrationError
 
 _METADATA = ("metadata.jsonl", "metadata.csv")
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 _SHOWN = 5
+_OF_TOOLS = {"__MACOSX", "@eaDir", "__pycache__", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass
@@ -41,7 +41,7 @@ def open_folder(folder: Path, question: str | None) -> Folder:
 
     Raises `DemonstrationError` for a folder in neither layout, and for classes without a question.
     """
-    children = listed(folder)
+    children = _listed(folder)
     present = [folder / name for name in _METADATA if os.path.isfile(folder / name)]
     if len(present) > 1:
         raise DemonstrationError(
@@ -54,7 +54,7 @@ def open_folder(folder: Path, question: str | None) -> Folder:
         raise DemonstrationError(
             f"{folder} is a task memory already; expected demonstrations to build one from."
         )
-    classes = [child for child in children if os.path.isdir(child) and not is_hidden(child)]
+    classes = [child for child in children if os.path.isdir(child) and not _is_hidden(child)]
     if not classes:
         raise DemonstrationError(
             f"{folder}: found neither {' nor '.join(_METADATA)} nor sub-folders; expected a "
@@ -88,14 +88,14 @@ def _pictures_in(children: Iterable[Path]) -> str:
 
 def _refuse_splits(folder: Path, classes: list[Path]) -> None:
     """`train/wren` would make demonstrations whose answer is 'train', in silence."""
-    inner = {one: [child for child in listed(one) if os.path.isdir(child)] for one in classes}
+    inner = {one: [child for child in _listed(one) if os.path.isdir(child)] for one in classes}
     nested = [one for one in classes if len(inner[one]) > 1]
     if all(one.name.casefold() in _SPLITS for one in classes) and any(inner.values()):
         raise DemonstrationError(
             f"{folder}: found splits ({', '.join(one.name for one in classes)}) with sub-folders; "
             f"expected one sub-folder a class. Choose a split, such as {classes[0]}."
         )
-    if len(classes) == 1 and nested and not any(_looks_like(one) for one in listed(classes[0])):
+    if len(classes) == 1 and nested and not any(_looks_like(one) for one in _listed(classes[0])):
         names = ", ".join(child.name for child in inner[classes[0]][:3])
         raise DemonstrationError(
             f"{folder}: found one sub-folder only, {classes[0].name}, with pictures in its own "
@@ -122,7 +122,7 @@ def _with_file_names(metadata: Path, notices: list[str]) -> Rows:
     folder = metadata.parent
     unnamed = [
         path.relative_to(folder).as_posix()
-        for path in files_below(folder).files
+        for path in _files_below(folder).files
         if path.suffix.lower() in SUFFIXES
     ]
     unnamed = [path for path in unnamed if path not in named]
@@ -143,12 +143,12 @@ def _in_one_form(name: str) -> str:
 def _classes(
     root: Path, classes: list[Path], others: list[Path], question: str, notices: list[str]
 ) -> Iterator[tuple[str, Any]]:
-    hidden = [child for child in others if is_hidden(child)]
-    beside = [child for child in others if not is_hidden(child)]
+    hidden = [child for child in others if _is_hidden(child)]
+    beside = [child for child in others if not _is_hidden(child)]
     no_pictures: list[Path] = []
     deeper: list[Path] = []
     for folder in classes:
-        below = files_below(folder)
+        below = _files_below(folder)
         hidden += below.hidden
         pictures = [path for path in below.files if _looks_like(path)]
         no_pictures += [path for path in below.files if path not in set(pictures)]
@@ -173,3 +173,54 @@ def _notice(notices: list[str], names: list[str], why: str, what: str) -> None:
         shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
         count = f"{len(names)} {what}{'' if len(names) == 1 else 's'}"
         notices.append(f"{count} {'is' if len(names) == 1 else 'are'} {why}: {shown}.")
+
+
+@dataclass
+class _Below:
+    """What lies below a folder, sorted; `unreadable` are folders with the reason."""
+
+    files: list[Path] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what lies in `folder`, sorted; `DemonstrationError` where it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DemonstrationError(
+            f"{folder}: found a folder that cannot be read ({error.strerror or error}). Give "
+            "yourself the right to read it."
+        ) from None
+
+
+def _files_below(folder: Path) -> _Below:
+    """Return all files below `folder`, each once, links followed; of hidden folders the folder
+    only."""
+    below = _Below()
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            found = os.stat(current)
+            children = sorted(current.iterdir())
+        except OSError as error:
+            below.unreadable.append((current, error.strerror or str(error)))
+            continue
+        place = (found.st_dev, found.st_ino)
+        if place in seen:  # a link back to a folder above
+            continue
+        seen.add(place)
+        visible = [child for child in children if not _is_hidden(child)]
+        folders = [child for child in visible if os.path.isdir(child)]
+        below.hidden += [child for child in children if _is_hidden(child)]
+        below.files += [child for child in visible if child not in set(folders)]
+        waiting += reversed(folders)
+    return below
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a name is one that systems and tools give to what is not the user's."""
+    return path.name.startswith(".") or path.name in _OF_TOOLS

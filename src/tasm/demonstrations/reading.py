@@ -148,9 +148,7 @@ def _read_all(
         if progress is not None:
             progress("Reading", done, len(rows))
     if bad:
-        report_bad_rows(
-            bad, f"{len(bad)} of {len(rows)} rows of {opened.name}", skip_bad_rows, warn
-        )
+        report_bad_rows(bad, len(rows), opened.name, skip_bad_rows, warn)
     if not read:
         raise no_rows(opened.name)
     return read
@@ -207,8 +205,9 @@ def _parse(found: Found, folder: Path, question: str | None) -> Row:
     return parse_row(found.row, folder, question)
 
 
-def report_bad_rows(bad: list[str], count: str, skip_bad_rows: bool, warn: Warn) -> None:
+def report_bad_rows(bad: list[str], rows: int, name: str, skip_bad_rows: bool, warn: Warn) -> None:
     """Warn of rows that are left out, or raise DemonstrationError."""
+    count = f"{len(bad)} of {rows} rows of {name}"
     if skip_bad_rows:
         warn(f"{count} left out:{listed(bad, len(bad))}")
     elif len(bad) == 1:
@@ -226,8 +225,8 @@ def _without_duplicates(read: list[Demonstration], warn: Warn) -> list[Demonstra
         if earlier is not one:
             repeats.append(f"{one.origin or one.id} is the same as {earlier.origin or earlier.id}")
     if repeats:
-        count = f"{len(repeats)} of {len(read)} demonstrations"
-        warn(f"{count} left out as duplicates:{listed(repeats)}")
+        count = f"{len(repeats)} of {len(read)}"
+        warn(f"{count} demonstrations left out as duplicates:{listed(repeats)}")
     return list(first.values())
 
 
