@@ -114,8 +114,7 @@ def _asked_bytes(settings: Settings, backbone: Backbone, transcript: Transcript)
     """What an independent memory keeps of the queries that teach its gate."""
     if not calibrates(settings):
         return 0
-    roles, demonstration = transcript.roles, transcript.demonstration
-    rows = Rows(roles, demonstration, transcript.answer_numbers, 0, len(transcript))
+    rows = Rows.of(transcript, 0, len(transcript))
     geometry = backbone.geometry
     layers = geometry.layers * geometry.query_heads * geometry.head_dim
     return len(ASKED.chosen(rows)) * (_INDEX_BYTES + _HALF_BYTES * layers)

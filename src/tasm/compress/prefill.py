@@ -20,7 +20,6 @@ from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.chunks import chunk_edges
 from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.records.recorder import Recorder
-from tasm.compress.records.row_rules import Rows
 from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.memory.asked import KeptQueries
@@ -68,10 +67,7 @@ def read(
         started = time.perf_counter()
         chunk = transcript.chunk(begin, stop)
         end = first + len(chunk)
-        recorder.start(Rows.of(chunk, first, len(transcript)), cache)
-        backbone.encode(chunk, cache)
-        recorder.stop()
-        cache.commit()
+        recorder.read(chunk, cache, first, len(transcript))
         # A copy: a view would hold the positions of everything read so far.
         tables.append(cache.positions[:, -len(chunk) :].clone())
         seconds += time.perf_counter() - started

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.attention.segment import UNUSED, Segment
@@ -17,6 +17,7 @@ from tasm.backbone.head import Head
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.images import NO_IMAGES
 from tasm.backbone.prompt.transcript import Transcript
+from tasm.compress.listening import Listening
 from tasm.compress.records.record import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.records.row_rules import Rows
@@ -102,10 +103,10 @@ class Replay:
                 cache = self._cache(_hiding(segments, hides, numbers), numbers)
                 rows = [self._rows(chunk) for chunk in chunks]
                 recorder.start(rows, cache)
-                with _Listening(self.backbone) as heard:
+                with Listening(self.backbone) as heard:
                     self.backbone.encode_rows(chunks, cache)
                 recorder.stop()
-                self._measure_head(heard)
+                heard.measure_head()
                 _drop_live_columns(recorder, layers)
                 for row, number in enumerate(numbers):
                     padding = heard.final.shape[1] - len(rows[row])
@@ -135,14 +136,6 @@ class Replay:
         hidden_size)."""
         head = self.backbone.head or Head()
         return head.logits(self.backbone.hf.get_output_embeddings()(states)).log_softmax(-1)
-
-    def _measure_head(self, heard: "_Listening") -> None:
-        if self.backbone.head is None:
-            cap = getattr(
-                self.backbone.hf.config.get_text_config(), "final_logit_softcapping", None
-            )
-            product = self.backbone.hf.get_output_embeddings()(heard.final[:, -1])
-            self.backbone.head = Head.measured(product, heard.logits[:, -1], cap)
 
     @torch.inference_mode()
     def divergence(self, first: ReadAgain, second: ReadAgain) -> float:
@@ -199,31 +192,6 @@ def _hiding(
             replace(segment, bias=torch.where(unseen, UNUSED, bias.to(unseen.device))),
         )
     return changed
-
-
-class _Listening:
-    """Hooks that keep the decoder's final states and the logits."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self._model, self._decoder = backbone.core, backbone.decoder
-        self.final, self.logits = torch.empty(0), torch.empty(0)
-
-    def __enter__(self) -> "_Listening":
-        self._handles = [
-            self._decoder.register_forward_hook(self._end),
-            self._model.register_forward_hook(self._said),
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _end(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self.final = output[0] if isinstance(output, tuple) else output.last_hidden_state
-
-    def _said(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self.logits = output[0] if isinstance(output, tuple) else output.logits
 
 
 def _drop_live_columns(recorder: Recorder, layers: Mapping[int, LayerTokens]) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.ends import answer_ends
-from tasm.backbone.head import Head
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Layout
+from tasm.compress.listening import ListeningToCalls
 from tasm.demonstrations import Query
 
 _ASKED_TOGETHER = 64
@@ -84,13 +84,10 @@ class Teacher:
             if name in inputs:
                 kinds = inputs[name]
                 whole[name] = torch.cat([kinds, kinds.new_zeros(len(kinds), more)], 1)
-        with _Listening(backbone) as heard:
-            logits = backbone.run(whole, self.context()).logits
+        with ListeningToCalls(backbone) as heard:
+            backbone.run(whole, self.context())
+        heard.measure_head()
         states = heard.final[:, -self.tokens :]
-        if backbone.head is None:
-            cap = getattr(backbone.hf.config.get_text_config(), "final_logit_softcapping", None)
-            product = backbone.hf.get_output_embeddings()(states[:, -1])
-            backbone.head = Head.measured(product, logits[:, -1], cap)
         return Taught(heard.calls, states.clone(), counts, ids.numel())
 
     def _answered(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -113,34 +110,3 @@ class Teacher:
                 if name in inputs:
                     step[name] = torch.zeros_like(token)
         return ids, torch.stack(counts, 1)
-
-
-class _Listening:
-    """Hooks that keep what the decoder is called with, and its final states."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self._decoder = backbone.decoder
-        self.calls: dict[str, Any] = {}
-        self.final = torch.empty(0)
-
-    def __enter__(self) -> "_Listening":
-        self._handles = [
-            self._decoder.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True),
-            self._decoder.register_forward_hook(self._ended),
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _called(self, decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        assert not args
-        self.calls = {
-            name: value.clone() if isinstance(value, Tensor) else value
-            for name, value in kwargs.items()
-            if name != "past_key_values"
-        }
-
-    def _ended(self, decoder: Any, args: tuple[Any, ...], output: Any) -> None:
-        self.final = output[0] if isinstance(output, tuple) else output.last_hidden_state

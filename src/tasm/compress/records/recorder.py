@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tasm.backbone.attention.attention_call import AttentionCall
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.model import Backbone
+from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.records.record import BatchReading, Reading, Record
 from tasm.compress.records.row_rules import Rows
 from tasm.compress.records.together import Together
@@ -25,9 +26,7 @@ class Recorder(AbstractContextManager["Recorder"]):
 
     ```python
     with Recorder(backbone, scorer.records) as recorder:
-        recorder.start(rows)
-        cache.recorder = recorder
-        backbone.encode(chunk, cache)
+        recorder.read(chunk, cache, 0, len(chunk))
     recorder.held[layer][record]
     ```
     """
@@ -59,6 +58,14 @@ class Recorder(AbstractContextManager["Recorder"]):
 
     def __exit__(self, *_: object) -> None:
         self._hooks.close()
+
+    def read(self, chunk: Transcript, cache: MemoryCache, first: int, stage_end: int) -> None:
+        """Read tokens of a transcript from its `first` on into `cache` for good, and listen; what
+        is read before compressing ends at `stage_end`."""
+        self.start(Rows.of(chunk, first, stage_end), cache)
+        self._backbone.encode(chunk, cache)
+        self.stop()
+        cache.commit()
 
     def start(self, rows: Rows | Sequence[Rows], cache: MemoryCache) -> None:
         """Say which rows the next forward pass computes, one `Rows` a row of its batch, and listen

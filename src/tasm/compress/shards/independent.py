@@ -28,7 +28,6 @@ from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.prefill import Compressed, Progress
 from tasm.compress.records.queries import Kept
 from tasm.compress.records.recorder import Recorder
-from tasm.compress.records.row_rules import Rows
 from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.compress.settings import Notice, Settings
@@ -121,10 +120,7 @@ class Reader:
                 next_position=base.next_position,
                 logical_length=before,
             )
-            recorder.start(self._rows(chunk, before), cache)
-            self.backbone.encode(chunk, cache)
-            recorder.stop()
-            cache.commit()
+            recorder.read(chunk, cache, before, before + own)
             segments = list(cache.segments)
             positions, next_position = cache.positions[:, -own:], cache.next_position
             self._only_head(recorder, segments, base, before, own)
@@ -171,9 +167,6 @@ class Reader:
         ]
         index = next(iter(found.values())).index - before
         return KeptQueries(index.to("cpu", torch.int32), tuple(queries))
-
-    def _rows(self, chunk: Transcript, before: int) -> Rows:
-        return Rows.of(chunk, before, before + len(chunk))
 
     def _only_head(
         self,

@@ -22,7 +22,6 @@ from tasm.compress.compressor import Compressor, Newest
 from tasm.compress.entries import entries_of
 from tasm.compress.prefill import Compressed, collected, window
 from tasm.compress.records.recorder import Recorder
-from tasm.compress.records.row_rules import Rows
 from tasm.compress.repeating import repeated
 from tasm.compress.replay import Replay, alone
 from tasm.compress.streams.arriving import NOTHING_READ, Chunk, Done
@@ -100,10 +99,7 @@ class Stream:
             logical_length=first,
             states=self.states,
         )
-        self.recorder.start(Rows.of(transcript, first, numbers.tokens), cache)
-        backbone.encode(transcript, cache)
-        self.recorder.stop()
-        cache.commit()
+        self.recorder.read(transcript, cache, first, numbers.tokens)
         self.log.append(transcript, cache.positions[:, -len(transcript) :])
         self.entries += [
             replace(one, spans=tuple((a + first, b + first) for a, b in one.spans))
