@@ -240,10 +240,13 @@ def build_transcript(
         compressor = Compressor(backbone, settings, budget, len(transcript))
         asked = (gate_queries(len(transcript.spans)),) if calibrates(settings, budget) else ()
         with torch.no_grad(), Recorder(backbone, (*compressor.parts.records, *asked)) as recorder:
-            kept = read(backbone, transcript, compressor, recorder, progress)
-            if settings.polish:
+            found = read(backbone, transcript, settings.chunk_tokens, recorder, progress)
+            full = found.cache() if settings.polish else None
+            kept = found.compressed(compressor, recorder)
+            if full is not None:
                 kept = polished(
                     backbone,
+                    full,
                     transcript,
                     demonstrations,
                     kept,

@@ -13,17 +13,16 @@ from typing import Any
 import torch
 
 from tasm.arguments import unheard
-from tasm.backbone.attention.segment import Segment
 from tasm.backbone.limits import check_transcript
 from tasm.backbone.model import Backbone
 from tasm.backbone.prompt.transcript import Transcript
 from tasm.compress.assembling import assembled
 from tasm.compress.calibrate import gate_queries
-from tasm.compress.compressor import Compressor, Newest
+from tasm.compress.chunks import CHUNK_TOKENS
+from tasm.compress.compressor import Compressor
 from tasm.compress.parts.base import Parts
-from tasm.compress.prefill import Progress, collected, read
+from tasm.compress.prefill import Progress, read
 from tasm.compress.recipes.recipe import Recipe
-from tasm.compress.recipes.table import find_recipe
 from tasm.compress.records.record import Record
 from tasm.compress.records.recorder import Recorder
 from tasm.compress.replay import Hides, ReadAgain, Replay
@@ -31,7 +30,6 @@ from tasm.compress.settings import Settings, costs_of, targets, within_bytes
 from tasm.compress.sizes import Size, parse_size
 from tasm.demonstrations import Demonstration
 from tasm.memory import LayerTokens, TaskMemory
-from tasm.memory.tokens import TokenTable
 
 _TRIES = 4
 _CLOSE = 1.01
@@ -63,23 +61,20 @@ class Encoded:
         self._layout: dict[str, Any] = {"system": system, "max_pixels": max_pixels}
         self.transcript = backbone.transcript(self.demonstrations, **self._layout)
         check_transcript(self.transcript, backbone.geometry)
-        everything = self._settings(find_recipe("full"), None, None, 0)
         parts = [Parts.of(recipe) for recipe in recipes]
         records = [record for part in parts for record in part.records]
         records.append(gate_queries(len(self.transcript.spans)))  # of all gates that are taught
-        budget = targets(everything, backbone, self.transcript, unheard)
-        listening = _Catching(backbone, everything, budget, len(self.transcript))
-        started = time.perf_counter()
+        started, chunk_tokens = time.perf_counter(), CHUNK_TOKENS["joint"]
         with torch.no_grad(), Recorder(backbone, records) as recorder:
-            self._read = read(backbone, self.transcript, listening, recorder, progress or unheard)
+            self._read = read(
+                backbone, self.transcript, chunk_tokens, recorder, progress or unheard
+            )
         self.seconds = time.perf_counter() - started
-        caught = listening.caught
-        assert caught is not None
-        self._caught = caught
+        self._recorder, replay = recorder, self._read.replay
         again = [record for part in parts for record in part.replayed if not record.of_contexts]
         self._replay = _Remembering(
-            **vars(caught.replay),
-            everyone=caught.replay.demonstrations,
+            **vars(replay),
+            everyone=replay.demonstrations,
             wanted=tuple(dict.fromkeys(again)),
         )
 
@@ -141,24 +136,15 @@ class Encoded:
         started, before = time.perf_counter(), self._replay.seconds
         budget = targets(settings, self.backbone, self.transcript, unheard)
         compressor = Compressor(self.backbone, settings, budget, len(self.transcript))
-        caught, earlier = self._caught, self._read
-        heard = _Heard(self.backbone, caught)
+        heard = _Heard(self.backbone, self._recorder)
+        read = replace(
+            self._read,
+            segments=list(self._read.segments),
+            replay=self._replay,
+            seconds=self.seconds,
+        )
         with torch.no_grad():
-            compressor.stage(
-                list(caught.segments),
-                heard,
-                caught.tokens,
-                caught.newest,
-                self._replay,
-            )
-            kept = collected(
-                compressor,
-                caught.segments,
-                caught.tokens,
-                earlier.states,
-                earlier.next_position,
-                self.seconds,
-            )
+            kept = read.compressed(compressor, heard)
             memory = assembled(
                 self.backbone,
                 self.transcript,
@@ -180,47 +166,13 @@ class Encoded:
         return memory
 
 
-@dataclass(frozen=True, eq=False)
-class _Caught:
-    """What a compressor was called with after everything was read."""
-
-    segments: tuple[tuple[Segment, ...] | None, ...]
-    tokens: TokenTable
-    newest: Newest
-    replay: Replay
-    held: Mapping[int, Mapping[Record, Any]]
-    scalings: Mapping[int, float]
-
-
-@dataclass
-class _Catching(Compressor):
-    """Keeps everything, and what it was given to compress."""
-
-    caught: _Caught | None = None
-
-    def stage(
-        self,
-        segments: list[tuple[Segment, ...] | None],
-        recorder: Recorder,
-        tokens: TokenTable,
-        newest: Newest,
-        replay: Replay,
-    ) -> None:
-        """As a compressor's."""
-        held = {layer: dict(found) for layer, found in recorder.held.items()}
-        self.caught = _Caught(
-            tuple(segments), tokens, newest, replay, held, dict(recorder.scalings)
-        )
-        super().stage(segments, recorder, tokens, newest, replay)
-
-
 class _Heard(Recorder):
     """What a recorder had heard; what one compression drops of it is there for the next."""
 
-    def __init__(self, backbone: Backbone, caught: _Caught) -> None:
+    def __init__(self, backbone: Backbone, recorder: Recorder) -> None:
         super().__init__(backbone, ())
-        self.held = {layer: dict(found) for layer, found in caught.held.items()}
-        self.scalings = dict(caught.scalings)
+        self.held = {layer: dict(found) for layer, found in recorder.held.items()}
+        self.scalings = dict(recorder.scalings)
 
 
 @dataclass(frozen=True, eq=False)

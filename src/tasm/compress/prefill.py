@@ -6,7 +6,7 @@ chunk is `streaming`.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,8 +35,7 @@ class Compressed:
     `bank`, and the `states` of recurrent layers.
 
     `tokens` is the transcript's table on the model's device; `notes` is what parts found,
-    `seconds` what encoding, scoring and reducing took; `asked` are queries that the memory keeps;
-    `full` is everything that was read, where it is wanted once more.
+    `seconds` what encoding, scoring and reducing took; `asked` are queries that the memory keeps.
     """
 
     core: list[LayerTokens | None]
@@ -47,18 +46,54 @@ class Compressed:
     notes: dict[str, Any]
     seconds: dict[str, float]
     asked: KeptQueries | None = None
-    full: MemoryCache | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Demonstrations as they were read, before anything leaves: segments by layer, which a
+    compressor empties, recurrent `states`, and what reads them again."""
+
+    segments: list[tuple[Segment, ...] | None]
+    tokens: TokenTable
+    states: list[dict[str, Tensor] | None]
+    next_position: int
+    replay: Replay
+    seconds: float
+
+    def cache(self) -> MemoryCache:
+        """Return a cache over everything."""
+        return MemoryCache.from_segments(
+            self.replay.backbone.hf.config,
+            tuple(self.segments),
+            next_position=self.next_position,
+            logical_length=len(self.tokens),
+            states=self.states,
+        )
+
+    def compressed(self, compressor: Compressor, recorder: Recorder) -> Compressed:
+        """Return what a compressor keeps."""
+        newest = Newest(0, len(self.tokens))
+        compressor.stage(self.segments, recorder, self.tokens, newest, self.replay)
+        return collected(
+            compressor, self.segments, self.tokens, self.states, self.next_position, self.seconds
+        )
 
 
 def read(
     backbone: Backbone,
     transcript: Transcript,
-    compressor: Compressor,
+    chunk_tokens: int,
     recorder: Recorder,
     progress: Progress,
-) -> Compressed:
-    """Read all demonstrations and compress them."""
-    edges = chunk_edges(transcript.spans, compressor.settings.chunk_tokens)
+) -> Read:
+    """Read all demonstrations while a recorder listens.
+
+    ```python
+    with torch.no_grad(), Recorder(backbone, compressor.parts.records) as recorder:
+        kept = read(backbone, transcript, 2048, recorder, unheard).compressed(compressor, recorder)
+    ```
+    """
+    edges = chunk_edges(transcript.spans, chunk_tokens)
     cache = MemoryCache.empty(backbone.hf.config, room=len(transcript))
     tables: list[Tensor] = []
     seconds, first = 0.0, 0
@@ -66,24 +101,28 @@ def read(
         progress("encode", number, len(edges))
         started = time.perf_counter()
         chunk = transcript.chunk(begin, stop)
-        end = first + len(chunk)
         recorder.read(chunk, cache, first, len(transcript))
         # A copy: a view would hold the positions of everything read so far.
         tables.append(cache.positions[:, -len(chunk) :].clone())
         seconds += time.perf_counter() - started
-        first = end
-    full = cache.fork() if compressor.settings.polish else None
-    cache = _compressed(backbone, transcript, compressor, recorder, cache, tables)
+        first += len(chunk)
     progress("encode", len(edges), len(edges))
-    kept = collected(
-        compressor,
-        cache.segments,
-        token_table(transcript, tables, len(transcript), backbone.device),
+    segments, kinds = list(cache.segments), backbone.geometry.layer_kinds
+    numbers = range(len(transcript.spans))
+    replay = Replay(
+        backbone,
+        tuple(alone(transcript, number) for number in numbers),
+        tuple(None if kind == "full" else one for kind, one in zip(kinds, segments, strict=True)),
         cache.states,
         cache.next_position,
-        seconds,
+        len(transcript),
+        len(transcript),
+        contexts=partial(repeated, backbone, transcript, numbers, chunk_tokens),
     )
-    return replace(kept, full=full)
+    tokens = TokenTable.make(
+        torch.cat(tables, 1), transcript.roles, transcript.demonstration, transcript.place
+    ).to(backbone.device)
+    return Read(segments, tokens, cache.states, cache.next_position, replay, seconds)
 
 
 def collected(
@@ -126,59 +165,3 @@ def window(segments: Sequence[Segment]) -> LayerTokens | None:
     assert whole.index is not None
     index = whole.index.reshape(-1, whole.tokens).expand(heads, -1).to(torch.int32)
     return LayerTokens(whole.keys[0].clone(), whole.values[0].clone(), index.contiguous())
-
-
-def _compressed(
-    backbone: Backbone,
-    transcript: Transcript,
-    compressor: Compressor,
-    recorder: Recorder,
-    cache: MemoryCache,
-    tables: list[Tensor],
-) -> MemoryCache:
-    """Compress what the cache holds; returns a cache over what is left."""
-    segments, states = list(cache.segments), cache.states
-    next_position, logical_length = cache.next_position, cache.logical_length
-    # The cache must not hold on to keys that the compressor frees layer by layer.
-    for layer in compressor.layers:
-        cache.layers[layer].segments = ()
-    del cache
-    tokens = token_table(transcript, tables, len(transcript), backbone.device)
-    replay = Replay(
-        backbone,
-        tuple(alone(transcript, number) for number in range(len(transcript.spans))),
-        tuple(None if layer in compressor.layers else one for layer, one in enumerate(segments)),
-        states,
-        next_position,
-        logical_length,
-        len(transcript),
-        contexts=partial(
-            repeated,
-            backbone,
-            transcript,
-            range(len(transcript.spans)),
-            compressor.settings.chunk_tokens,
-        ),
-    )
-    compressor.stage(segments, recorder, tokens, Newest(0, len(transcript)), replay)
-    for layer in compressor.layers:
-        segments[layer] = (compressor.core[layer].segment(),)
-    return MemoryCache.from_segments(
-        backbone.hf.config,
-        segments,
-        next_position=next_position,
-        logical_length=logical_length,
-        states=states,
-    )
-
-
-def token_table(
-    transcript: Transcript, tables: list[Tensor], stop: int, device: torch.device
-) -> TokenTable:
-    """Return the table of the first `stop` tokens, their positions chunk by chunk in `tables`."""
-    return TokenTable.make(
-        positions=torch.cat(tables, 1),
-        roles=transcript.roles[:stop],
-        demonstration=transcript.demonstration[:stop],
-        place=transcript.place[:stop],
-    ).to(device)

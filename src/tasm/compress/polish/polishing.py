@@ -84,6 +84,7 @@ def check_polishing(backbone: Backbone, demonstrations: Sequence[Demonstration])
 
 def polished(
     backbone: Backbone,
+    full: MemoryCache,
     transcript: Transcript,
     demonstrations: Sequence[Demonstration],
     kept: Compressed,
@@ -92,14 +93,13 @@ def polished(
     seed: int,
     progress: Progress,
 ) -> Compressed:
-    """Return what was kept after at most `steps` gradient steps, beside the full context; the model
-    is not changed.
+    """Return what was kept after at most `steps` gradient steps towards what the `full` context
+    says; the model is not changed.
 
     `notes["polish"]` says which step was kept (0 for none) and the divergences from the full
     context over left-out questions, before and after, in nats.
     """
-    started, full = time.perf_counter(), kept.full
-    assert full is not None
+    started = time.perf_counter()
     progress("polish", 0, steps)
     # Who builds in inference mode has no gradients there.
     with torch.inference_mode(False), torch.no_grad(), _frozen(backbone):
@@ -112,7 +112,6 @@ def polished(
         core=kept.core if learned is None else pupil.kept(learned),
         notes={**kept.notes, "polish": notes},
         seconds=seconds,
-        full=None,
     )
 
 
