@@ -208,6 +208,6 @@ def test_core_and_bank_are_tried_together(monkeypatch: pytest.MonkeyPatch) -> No
     for layer, (core, held) in enumerate(zip(memory.core, memory.bank.layers, strict=True)):
         assert isinstance(core, LayerTokens) and held is not None
         for head in range(core.kv_heads):
-            stored = core.index[head].tolist() + held.tokens.index[head].tolist()
+            stored = core.index[head].tolist() + held.held().index[head].tolist()
             assert len(stored) == 24
             assert own[layer][head].nonzero()[:, 0].tolist() == sorted(stored)
