@@ -53,7 +53,7 @@ def same(first: Any, second: Any) -> None:
 
 def _bank(memory: Any) -> Any:
     layers = [] if memory.bank is None else memory.bank.layers
-    return [None if layer is None else layer.tokens for layer in layers]
+    return [None if layer is None else layer.held() for layer in layers]
 
 
 def test_what_is_compressed_later_is_what_a_build_gives(
