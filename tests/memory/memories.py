@@ -21,7 +21,7 @@ from tasm.memory import (
     TaskMemory,
     TokenTable,
 )
-from tasm.memory.contents import HeldContents
+from tasm.memory.contents import Contents
 from tasm.memory.packing.bank import packed_bank
 from tasm.memory.packing.core import packed_core
 from tasm.memory.packing.vectors import Store
@@ -151,7 +151,7 @@ def packed_memory(store: Store = "int4", **options: Any) -> TaskMemory:
     core = packed_core(memory.contents.core, store, Rotary(LlamaForCausalLM(config)), kinds, dtype)
     bank = None if memory.bank is None else packed_bank(memory.bank, core)
     reference = memory.reference and replace(memory.reference, layers=core.distributions)
-    return memory._with(HeldContents(core, bank, reference))
+    return memory._with(Contents(core, bank, reference))
 
 
 def brought(memory: TaskMemory) -> torch.Tensor:

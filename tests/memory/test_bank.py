@@ -7,6 +7,7 @@ from hypothesis import given
 
 from tasm.memory import Bank, LayerTokens
 from tasm.memory.retrieval import bank as bank_module
+from tasm.memory.retrieval.attached import Attached
 from tasm.memory.retrieval.granularity import Neighbourhoods, WholeImages, make_granularity
 from tasm.memory.tokens import TokenTable
 from tests.memory.memories import layer_tokens
@@ -72,7 +73,8 @@ def test_search_agrees_with_sorting(lengths, k, chunk, seed):
 
 def test_missing_tokens_are_hidden_in_the_segment():
     tokens = layer_tokens(torch.Generator().manual_seed(3), (5, 1), total=9)
-    segment = Bank([tokens]).search(0, torch.ones(1, 2, 8), 3).segment()
+    query = torch.ones(1, 2, 8)
+    segment = Attached.of(Bank([tokens]).search(0, query, 3), query).segment()
     assert segment.bias is not None
     assert (segment.bias < -1e20).tolist() == [[[False] * 3, [False, True, True]]]
 

@@ -1,11 +1,7 @@
-"""The tensors of a memory, wherever they lie.
+"""The tensors of a memory, wherever they lie: in memory here, in files in
+`tasm.memory.disk.stored`. Knows tensors, not how they were chosen."""
 
-`Contents` is all that a memory knows of them; `HeldContents` has them in memory, and
-`tasm.memory.disk.stored` opens them from files. Knows tensors, not how they were chosen.
-"""
-
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from tasm.memory.core_tensors import Counts
 from tasm.memory.packing.core import Core
@@ -14,58 +10,29 @@ from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference
 
 
-class Contents(Protocol):
-    """A memory's tensors. Only `core` and what a search of the bank touches need be read; the
-    figures are known without reading. What each is says `DescribedMemory`."""
+class Contents:
+    """A memory's tensors, and what is known of them; what each is says `DescribedMemory`.
 
-    @property
-    def core(self) -> Core: ...
+    Here they lie in memory, on any device. Where they lie on disk, only `core` and what a search of
+    the bank touches need be read; the figures are known without reading.
+    """
 
-    @property
-    def bank(self) -> Bank | None: ...
-
-    @property
-    def reference(self) -> GateReference | None: ...
-
-    @property
-    def dtype(self) -> str: ...
-
-    @property
-    def packing(self) -> Store | None: ...
-
-    @property
-    def core_counts(self) -> Counts: ...
-
-    @property
-    def bank_counts(self) -> Counts | None: ...
-
-    @property
-    def core_bytes(self) -> int: ...
-
-    @property
-    def bank_bytes(self) -> int: ...
-
-    @property
-    def digest(self) -> str | None: ...
-
-    def check_all(self) -> None:
-        """Read and check everything that lies on disk; raises DamageError."""
-
-    def thumbnails(self) -> dict[str, bytes]:
-        """JPEG or PNG by the SHA-256 of the picture it shows."""
-
-    def about_files(self) -> dict[str, Any]:
-        """JSON values about the files; empty without any."""
-
-
-@dataclass(frozen=True, eq=False)
-class HeldContents:
-    """Tensors that lie in memory, on any device; the attributes are those of `Contents`."""
-
-    core: Core
-    bank: Bank | None
-    reference: GateReference | None
     digest: str | None = None
+
+    def __init__(self, core: Core, bank: Bank | None, reference: GateReference | None) -> None:
+        self._held = core, bank, reference
+
+    @property
+    def core(self) -> Core:
+        return self._held[0]
+
+    @property
+    def bank(self) -> Bank | None:
+        return self._held[1]
+
+    @property
+    def reference(self) -> GateReference | None:
+        return self._held[2]
 
     @property
     def dtype(self) -> str:
@@ -93,10 +60,13 @@ class HeldContents:
     def bank_bytes(self) -> int:
         return 0 if self.bank is None else self.bank.nbytes
 
-    def check_all(self) -> None: ...
+    def check_all(self) -> None:
+        """Read and check everything that lies on disk; raises DamageError."""
 
     def thumbnails(self) -> dict[str, bytes]:
+        """JPEG or PNG by the SHA-256 of the picture it shows."""
         return {}
 
     def about_files(self) -> dict[str, Any]:
+        """JSON values about the files; empty without any."""
         return {}

@@ -14,11 +14,23 @@ from tasm.memory.disk.headers import HeaderCheck, TensorEntry
 from tasm.memory.disk.layers import per_head
 from tasm.memory.disk.manifest import Manifest
 from tasm.memory.disk.mapped_file import MappedFile
+from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.index.head import HeadIndex, Level
-from tasm.memory.retrieval.index.layer import LayerIndex
+from tasm.memory.retrieval.index.layer import LayerIndex, is_large
 
 _LEVELS = ("lists", "leaves")
 _PARTS = ("centres", "spreads", "sizes")
+
+
+def indexed(bank: Bank) -> tuple[Bank, list[LayerIndex | None]]:
+    """Put the tokens of large layers in the order of an index; returns the bank and the indexes."""
+    made = [
+        LayerIndex.of(layer.held())
+        if layer is not None and is_large(layer.counts)
+        else (layer, None)
+        for layer in bank.layers
+    ]
+    return Bank([layer for layer, _ in made]), [index for _, index in made]
 
 
 def index_tensors(indexes: Sequence[LayerIndex | None]) -> dict[str, Tensor]:

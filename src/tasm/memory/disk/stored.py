@@ -14,6 +14,7 @@ from tasm.backbone.checkpoint.identity import Identity
 from tasm.backbone.geometry import Geometry
 from tasm.backbone.prompt.transcript import Layout
 from tasm.errors import DamageError, WorkError
+from tasm.memory.contents import Contents
 from tasm.memory.core_tensors import CoreTensors, Counts
 from tasm.memory.described import MemoryFacts
 from tasm.memory.disk import folder as memory_folder
@@ -81,11 +82,12 @@ def _facts(folder: Path, manifest: Manifest) -> MemoryFacts:
     )
 
 
-class StoredContents:
-    """The tensors of a memory on disk: mapped when opened, checked when read; see `Contents`."""
+class StoredContents(Contents):
+    """The tensors of a memory on disk: mapped when opened, checked when read."""
 
     def __init__(self, folder: Path, manifest: Manifest, facts: MemoryFacts) -> None:
         self._folder, self._manifest, self._facts = folder, manifest, facts
+        self.digest = manifest.digest
         is_packed = manifest.packing is not None
         check = check_packed_core if is_packed else check_core_header
         self._core_file = _open(folder, manifest.core, manifest, check)
@@ -169,10 +171,6 @@ class StoredContents:
         return open_packed_bank(file, self._manifest, self._facts.geometry, core)
 
     @property
-    def digest(self) -> str:
-        return self._manifest.digest
-
-    @property
     def reference(self) -> GateReference | None:
         thresholds = self._manifest.gate.get("thresholds")
         if thresholds is None:
@@ -202,7 +200,7 @@ class StoredContents:
     @property
     def core_bytes(self) -> int:
         """Bytes held for the core, as the file's header says."""
-        return self._held(self._core_file, self.core_counts)
+        return self._bytes_of(self._core_file, self.core_counts)
 
     @property
     def bank_bytes(self) -> int:
@@ -211,9 +209,9 @@ class StoredContents:
         if self._bank_file is None or counts is None:
             return 0
         index = 0 if self._index is None else self._index.nbytes
-        return index + self._held(self._bank_file, counts)
+        return index + self._bytes_of(self._bank_file, counts)
 
-    def _held(self, file: MappedFile, counts: Counts) -> int:
+    def _bytes_of(self, file: MappedFile, counts: Counts) -> int:
         if self.packing is not None:  # held as it is stored
             return sum(entry.stop - entry.start for entry in file.header.values())
         return held_bytes(file.header, counts, self._facts.geometry, self.dtype)

@@ -16,7 +16,7 @@ from tasm.errors import InputError
 from tasm.memory.core_tensors import Counts
 from tasm.memory.described import DescribedMemory
 from tasm.memory.disk.folder import write_folder, write_pictures, write_tensor_file
-from tasm.memory.disk.index import index_tensors
+from tasm.memory.disk.index import index_tensors, indexed
 from tasm.memory.disk.layers import layer_tensors
 from tasm.memory.disk.manifest import Manifest, PictureRecord
 from tasm.memory.disk.packed import asked_tensors, packed_core_tensors, packed_tensors
@@ -24,7 +24,7 @@ from tasm.memory.disk.soundness import check_core, check_layer
 from tasm.memory.entry import DemonstrationEntry, relative_hint
 from tasm.memory.packing.bank import PackedBankLayer
 from tasm.memory.packing.core import Core, PackedCore
-from tasm.memory.retrieval.bank import Bank, indexed
+from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.index.layer import LayerIndex
 from tasm.memory.tokens import TABLE
 

@@ -24,11 +24,9 @@ def naming_failures(what: str, doing: str) -> Iterator[None]:
         yield
     except TasmError:
         raise
-    except OSError as error:
-        if error.errno in _FULL:
-            raise
-        raise _named(error, what, doing) from error
     except Exception as error:  # of the transport: other classes in each version
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
         raise _named(error, what, doing) from error
 
 

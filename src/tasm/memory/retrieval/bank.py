@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.segment import UNUSED, Segment
 from tasm.memory.layer import LayerTokens
 from tasm.memory.retrieval.bank_layer import BankLayer, HeldLayer
 from tasm.memory.retrieval.granularity import Granularity
-from tasm.memory.retrieval.index.layer import LayerIndex, is_large
+from tasm.memory.retrieval.index.layer import LayerIndex
 from tasm.memory.retrieval.key_blocks import Search, rows_in_order
 
 _SCAN_ELEMENTS = 1 << 23  # keys converted to float32 at a time: 32 MiB
@@ -37,14 +36,6 @@ class Retrieved:
     values: Tensor
     index: Tensor
     missing: Tensor | None = None
-
-    def segment(self) -> Segment:
-        """The same as attention reads it."""
-        bias = None
-        if self.missing is not None:
-            zeros = torch.zeros(self.missing.shape, device=self.keys.device)
-            bias = zeros.masked_fill(self.missing, UNUSED)[None]
-        return Segment(keys=self.keys, values=self.values, bias=bias, index=self.index)
 
 
 Layers = Sequence[LayerTokens | BankLayer | None]
@@ -151,21 +142,6 @@ class Bank:
         weight = weights[0] if len(weights) == 1 else torch.stack(weights).logsumexp(0)
         kv_heads, batch, group = query.shape[1], query.shape[0], query.shape[2]
         return weight[None] if batch == 1 else weight.view(kv_heads, batch, group).transpose(0, 1)
-
-
-def indexed(bank: Bank) -> tuple[Bank, list[LayerIndex | None]]:
-    """Put the tokens of large layers in the order of an index; returns the bank and the indexes."""
-    layers: list[BankLayer | LayerTokens | None] = []
-    indexes: list[LayerIndex | None] = []
-    for layer in bank.layers:
-        if layer is None or not is_large(layer.counts):
-            layers.append(layer)
-            indexes.append(None)
-            continue
-        ordered, index = LayerIndex.of(layer.held())
-        layers.append(ordered)
-        indexes.append(index)
-    return Bank(layers), indexes
 
 
 def best_rows(

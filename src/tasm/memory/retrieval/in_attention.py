@@ -6,29 +6,19 @@ core's segments and the bank; nothing of models, caches or files.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tasm.backbone.attention.segment import UNUSED, Segment, Weight
+from tasm.backbone.attention.segment import Segment, Weight
+from tasm.memory.retrieval.attached import Attached, brought_to
 from tasm.memory.retrieval.bank import Bank
 from tasm.memory.retrieval.gate import GateReference, GateSettings
 from tasm.memory.retrieval.gates import GATES, Gate
 from tasm.memory.retrieval.granularity import Granularity
 from tasm.memory.retrieval.looking import Look, hidden_slots
 from tasm.memory.retrieval.statistics import RetrievalStatistics
-
-
-class Attached(NamedTuple):
-    """What the rows of a batch have attached in one layer: keys, values (batch, kv_heads, k,
-    head_dim); their places in the transcript and bias (batch, kv_heads, k), the bias `UNUSED` where
-    there is nothing."""
-
-    keys: Tensor
-    values: Tensor
-    places: Tensor
-    bias: Tensor
 
 
 class Retrieval:
@@ -130,7 +120,7 @@ class Retrieval:
         else:
             self._ask(layer, query, scaling, step, weight)
         now = self._attached[layer]
-        return None if now is None else Segment(now.keys, now.values, now.bias, now.places)
+        return None if now is None else now.segment()
 
     def _ask(
         self, layer: int, query: Tensor, scaling: float, step: int, weight: Weight | None
@@ -237,25 +227,13 @@ class Retrieval:
         if not bool(opens.any()):
             return
         chosen = opens.nonzero().flatten()
-        wanted = self._asked(asked[chosen])
-        found, before = self._search(layer, query, wanted), self._attached[layer]
-        rows = _brought(chosen, query.device)
-        if before is None:
-            keys, values, places, bias = (part.new_zeros(batch, *part.shape[1:]) for part in found)
-            before = Attached(keys, values, places, bias.fill_(UNUSED))
-        pairs = zip(before, found, strict=True)
-        self._attached[layer] = Attached(*(old.index_copy(0, rows, new) for old, new in pairs))
+        found = self._search(layer, query, self._asked(asked[chosen]))
+        before = self._attached[layer] or found.nothing(batch)
+        self._attached[layer] = before.with_rows(brought_to(chosen, query.device), found)
 
     def _attach_without_waiting(self, layer: int, fired: Tensor, query: Tensor) -> None:
         found, before = self._search(layer, query, self._asked(query)), self._attached[layer]
-        if before is None:
-            hidden = found.bias.masked_fill(~fired[:, None, None], UNUSED)
-            self._attached[layer] = found._replace(bias=hidden)
-            return
-        pairs = zip(before, found, strict=True)
-        self._attached[layer] = Attached(
-            *(torch.where(fired.view(-1, *[1] * (new.ndim - 1)), new, old) for old, new in pairs)
-        )
+        self._attached[layer] = found.where(fired, before)
 
     def _asked(self, query: Tensor) -> Tensor:
         """What each KV head searches with, float32: (batch, kv_heads, head_dim) or with a group."""
@@ -266,13 +244,7 @@ class Retrieval:
         """What the bank has for `asked`, which `_asked` made of a query, on `query`'s device and in
         its dtype."""
         found = self.bank.search(layer, asked, self.top_k, self.granularity)
-        device = query.device
-        bias = torch.zeros(found.index.shape, device=device)
-        if found.missing is not None:
-            bias = bias.masked_fill(_brought(found.missing, device), UNUSED)
-        keys = _brought(found.keys, device).to(query.dtype)
-        values = _brought(found.values, device).to(query.dtype)
-        return Attached(keys, values, _brought(found.index, device), bias)
+        return Attached.of(found, query)
 
     # ------------------------------------------------------------------ rows
 
@@ -280,15 +252,6 @@ class Retrieval:
         """Reorder, repeat or select rows."""
         self._previous = [None if shares is None else change(shares) for shares in self._previous]
         self._attached = [
-            None if layer is None else Attached(*(change(part) for part in layer))
-            for layer in self._attached
+            None if layer is None else layer.changed(change) for layer in self._attached
         ]
         self.statistics.map_rows(change)
-
-
-def _brought(found: Tensor, device: torch.device) -> Tensor:
-    """The tensor on `device`; the host goes on while it is copied, which CUDA does from pinned
-    memory only."""
-    if device.type == "cuda" and found.device.type == "cpu":
-        found = found.pin_memory()
-    return found.to(device, non_blocking=True)
