@@ -167,7 +167,15 @@ class HeaderCheck:
     def states(self) -> None:
         """Every linear layer has a state, and no other layer."""
         for layer, kind in enumerate(self._manifest.geometry["layer_kinds"]):
-            if kind == "linear" and not _take_states(self._left, layer):
+            if kind != "linear":
+                continue
+            matches = [_STATE.fullmatch(name) for name in self._left]
+            names = [one[0] for one in matches if one is not None and one[1] == str(layer)]
+            for name in names:
+                entry = self._left.pop(name)
+                if entry.dtype not in _FLOATS or not entry.shape or entry.shape[0] != 1:
+                    raise ValueError(f"{name!r} is {entry}; expected the state of one row")
+            if not names:
                 raise ValueError(
                     f"it holds no state of layer {layer}; geometry.layer_kinds says 'linear'"
                 )
@@ -229,16 +237,3 @@ def _take_layers(check: HeaderCheck, manifest: Manifest, field: str, *, with_bia
         check.take(f"{name}.index", ("I32",), shape, fields)
         if with_bias and check.has(f"{name}.bias"):
             check.take(f"{name}.bias", ("F32",), shape, fields)
-
-
-def _take_states(left: dict[str, TensorEntry], layer: int) -> int:
-    found = [
-        name
-        for name in left
-        if (match := _STATE.fullmatch(name)) is not None and match[1] == str(layer)
-    ]
-    for name in found:
-        entry = left.pop(name)
-        if entry.dtype not in _FLOATS or not entry.shape or entry.shape[0] != 1:
-            raise ValueError(f"{name!r} is {entry}; expected the state of one row")
-    return len(found)

@@ -72,14 +72,13 @@ class MappedFile:
 
     def check_rows(self, base: int, rows: Tensor, row_bytes: int) -> None:
         """Check the blocks that hold rows number `rows` of a table that begins at `base`."""
-        starts = torch.unique(rows) * row_bytes + base
-        first = torch.div(starts, blocks.BLOCK, rounding_mode="floor")
-        last = torch.div(starts + (row_bytes - 1), blocks.BLOCK, rounding_mode="floor")
-        touched = torch.unique(torch.cat([first, last])).tolist()
-        if row_bytes > blocks.BLOCK:
-            for start in starts.tolist():
-                self.check(start, start + row_bytes)
-        self._check_blocks([block for block in touched if not self._checked[block]])
+        # A row begins in one block, and ends in it or in a later one.
+        steps = torch.tensor(
+            [*range(0, max(row_bytes - 1, 0), blocks.BLOCK), max(row_bytes - 1, 0)]
+        )
+        touched = (torch.unique(rows) * row_bytes + base)[:, None] + steps
+        numbers = torch.unique(touched.div(blocks.BLOCK, rounding_mode="floor")).tolist()
+        self._check_blocks([block for block in numbers if not self._checked[block]])
 
     def check_all(self) -> None:
         """Check every block and the whole, whatever was checked before."""

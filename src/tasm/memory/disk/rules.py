@@ -16,15 +16,10 @@ _DEEPEST = 32
 
 
 class Wrong(Exception):
-    """A field that is not what it should be.
-
-    Attributes:
-        field: its name, such as `gate.layers[3]`.
-        sentence: the field, what was seen, what was expected.
-    """
+    """A field, such as `gate.layers[3]`, that is not what it should be; `sentence` says the field,
+    what was seen, what was expected."""
 
     def __init__(self, field: str, value: Any, expected: str) -> None:
-        self.field = field
         self.sentence = f"{field!r} is {shown(value)}; expected {expected}."
         super().__init__(self.sentence)
 

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from tasm.errors import HubError, TasmError
+from tasm.errors import HubError, TasmError, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -33,7 +33,7 @@ def naming_failures(what: str, doing: str) -> Iterator[None]:
 def _named(error: Exception, what: str, doing: str) -> HubError:
     from huggingface_hub import errors
 
-    said = _first_line(error)
+    said = first_line(error)[:200].rstrip(". ")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
         text = (
@@ -67,9 +67,3 @@ def _named(error: Exception, what: str, doing: str) -> HubError:
             "again; a folder of the memory works without the hub."
         )
     return HubError(f"{what} cannot be {doing}: {text}")
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of what was said, without a full stop, and never long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(". ")
