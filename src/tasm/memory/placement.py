@@ -5,7 +5,7 @@ decided here, too. Knows tensors and devices; nothing of gates' decisions or fil
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -188,13 +188,7 @@ def _place(contents: Core, devices: Devices, dtype: torch.dtype | None, unpack: 
             is_empty = kept is None or kept.keys.shape[1] == 0
             segments.append(None if kept is None or is_empty else kept.segment(device, dtype))
         distributions.append(None if distribution is None else distribution.to(device))
-        states.append(_moved(contents.states[layer], device))
+        state = contents.states[layer]
+        moved = {name: part.to(device=device) for name, part in (state or {}).items()}
+        states.append(None if state is None else moved)
     return Placed(tuple(segments), tuple(distributions), tuple(states))
-
-
-def _moved(
-    state: Mapping[str, Tensor] | None, device: torch.device | str | None
-) -> dict[str, Tensor] | None:
-    if state is None:
-        return None
-    return {name: tensor.to(device=device) for name, tensor in state.items()}

@@ -115,7 +115,12 @@ class StoredContents(Contents):
         file.check(0, file.record.size)
         spans = [entry.spans for entry in self._facts.demonstrations]
         try:
-            core = self._packed_core() if self.packing is not None else self._plain_core()
+            core: Core
+            if self.packing is None:
+                core = self._plain_core()
+            else:
+                geometry = self._facts.geometry
+                core = open_packed_core(file, self._manifest, geometry, self._states())
             check_core(core, self._facts.next_position, spans)
         except ValueError as error:
             raise file.damage(str(error)) from error
@@ -134,10 +139,6 @@ class StoredContents(Contents):
             states=self._states(),
             asked=read_asked(file, len(layers)),
         )
-
-    def _packed_core(self) -> PackedCore:
-        geometry = self._facts.geometry
-        return open_packed_core(self._core_file, self._manifest, geometry, self._states())
 
     def _states(self) -> tuple[dict[str, Tensor] | None, ...]:
         file, states = self._core_file, []

@@ -27,6 +27,8 @@ def fetched(name: HubName, token: str | bool | None = None) -> Path:
             the hub cannot be reached.
         FormatError: it was written by a newer tasm.
     """
+    from huggingface_hub import snapshot_download
+
     with naming_failures(str(name), "fetched"):
         folder = _manifest_folder(name, token)
         try:
@@ -42,7 +44,9 @@ def fetched(name: HubName, token: str | bool | None = None) -> Path:
         if missing:
             for path in missing:
                 _forget(folder / path)
-            _fetch(name, folder.name, missing, token)
+            snapshot_download(
+                name.repository, revision=folder.name, allow_patterns=missing, token=token, **_hub()
+            )
             for path in missing:
                 _judge(name, folder, path, *files[path], token)
     return folder
@@ -80,12 +84,6 @@ def _files(manifest: Manifest) -> dict[str, tuple[int, str]]:
 
 def _is_there(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
-
-
-def _fetch(name: HubName, commit: str, paths: list[str], token: str | bool | None) -> None:
-    from huggingface_hub import snapshot_download
-
-    snapshot_download(name.repository, revision=commit, allow_patterns=paths, token=token, **_hub())
 
 
 def _judge(

@@ -128,7 +128,8 @@ class Retrieval:
         """Ask the gate, and attach what the bank has for the rows where it opens."""
         side = self._core_side(layer, query, scaling, weight, is_first=step == 0)
         may_branch, asked = self._may_branch(layer), query
-        if may_branch and query.device.type != "cpu" and self._asks_or_opens(side, step):
+        is_asked = side is not None or self._opens_unasked(step)
+        if may_branch and query.device.type != "cpu" and is_asked:
             # Whatever the host wants to know comes in one copy.
             core = query.new_zeros(query.shape[0], 0) if side is None else side
             both = torch.cat([core.float(), query.flatten(1).float()], 1).cpu()
@@ -167,10 +168,6 @@ class Retrieval:
         if self.gate.compares:
             self._previous[layer] = look.distribution()
         return self.gate.core_side(look)
-
-    def _asks_or_opens(self, side: Tensor | None, step: int) -> bool:
-        """Whether the host has anything to do: a gate to decide, or a search without one."""
-        return side is not None or self._opens_unasked(step)
 
     def _opens_unasked(self, step: int) -> bool:
         """Whether a step opens where no gate says anything: the first, and those that are due."""

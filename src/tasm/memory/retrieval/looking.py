@@ -80,9 +80,7 @@ def core_distribution(
         nothing sums to zero and any other to one.
     """
     batch, kv_heads, group, _ = query.shape
-    # The batch folded into the rows: the core is read once and not expanded.
-    rows = query[0] if batch == 1 else query.transpose(0, 1).flatten(1, 2)
-    logits = _float32_product(rows, keys.transpose(1, 2), scaling, bias)
+    logits = _logits(query, keys, scaling, bias)
     # Its own softmax: an operation fewer than from attention's log-sum-exp, and as exact.
     shares = logits.softmax(-1)
     if bias is not None:
@@ -97,8 +95,12 @@ def hidden_slots(bias: Tensor) -> Tensor:
     return bias[:, None] <= UNUSED / 2
 
 
-def _float32_product(rows: Tensor, columns: Tensor, scaling: float, bias: Tensor | None) -> Tensor:
-    """(kv_heads, rows, tokens) of scaled products, never rounded to 16 bits, and the bias."""
+def _logits(query: Tensor, keys: Tensor, scaling: float, bias: Tensor | None) -> Tensor:
+    """(kv_heads, batch x group, tokens) of scaled products, never rounded to 16 bits, and the bias.
+
+    The batch is folded into the rows: the core is read once and not expanded."""
+    rows = query[0] if query.shape[0] == 1 else query.transpose(0, 1).flatten(1, 2)
+    columns = keys.transpose(1, 2)
     if rows.dtype != torch.float32 and rows.device.type == "cuda":
         product = float32_product(rows, columns)
         return (
@@ -125,8 +127,7 @@ def core_weight(query: Tensor, keys: Tensor, scaling: float, bias: Tensor | None
         nothing either.
     """
     batch, kv_heads, group, _ = query.shape
-    rows = query[0] if batch == 1 else query.transpose(0, 1).flatten(1, 2)
-    weight = _float32_product(rows, keys.transpose(1, 2), scaling, bias).logsumexp(-1)
+    weight = _logits(query, keys, scaling, bias).logsumexp(-1)
     if bias is not None:
         weight = weight.masked_fill_(weight <= UNUSED / 2, float("inf"))
     return weight[None] if batch == 1 else weight.view(kv_heads, batch, group).transpose(0, 1)
