@@ -110,7 +110,7 @@ def test_quantile_by_need(core: str) -> None:
                 missed = []
                 for one in (2 * head, 2 * head + 1):
                     weights = []
-                    for entries in (held, banked.tokens):
+                    for entries in (held, banked.held()):
                         of = transcript.demonstration[entries.index[head].long()]
                         logits = (entries.keys[head] @ query[one, 0]) * 16**-0.5
                         weights.append(float(logits[of != row].exp().sum()))

@@ -136,13 +136,15 @@ def test_the_order_of_what_is_kept_does_not_matter_to_an_answer(backbone, seed, 
         assert layer is not None
         orders = [torch.randperm(count, generator=generator) for count in layer.counts]
         shuffled.append(
-            type(layer).ragged(
-                [layer.keys[head, order] for head, order in enumerate(orders)],
-                [layer.values[head, order] for head, order in enumerate(orders)],
-                [layer.index[head, order] for head, order in enumerate(orders)],
+            type(layer).of_heads(
+                *(
+                    torch.cat([held[head, order] for head, order in enumerate(orders)])
+                    for held in (layer.keys, layer.values, layer.index)
+                ),
+                layer.counts,
                 None
                 if layer.bias is None
-                else [layer.bias[head, order] for head, order in enumerate(orders)],
+                else torch.cat([layer.bias[head, order] for head, order in enumerate(orders)]),
             )
         )
     turned = memory.replaced(core=shuffled)

@@ -13,7 +13,7 @@ ROOMS = ("answer", "backbone", "check", "compress", "demonstrations", "memory", 
 BENCH = ("cards", "cells", "features", "measure", "one_role", "prompts", "sources")
 """The same of this room's files."""
 
-TABLES = ("table", "published", "retrieving", "tuned", "variants", "listing")
+TABLES = ("table", "published", "retrieving", "forms", "variants", "listing")
 """Files that only list recipes: a row's key holds its recipe's settings."""
 
 
