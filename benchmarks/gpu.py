@@ -74,7 +74,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/gpu"))
     given = parser.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("There is no CUDA device here. The CPU's figures come from `tasm bench speed`.")
+        parser.error(
+            "There is no CUDA device here. The CPU's figures come from `tasm bench speed`; "
+            "`--device cpu` tries the script itself."
+        )
     ends = time.perf_counter() + 60 * given.minutes
     given.out.mkdir(parents=True, exist_ok=True)
     document: dict[str, Any] = {"machine": _machine(given.device), "matrix": None, "rows": []}
