@@ -260,7 +260,7 @@ def page(tflops: float, gigabytes: float) -> str:
         "| step on T tokens | 2·(W + V) + 4·L·H·d·(T + 1) operations; (W + V)·b + 2·L·K·d·b·T bytes read |",
         "| step of 8 rows | the same weights; stock reads 8 times the keys and values, a memory once |",
         "| core and bank, held and on disk | n·(2·L·K·d·b + 4·L·K) bytes for n tokens a layer and head |",
-        "| peak of a build | T·2·L·K·d·b bytes, and what does not grow: a chunk's activations |",
+        "| peak of a build that keeps everything | T·2·L·K·d·b bytes, and what does not grow: a chunk's activations |",
         "",
         "What a build computes beside the prefill depends on the recipe; `tasm bench speed` times it",
         "(`build_over_prefill` and the like). By how much each recipe's peak grows: `peak_bytes_per_token`.",
@@ -303,7 +303,7 @@ def page(tflops: float, gigabytes: float) -> str:
     row("core, MB", lambda n: f"{costs.kept_bytes(CORE * n) / 1e6:,.0f}")
     row("core and bank, on disk, MB", lambda n: f"{costs.kept_bytes((CORE + BANK) * n) / 1e6:,.0f}")
     row(
-        "peak of a build above the weights, what grows, MB",
+        "peak of a build that keeps everything, above the weights, what grows, MB",
         lambda n: f"{costs.peak_bytes(n) / 1e6:,.0f}",
     )
     lines += [

@@ -174,6 +174,17 @@ def test_an_unknown_argument_is_pythons_own_error(call: str, calls: dict[str, An
 
 
 @pytest.mark.parametrize(
+    ("call", "name"), [("ask", "left_out"), ("ask", "batch_size"), ("ask_all", "left_out")]
+)
+def test_what_an_inner_function_takes_is_no_argument_of_the_public_one(
+    call: str, name: str, calls: dict[str, Any]
+) -> None:
+    function, base = calls[call]
+    with pytest.raises(TypeError, match=rf"{call}\(\) got an unexpected keyword argument '{name}'"):
+        function(**base, **{name: None})
+
+
+@pytest.mark.parametrize(
     ("argument", "value", "near"),
     [("recipe", "tsam", "tasm"), ("mode", "jiont", "joint"), ("store", "float23", "float32")],
 )

@@ -15,6 +15,7 @@ from tasm.answer.result import Answer
 from tasm.backbone.hugging_face import HfModel, HfProcessor
 from tasm.backbone.loading import load_backbone, wrap_backbone
 from tasm.backbone.model import Backbone
+from tasm.errors import did_you_mean
 from tasm.memory import TaskMemory
 from tasm.memory.showing import bytes_text, html_table
 
@@ -127,6 +128,7 @@ class Model:
         Raises `MismatchError` for another model's memory and `InputError` for an image that cannot
         be read or a query that passes the positions the model was trained for.
         """
+        _check_names("ask", settings, _SETTINGS - {"batch_size"})
         query = as_query(question, images)
         return ask_all(self.backbone, memory, [query], on_text=on_text, **settings)[0]
 
@@ -150,6 +152,7 @@ class Model:
             print(answer.query.id, answer.expected, answer, answer.correct)
         ```
         """
+        _check_names("ask_all", settings, _SETTINGS)
         return ask_all(
             self.backbone, memory, queries, on_text=on_text, progress=progress, **settings
         )
@@ -170,6 +173,16 @@ class Model:
         memory = as_memory(memory)
         memory.check(self.backbone.identity)
         return self.backbone.query_inputs([query], layout=memory.layout)
+
+
+_SETTINGS = frozenset(Settings.__annotations__)
+
+
+def _check_names(function: str, settings: Settings, known: frozenset[str]) -> None:
+    for name in settings:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}.{hint}")
 
 
 def load_model(

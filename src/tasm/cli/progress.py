@@ -31,7 +31,9 @@ class Progress:
                 return
             self._open()
         if stage not in self._stages:
-            self._stages[stage] = self._bars.add_task(stage)
+            self._stages[stage] = self._bars.add_task(
+                stage, total=total or None
+            )  # rich's own default is 100
         self._bars.update(self._stages[stage], completed=done, total=total or None)
 
     def _open(self) -> None:

@@ -39,7 +39,7 @@ def speed(
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Result:
-    """Measure building, decoding, loading and starting: ratios in one process, A B A B, medians.
+    """Measure building, decoding, loading and starting: medians of ratios, in one process.
 
     Leaves with code 1 where a limit is missed.
 
