@@ -173,6 +173,24 @@ def test_an_unknown_argument_is_pythons_own_error(call: str, calls: dict[str, An
         function(**base, colour="red")
 
 
+@pytest.mark.parametrize("nothing", [[], ()])
+@pytest.mark.parametrize("mode", ["joint", "independent", "streaming"])
+def test_no_demonstrations_are_refused_in_every_mode(
+    mode: str, nothing: Any, model: tasm.Model
+) -> None:
+    for call in (tasm.build, tasm.plan):
+        with pytest.raises(tasm.errors.DemonstrationError, match="found no rows to use"):
+            call(model, nothing, recipe="recent", core=8, mode=mode)
+
+
+@pytest.mark.parametrize("nothing", [[], ()])
+def test_nothing_cannot_be_added(nothing: Any, model: tasm.Model) -> None:
+    rows = demonstrations()[:2]
+    memory = tasm.build(model, rows, recipe="recent", mode="independent", core="60%")
+    with pytest.raises(tasm.errors.DemonstrationError, match="found no rows to use"):
+        tasm.add(memory, model, nothing)
+
+
 @pytest.mark.parametrize(
     ("call", "name"), [("ask", "left_out"), ("ask", "batch_size"), ("ask_all", "left_out")]
 )

@@ -29,6 +29,16 @@ class LargeKeys(Scorer):
         return self.sign * evidence.keys.float().norm(dim=-1)
 
 
+@dataclass
+class Listed(Scorer):
+    """Keeps the tokens of some heads' largest keys; its settings can change, and have no hash."""
+
+    signs: list[float]
+
+    def score(self, evidence: Evidence) -> Tensor:
+        return evidence.keys.float().norm(dim=-1) * torch.tensor(self.signs)[:, None]
+
+
 LARGE_KEYS = Recipe(
     "large-keys",
     "Large keys",

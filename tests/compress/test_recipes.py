@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from tasm.compress.parts.base import Budget, Reducer, Scorer
 from tasm.compress.recipes import table as recipes
+from tasm.compress.recipes.recipe import Part
 from tasm.compress.recipes.table import all_recipes, find_recipe
 from tasm.errors import InputError, RecipeError, TasmError
 from tests.compress.outside import LARGE_KEYS
@@ -36,6 +38,17 @@ def test_a_recipe_from_outside(from_outside: None) -> None:
     norms[:, :4] = torch.inf  # the system prompt is always kept
     expected = norms.topk(20, dim=1).indices.sort(1).values
     assert torch.equal(kept.index.long(), expected)
+
+
+def test_a_part_from_outside_needs_no_hash() -> None:
+    part = Part("tests.compress.outside:Listed", {"signs": [1.0, 1.0]})
+    recipe = replace(LARGE_KEYS, name="listed", scorer=part)
+    backbone = tiny_backbone()
+    listed, large = (
+        build_tiny(backbone, recipe=one, core="20").core[0] for one in (recipe, LARGE_KEYS)
+    )
+    assert listed is not None and large is not None
+    assert torch.equal(listed.index, large.index)
 
 
 def test_an_entry_point_that_is_no_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,12 +27,13 @@ def as_demonstrations(
             "demonstrations is None; expected a file, a folder, rows in Python or Demonstrations."
         )
     if are_read(demonstrations):
-        return [demonstrations] if isinstance(demonstrations, Demonstration) else demonstrations
+        one = isinstance(demonstrations, Demonstration)
+        return [demonstrations] if one else list(demonstrations)
     if isinstance(demonstrations, str | os.PathLike):
         demonstrations = path(demonstrations, "demonstrations", "a file or folder of them")
     elif isinstance(demonstrations, list | tuple | Iterator):
         demonstrations = list(demonstrations)  # an iterator gives its rows once only
-        if demonstrations and are_read(demonstrations):
+        if are_read(demonstrations):
             return demonstrations
     return list(
         read_demonstrations(
@@ -45,8 +46,8 @@ def as_demonstrations(
 
 
 def are_read(demonstrations: Any) -> bool:
-    """Whether these are demonstrations that are held already."""
+    """Whether these are demonstrations that are held already, at least one."""
     if isinstance(demonstrations, Demonstration):
         return True
-    listed = isinstance(demonstrations, list | tuple)
+    listed = isinstance(demonstrations, list | tuple) and len(demonstrations) > 0
     return listed and all(isinstance(one, Demonstration) for one in demonstrations)

@@ -28,7 +28,7 @@ class Listening(AbstractContextManager["Listening"]):
     def __enter__(self) -> "Listening":
         for hook in (
             self.backbone.decoder.register_forward_hook(self._ended),
-            self.backbone.core.register_forward_hook(self._said),
+            self.backbone.hf.register_forward_hook(self._said),
         ):
             self._hooks.callback(hook.remove)
         return self

@@ -53,20 +53,11 @@ class Planner:
     bank: int
     replay: Replay
     reading: ReadAgain | None
-    _scored: dict[Scorer, tuple[ByLayer, dict[str, Any]]] = field(default_factory=dict)
+    _scored: list[tuple[Scorer, ByLayer, dict[str, Any]]] = field(default_factory=list)
 
     def plan(self, parts: Parts) -> Plan:
         """Return what `parts` would do; parts with one scorer share its scores."""
-        if parts.scorer not in self._scored:
-            found: dict[str, Any] = {}
-            own = [
-                None if one is None else parts.scorer.score(one).float() for one in self.evidence
-            ]
-            self._scored[parts.scorer] = (
-                shared_scores(parts.scorer, self.evidence, own, found),
-                found,
-            )
-        scores, noted = self._scored[parts.scorer]
+        scores, noted = self._scores(parts.scorer)
         stage = Stage(
             evidence=tuple(self.evidence),
             scores=tuple(scores),
@@ -78,6 +69,17 @@ class Planner:
         )
         counts = self._checked(parts.budget.allocate(stage))
         return Plan(parts, scores, counts, self._bank_counts(parts, stage, counts), stage)
+
+    def _scores(self, scorer: Scorer) -> tuple[ByLayer, dict[str, Any]]:
+        """A scorer's scores and notes, made once for equal scorers, which need not be hashable."""
+        for known, scores, noted in self._scored:
+            if known == scorer:
+                return scores, noted
+        noted = {}
+        own = [None if one is None else scorer.score(one).float() for one in self.evidence]
+        scores = shared_scores(scorer, self.evidence, own, noted)
+        self._scored.append((scorer, scores, noted))
+        return scores, noted
 
     def has_to_try(self, parts: Parts) -> bool:
         """Whether there are other parts, something leaves, and more than one can be asked."""
@@ -102,7 +104,7 @@ class Planner:
         else:
             trial = Trial.of(self.replay, tokens, dict(self.whole), self.recipe.asked)
         rest = [None if one is None else one.without(trial.numbers) for one in self.evidence]
-        planner = replace(self, evidence=rest, _scored={})
+        planner = replace(self, evidence=rest, _scored=[])
         plans: list[Plan] = []
         losses: list[Tensor] = []
         for some in (candidates[:1], candidates[1:]):

@@ -183,17 +183,20 @@ class PackedTokens:
         """(all heads' tokens, size) float32 of the keys (0) or of the values (1)."""
         plain, stored = (self.keys, self.values)[part].plain(), sum(self.means[part])
         means = pad(plain[:stored], (0, 0, 0, 1))  # a last one of zeros, for heads that have none
-        return plain[stored:] + means[self._mean_of[part]]
+        numbers, counts = self._mean_of[part]
+        own = numbers.repeat_interleave(counts, output_size=sum(self.counts))
+        return plain[stored:] + means[own]
 
     @cached_property
-    def _mean_of(self) -> list[Tensor]:
-        """Of each key, and of each value, the number of its mean: on their device, and no mask, so
-        that no look waits for the host."""
-        numbers = []
+    def _mean_of(self) -> list[tuple[Tensor, Tensor]]:
+        """Of keys, and of values: (kv_heads,) the number of each head's mean, and how many tokens
+        the head has. On their device, so that no look waits for the host."""
+        device = self.keys.rows.device
+        found = []
         for has in self.means:
             stored = [sum(has[:head]) if one else sum(has) for head, one in enumerate(has)]
-            numbers.append(torch.tensor(stored)[_owner(self.counts)].to(self.keys.rows.device))
-        return numbers
+            found.append((torch.tensor(stored).to(device), torch.tensor(self.counts).to(device)))
+        return found
 
     def to(self, device: torch.device | str | None) -> "PackedTokens":
         """The same tokens on another device, still packed; indices and biases stay."""

@@ -94,6 +94,6 @@ def packed_segment(
     """The segment of a packed layer; `positions` (rows, tokens) are the token table's."""
     plain = packed.plain(positions, rotation, torch.float32)
     at, bias = positions[:, packed.places(positions).long()], plain.logit_bias
-    source = PackedSource(packed, at, rotation, torch.empty(0, dtype=dtype))
+    source = PackedSource(packed, at, rotation, packed.keys.rows.new_empty(0, dtype=dtype))
     here = PackedSegment(source, None if bias is None else bias[None], plain.index)
     return here.as_live(torch.empty(0, device=device, dtype=dtype))

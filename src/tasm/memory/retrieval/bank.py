@@ -45,6 +45,10 @@ Indexes = Callable[[int], LayerIndex | None]
 """The index of a layer that has one, by its number."""
 
 
+def _no_index(layer: int) -> None:
+    return None
+
+
 class Bank:
     """Unaltered originals per layer and KV head.
 
@@ -59,9 +63,7 @@ class Bank:
         index: of a layer, where it has one, whose tokens lie in its order.
     """
 
-    def __init__(
-        self, layers: Layers | Callable[[], Layers], index: Indexes = lambda layer: None
-    ) -> None:
+    def __init__(self, layers: Layers | Callable[[], Layers], index: Indexes = _no_index) -> None:
         self._layers = layers
         self.index = index
 
