@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 import tasm
 from tasm.answer.generation import generate, greedy_settings
-from tasm.backbone.running import turns
+from tasm.backbone.running import one_at_a_time
 from tasm.check.fidelity import answer_distributions
 from tests.answer.conftest import COLOURS, queries
 
@@ -210,11 +210,11 @@ def test_whatever_reads_takes_turns_where_threads_disturb_each_other(
     model: tasm.Model, memory: tasm.TaskMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with transformers before 5.2: while one thread reads, no other may."""
-    monkeypatch.setattr(turns, "_RECORDS_BY_THREAD", False)
+    monkeypatch.setattr(one_at_a_time, "_RECORDS_BY_THREAD", False)
     others: list[bool] = []
 
     def is_free() -> None:
-        others.append(turns._LOCKS[model.backbone.core].acquire(blocking=False))
+        others.append(one_at_a_time._LOCKS[model.backbone.core].acquire(blocking=False))
 
     def watch(_: Any, given: Any, named: dict[str, Any]) -> None:
         if named["input_ids"].shape[1] > 1:

@@ -21,8 +21,10 @@ LAYERS = 2
 LAYER = 2 * 2 * 64 * 4
 """Bytes a token of a layer's keys and values: two heads of 64 numbers in float32."""
 WORDS = 15
-LARGEST = 1.2
-"""A core of a fifth may stand beside everything: while it is tried, and while it is made."""
+LARGEST = 1.05
+"""A core of a fifth may stand beside everything while it is tried."""
+BESIDE = {"camelot": 1.2, "emloc-paper": 1.2}
+"""Recipes whose own work on one of two layers, or on all demonstrations, stands beside it, too."""
 
 
 def covering() -> Iterator[str]:
@@ -72,5 +74,5 @@ def test_no_peak_grows_much_faster_than_the_stock_caches(
     recipe: str, shallow: Any, stock: list[Counted]
 ) -> None:
     found = counted(shallow, recipe)
-    assert growth(*found) <= LARGEST * growth(*stock)
+    assert growth(*found) <= BESIDE.get(recipe, LARGEST) * growth(*stock)
     assert found[-1].operations > stock[-1].operations

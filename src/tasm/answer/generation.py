@@ -19,7 +19,7 @@ from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.ends import answer_ends
 from tasm.backbone.hugging_face import HfTokenizer
 from tasm.backbone.model import Backbone
-from tasm.backbone.running.turns import alone
+from tasm.backbone.running.one_at_a_time import alone
 from tasm.errors import WorkError
 
 

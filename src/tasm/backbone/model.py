@@ -29,7 +29,7 @@ from tasm.backbone.prompt.of_processor import conversations_of
 from tasm.backbone.prompt.questions import AskedImages, asked_images
 from tasm.backbone.prompt.transcript import Layout, Transcript
 from tasm.backbone.running.guard import RunningModel, Source, VisionPart, refuse_training
-from tasm.backbone.running.turns import alone
+from tasm.backbone.running.one_at_a_time import alone
 from tasm.backbone.running.weights import dtype_of
 from tasm.backbone.wrappers import (
     check_processor,

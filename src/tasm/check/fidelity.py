@@ -13,7 +13,7 @@ from tasm.answer.generation import greedy_settings
 from tasm.backbone.attention.cache import MemoryCache
 from tasm.backbone.ends import answer_ends
 from tasm.backbone.model import Backbone
-from tasm.backbone.running.turns import alone
+from tasm.backbone.running.one_at_a_time import alone
 from tasm.demonstrations import Query
 from tasm.memory import TaskMemory
 from tasm.memory.retrieval.gates import js_divergence

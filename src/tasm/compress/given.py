@@ -26,9 +26,8 @@ def as_demonstrations(
         raise InputError(
             "demonstrations is None; expected a file, a folder, rows in Python or Demonstrations."
         )
-    if are_read(demonstrations):
-        one = isinstance(demonstrations, Demonstration)
-        return [demonstrations] if one else list(demonstrations)
+    if isinstance(demonstrations, Demonstration):
+        return [demonstrations]
     if isinstance(demonstrations, str | os.PathLike):
         demonstrations = path(demonstrations, "demonstrations", "a file or folder of them")
     elif isinstance(demonstrations, list | tuple | Iterator):

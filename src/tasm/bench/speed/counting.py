@@ -117,11 +117,15 @@ def count_build(
     """
     given = noise_demonstrations(demonstrations, words)
     options: dict[str, Any] = {"recipe": recipe, "chunk_tokens": CHUNK, "notice": None}
+    return _counted(lambda: build(backbone, given, **options), len(backbone.transcript(given)))
+
+
+def _counted(work: Callable[[], object], tokens: int) -> Counted:
     gc.collect()
     gc.freeze()  # looking through what is there each time would take as long as a build
     with _Held() as held:
-        build(backbone, given, **options)
-    return Counted(held.most, len(backbone.transcript(given)), held.number)
+        work()
+    return Counted(held.most, tokens, held.number)
 
 
 def growth(shorter: Counted, longer: Counted) -> float:
@@ -129,27 +133,26 @@ def growth(shorter: Counted, longer: Counted) -> float:
     return (longer.peak - shorter.peak) / (longer.tokens - shorter.tokens)
 
 
-def count_stock(
-    backbone: Any, demonstrations: int, words: int = FULL.long_words, chunk_tokens: int = CHUNK
-) -> Counted:
+def count_stock(backbone: Any, demonstrations: int, words: int = FULL.long_words) -> Counted:
     """Return what the stock model and cache hold and dispatch that read what `count_build` reads,
     chunk by chunk as a build does."""
     given = noise_demonstrations(demonstrations, words)
     stock = stock_twin(backbone)
     config = stock.hf.config
-    gc.collect()
-    gc.freeze()
-    with _Held() as held, torch.inference_mode():
+
+    @torch.inference_mode()
+    def read() -> None:
         transcript = backbone.transcript(given)
         cache = DynamicCache(config=config.get_text_config(decoder=True))
-        for begin, stop in chunk_edges(transcript.spans, chunk_tokens):
+        for begin, stop in chunk_edges(transcript.spans, CHUNK):
             inputs = stock.transcript_inputs([transcript.chunk(begin, stop)])
             del inputs["attention_mask"]  # of the chunk alone
             first = cache.get_seq_length()
             index = torch.arange(first, first + inputs["input_ids"].shape[1])
             inputs["position_ids"] = index.expand(position_rows(config), 1, -1)
             stock.hf(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return Counted(held.most, len(transcript), held.number)
+
+    return _counted(read, len(backbone.transcript(given)))
 
 
 def peak_growth_over_full(bench: Bench, recipes: Sequence[str]) -> float:

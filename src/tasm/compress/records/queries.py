@@ -75,7 +75,9 @@ class Queries(Record):
             index = torch.cat([held.index, index])
             mine = torch.cat([held.demonstration, mine])
         if self.at_most is not None and len(mine):
-            last = reading.rows.once("last", lambda rows: int(rows.demonstration.max()))
+            last = reading.rows.once(
+                "newest demonstration", lambda rows: int(rows.demonstration.max())
+            )
             read, every = last + 1, 1
             while read // every >= 2 * self.at_most:
                 every *= 2
